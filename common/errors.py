@@ -1,0 +1,13 @@
+"""The one exception a user is meant to read."""
+
+
+class UserError(Exception):
+    """A mistake the user can mend: says what was expected, what was found, and which command helps."""
+
+
+def nearest(name: str, valid) -> str:
+    """A hint such as ``; did you mean 'rigl'?`` for a misspelt ``name``, or the empty string."""
+    import difflib
+
+    match = difflib.get_close_matches(str(name), [str(v) for v in valid], n=1, cutoff=0.5)
+    return f"; did you mean '{match[0]}'?" if match else ""

@@ -1,0 +1,8 @@
+"""IMP: train, prune the smallest, rewind the survivors, repeat (Frankle and Carbin, 2019; Frankle et al., 2020)."""
+
+from common.tickets import Tickets
+
+
+class Method(Tickets):
+    def restart(self, state):
+        state.load(state.parent.rewound(self.config.rewind))

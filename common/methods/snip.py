@@ -1,0 +1,34 @@
+"""SNIP: before training, keep the weights whose removal would change the loss most (Lee et al., ICLR 2019)."""
+
+from dataclasses import dataclass
+
+from common import method
+from common import sparsity as sp
+from common.method import option
+
+
+@dataclass
+class Config(method.Sparse):
+    allocation: str = option("global", "global, uniform, erk or rows")
+    batches: int = option(10, "training batches the score is accumulated over")
+    sum: str = option("gradients", "gradients: |w * sum of g| as in the paper; magnitudes: sum of |w * g| over batches")
+    dropout: bool = option(False, "score with dropout on")
+
+
+class Method(method.Method):
+    Config = Config
+
+    def complaints(self):
+        found = super().complaints()
+        if self.config.batches < 1:
+            found.append(f"method.batches must be at least 1, found {self.config.batches}")
+        if self.config.sum not in ("gradients", "magnitudes"):
+            found.append(f"method.sum must be gradients or magnitudes, found {self.config.sum!r}")
+        return found
+
+    def start(self, state):
+        gradients = state.probe(
+            self.config.batches, magnitudes=self.config.sum == "magnitudes", dropout=self.config.dropout
+        )
+        pools = sp.allocate(self.config.allocation, state.weights, self.config.sparsity)
+        state.set_masks(sp.select(sp.saliency(state.weights, gradients), pools))

@@ -1,0 +1,98 @@
+"""Files are the record: written aside, flushed to disk, renamed; metrics are an append-only list of JSON lines."""
+
+import json
+import os
+import time
+from pathlib import Path
+
+import yaml
+
+from common import paths
+
+
+def write_bytes(path: Path, write) -> None:
+    """Replace ``path`` atomically; ``write`` receives an open binary file.
+
+    After a crash the old or the new file is there, whole.
+    """
+    path = Path(path)
+    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(aside, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete what a killed ``write_bytes`` left beside its target; only for who holds the stage's lock."""
+    for aside in Path(folder).glob(".*.tmp"):
+        aside.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    write_bytes(path, lambda file: file.write(text.encode()))
+
+
+def write_json(path: Path, value) -> None:
+    write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def read_json(path: Path, default=None):
+    """The file's content, or ``default`` where there is no file (a broken file still raises ``ValueError``)."""
+    try:
+        return json.loads(Path(path).read_text())
+    except FileNotFoundError:
+        return default
+
+
+def read_config(folder: Path) -> dict:
+    """What a stage was planned as: the content of its ``config.yaml``."""
+    return yaml.safe_load(paths.config(folder).read_text())
+
+
+def update_status(folder: Path, **changes) -> dict:
+    """Merge ``changes`` into ``status.json``; only the process that holds the stage's lock may call this."""
+    try:
+        current = read_json(paths.status(folder), {})
+    except ValueError:  # a disk that filled up can leave an empty file; the status is only ever advice
+        current = {}
+    current.update(changes, updated=time.time())
+    write_json(paths.status(folder), current)
+    return current
+
+
+class Metrics:
+    """``metrics.jsonl``: one line a logged step. The checkpoint stores ``offset``; resuming cuts the file back to it,
+
+    so that no line is lost or doubled whatever happened after the checkpoint.
+    """
+
+    def __init__(self, folder: Path, offset: int = 0):
+        path, self.offset = paths.metrics(folder), offset
+        size = path.stat().st_size if path.exists() else 0
+        if size < offset:
+            raise RuntimeError(
+                f"{path} is shorter ({size} bytes) than the checkpoint says ({offset}); metric lines were removed by "
+                "hand: delete this stage's folder to train it again"
+            )
+        self.file = open(path, "ab")  # noqa: SIM115 - closed by close()
+        self.file.truncate(offset)
+        self.file.seek(offset)
+
+    def write(self, step: int, **values) -> None:
+        line = json.dumps({"step": step, "time": round(time.time(), 3), **values})
+        self.file.write(line.encode() + b"\n")
+
+    def commit(self) -> int:
+        """Flush to disk; returns the offset in bytes up to which the lines are final."""
+        self.file.flush()
+        os.fsync(self.file.fileno())
+        return self.file.tell()
+
+    def close(self) -> None:
+        self.file.close()

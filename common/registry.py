@@ -1,0 +1,38 @@
+"""Tasks and methods by name: ``TASK=protein`` is ``tasks/protein/``, ``METHOD=rigl`` is ``common/methods/rigl.py``."""
+
+from functools import cache
+from importlib import import_module
+
+from common import paths
+from common.errors import UserError, nearest
+
+
+def tasks() -> list[str]:
+    return sorted(f.parent.name for f in (paths.root() / "tasks").glob("*/config.py"))
+
+
+def methods() -> list[str]:
+    return sorted(f.stem for f in (paths.root() / "common" / "methods").glob("*.py") if f.stem != "__init__")
+
+
+def _known(kind: str, name: str, valid: list[str]) -> None:
+    if name not in valid:
+        hint = nearest(name, valid)
+        raise UserError(f"unknown {kind} {name!r}{hint} ({kind}s: {', '.join(valid)}; 'make help' lists them)")
+
+
+@cache  # a plan of ten thousand stages asks a hundred thousand times
+def task_part(task: str, part: str):
+    """The module ``tasks.<task>.<part>``: config, prepare, data, model or trainer."""
+    _known("task", task, tasks())
+    return import_module(f"tasks.{task}.{part}")
+
+
+@cache
+def method(name: str):
+    """The ``Method`` class of ``common/methods/<name>.py``; no torch is imported."""
+    _known("method", name, methods())
+    module = import_module(f"common.methods.{name}")
+    if not hasattr(module, "Method"):
+        raise UserError(f"common/methods/{name}.py must define a class named Method (docs/method.md shows one)")
+    return module.Method

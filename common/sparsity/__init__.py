@@ -1,0 +1,49 @@
+"""The sparsity core: masks, scores, allocation, selection, schedules, topology, rewinding. Usable in any PyTorch loop.
+
+Names are resolved on first use (PEP 562), so that importing this package, and with it every method file, does not
+import torch: ``plan`` and ``status`` run on login nodes.
+"""
+
+from importlib import import_module
+
+_HOME = {
+    "prunable": "weights",
+    "count": "weights",
+    "Masks": "masks",
+    "pack": "masks",
+    "unpack": "masks",
+    "reset_optimizer_state": "masks",
+    "Score": "scores",
+    "magnitude": "scores",
+    "saliency": "scores",
+    "gradient_magnitude": "scores",
+    "random_score": "scores",
+    "Pool": "allocation",
+    "Groups": "allocation",
+    "kept_count": "allocation",
+    "allocate": "allocation",
+    "global_pool": "allocation",
+    "uniform": "allocation",
+    "erdos_renyi_kernel": "allocation",
+    "per_layer": "allocation",
+    "per_row": "allocation",
+    "n_of_m": "allocation",
+    "from_masks": "allocation",
+    "select": "selection",
+    "cubic": "schedules",
+    "cosine": "schedules",
+    "due": "schedules",
+    "geometric_levels": "schedules",
+    "drop_and_grow": "topology",
+    "snapshot": "rewind",
+    "restore": "rewind",
+    "checksum": "rewind",
+}
+__all__ = list(_HOME)
+
+
+def __getattr__(name: str):
+    if name in _HOME:
+        value = globals()[name] = getattr(import_module(f"common.sparsity.{_HOME[name]}"), name)
+        return value
+    raise AttributeError(f"common.sparsity has no {name!r}; it has {', '.join(__all__)}")

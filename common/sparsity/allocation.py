@@ -1,0 +1,175 @@
+"""How many weights live where: every rule becomes a list of pools with integer keep counts.
+
+A ``Pool`` is one competition among whole tensors; ``Groups`` are equal-sized runs of weights along the input axis of
+one tensor, each with its own count. ``sizes`` below is ``{name: shape}`` or ``{name: tensor}``. Sparsity is the share
+of zeros, in [0, 1). Counts always add up to ``kept_count(total, sparsity)`` unless the rule fixes them locally (N:M,
+per-layer rates). ``living`` (``{name: count}``) caps each tensor's count, for pruning step by step within masks:
+rounding alone may give a tensor one weight more at a higher sparsity.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Pool:
+    """``keep`` of all weights in the tensors ``names`` live."""
+
+    names: tuple[str, ...]
+    keep: int
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Every ``size`` weights in a row along the input axis of tensor ``name`` keep ``keeps[group]`` (int64[groups])."""
+
+    name: str
+    size: int
+    keeps: np.ndarray
+
+
+class AllocationError(ValueError):
+    """A request no allocation can meet; the message names the tensor and the numbers."""
+
+
+def shapes_of(sizes) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(getattr(value, "shape", value)) for name, value in sizes.items()}
+
+
+def _numel(shape) -> int:
+    return int(np.prod(shape, dtype=np.int64))
+
+
+def check_sparsity(sparsity: float) -> float:
+    if isinstance(sparsity, bool) or not isinstance(sparsity, (int, float)) or not 0 <= sparsity < 1:
+        raise AllocationError(f"sparsity is the share of zeros, a number in [0, 1); found {sparsity!r}")
+    return float(sparsity)
+
+
+def kept_count(total: int, sparsity: float) -> int:
+    """The integer number of live weights among ``total``: total * (1 - sparsity), rounded to nearest (halves up)."""
+    return int(np.floor(total * (1 - check_sparsity(sparsity)) + 0.5))
+
+
+def _largest_remainder(exact: np.ndarray, total: int, limit: np.ndarray) -> np.ndarray:
+    """Integers near ``exact`` that add up to ``total``, none above ``limit``; ties go to the earlier entry."""
+    keeps = np.minimum(np.floor(exact).astype(np.int64), limit)
+    for i in np.argsort(-(exact - keeps), kind="stable"):
+        if keeps.sum() >= total:
+            break
+        keeps[i] += keeps[i] < limit[i]
+    short = total - int(keeps.sum())
+    while short > 0 and (room := np.flatnonzero(keeps < limit)).size:  # only when rounding met the limits
+        keeps[room[:short]] += 1
+        short = total - int(keeps.sum())
+    if short != 0:
+        raise AllocationError(f"{total} weights cannot be kept where only {int(limit.sum())} exist")
+    return keeps
+
+
+def global_pool(sizes, sparsity: float, living=None) -> list[Pool]:
+    """All tensors compete for one budget (which never grows with the sparsity, so that ``living`` changes nothing)."""
+    shapes = shapes_of(sizes)
+    return [Pool(tuple(shapes), kept_count(sum(map(_numel, shapes.values())), sparsity))]
+
+
+def _from_densities(shapes: dict, densities: np.ndarray, total: int, living) -> list[Pool]:
+    sizes = np.array([_numel(s) for s in shapes.values()], dtype=np.int64)
+    limit = sizes if living is None else np.array([living[name] for name in shapes], dtype=np.int64)
+    keeps = _largest_remainder(densities * sizes, total, limit)
+    return [Pool((name,), int(keep)) for name, keep in zip(shapes, keeps, strict=True)]
+
+
+def uniform(sizes, sparsity: float, living=None) -> list[Pool]:
+    """The same sparsity in every tensor; counts are exact in total by largest remainder."""
+    shapes = shapes_of(sizes)
+    total = kept_count(sum(map(_numel, shapes.values())), sparsity)
+    return _from_densities(shapes, np.full(len(shapes), 1.0 - sparsity), total, living)
+
+
+def erdos_renyi_kernel(sizes, sparsity: float, living=None) -> list[Pool]:
+    """Density proportional to (n_in + n_out + kernel sides) / (n_in n_out kernel area), at most 1.
+
+    Mocanu et al., Nature Communications 2018, for matrices; Evci et al., ICML 2020, for kernels. Tensors are (out, in,
+    kernel...). Dense tensors are taken out and the rest solved again until none passes 1.
+    """
+    shapes = shapes_of(sizes)
+    n = np.array([_numel(s) for s in shapes.values()], dtype=np.float64)
+    raw = np.array([sum(s) / _numel(s) for s in shapes.values()])
+    total = kept_count(int(n.sum()), sparsity)
+    dense = np.zeros(len(n), dtype=bool)
+    while True:
+        budget = total - n[dense].sum()
+        scale = budget / (raw * n)[~dense].sum() if not dense.all() else 0.0
+        over = ~dense & (raw * scale > 1)
+        if not over.any():
+            return _from_densities(shapes, np.where(dense, 1.0, raw * scale), total, living)
+        dense |= over
+
+
+def per_layer(sizes, keep_shares: dict[str, float]) -> list[Pool]:
+    """Each tensor keeps its own share (the tensor's name -> share in [0, 1]) of its weights, rounded to nearest."""
+    shapes = shapes_of(sizes)
+    if set(keep_shares) != set(shapes):
+        raise AllocationError(f"shares are needed for {sorted(shapes)}, found {sorted(keep_shares)}")
+    for name, share in keep_shares.items():
+        if not 0 <= share <= 1:
+            raise AllocationError(f"the share kept of {name} must be in [0, 1], found {share}")
+    return [Pool((name,), int(np.floor(_numel(s) * keep_shares[name] + 0.5))) for name, s in shapes.items()]
+
+
+def _input_width(name: str, shape) -> int:
+    """Weights per output unit: everything but the first axis."""
+    if len(shape) < 2:
+        raise AllocationError(f"{name} has shape {tuple(shape)}: rows need two or more dimensions")
+    return _numel(shape[1:])
+
+
+def per_row(sizes, sparsity: float, living=None) -> list[Groups]:
+    """Every output unit of a tensor keeps the same number of inputs (within one); exact in total."""
+    shapes = shapes_of(sizes)
+    groups = []
+    for pool in uniform(sizes, sparsity, living):
+        (name,) = pool.names
+        width = _input_width(name, shapes[name])
+        rows = shapes[name][0]
+        keeps = np.full(rows, pool.keep // rows, dtype=np.int64)
+        keeps[: pool.keep % rows] += 1
+        groups.append(Groups(name, width, keeps))
+    return groups
+
+
+def n_of_m(sizes, n: int, m: int) -> list[Groups]:
+    """N of every M consecutive weights along the input axis live (2:4: Mishra et al., arXiv 2104.08378).
+
+    For kernels the input channel is the axis that is grouped. ``AllocationError`` where it is no multiple of M.
+    """
+    if not (isinstance(n, int) and isinstance(m, int) and 0 < n <= m):
+        raise AllocationError(f"N:M needs whole numbers 0 < N <= M, found {n}:{m}")
+    groups = []
+    for name, shape in shapes_of(sizes).items():
+        _input_width(name, shape)
+        if shape[1] % m:
+            raise AllocationError(
+                f"{n}:{m} is impossible on {name}: its input width {shape[1]} (shape {shape}) is no multiple of {m}"
+            )
+        groups.append(
+            Groups(name, m, np.broadcast_to(np.int64(n), _numel(shape) // m))
+        )  # one number, however many groups
+    return groups
+
+
+def from_masks(masks) -> list[Pool]:
+    """One pool a tensor with the counts a mask has now."""
+    return [Pool((name,), kept) for name, kept in masks.counts.items()]
+
+
+RULES = {"global": global_pool, "uniform": uniform, "erk": erdos_renyi_kernel, "rows": per_row}
+
+
+def allocate(rule: str, sizes, sparsity: float, living=None) -> list:
+    """The pools of a rule by its configuration name: global, uniform, erk or rows."""
+    if rule not in RULES:
+        raise AllocationError(f"allocation must be one of {', '.join(RULES)}; found {rule!r}")
+    return RULES[rule](sizes, sparsity, living)

@@ -1,0 +1,84 @@
+"""What a weight is worth: higher is kept. Scores are computed piece by piece, so no copy of the weights is made.
+
+A ``Score`` answers ``chunk(name, start, stop)`` with the scores of the flattened weights ``start..stop`` as a
+one-dimensional float32 (or int32) tensor. A plain ``{name: tensor}`` works wherever a score is expected.
+"""
+
+import hashlib
+
+import numpy as np
+import torch
+
+
+class Score:
+    """Scores by formula: ``function(*pieces)`` of equally flattened pieces of ``sources`` (``{name: tensor}`` each).
+
+    Pieces are float32 whatever the sources are. ``ValueError`` if two sources differ in the shape of a tensor.
+    """
+
+    def __init__(self, function, *sources: dict[str, torch.Tensor]):
+        self.function = function
+        self.sources = [
+            {name: tensor.detach().contiguous().view(-1) for name, tensor in source.items()} for source in sources
+        ]
+        self.shapes = {name: tuple(tensor.shape) for name, tensor in sources[0].items()}
+        for name, shape in self.shapes.items():
+            if differing := [s[name] for s in sources[1:] if tuple(s[name].shape) != shape]:
+                raise ValueError(f"{name} has shape {shape} in one source, {tuple(differing[0].shape)} in another")
+
+    def chunk(self, name: str, start: int, stop: int) -> torch.Tensor:
+        return self.function(*(source[name][start:stop].float() for source in self.sources))
+
+    @staticmethod
+    def of(scores) -> "Score":
+        """``scores`` itself, or a ``{name: tensor}`` wrapped; int32 tensors keep their exact order."""
+        return scores if isinstance(scores, Score) else _Table(scores)
+
+
+class _Table(Score):
+    def __init__(self, tensors: dict[str, torch.Tensor]):
+        super().__init__(None, tensors)
+
+    def chunk(self, name: str, start: int, stop: int) -> torch.Tensor:
+        piece = self.sources[0][name][start:stop]
+        return piece if piece.dtype == torch.int32 else piece.float()
+
+
+def magnitude(weights: dict[str, torch.Tensor]) -> Score:
+    """|w| (Han et al., 2015)."""
+    return Score(torch.abs, weights)
+
+
+def saliency(weights: dict[str, torch.Tensor], gradients: dict[str, torch.Tensor]) -> Score:
+    """|w g|, the first-order change of the loss when a weight is removed (SNIP: Lee et al., ICLR 2019, eq. 6)."""
+    return Score(lambda w, g: (w * g).abs(), weights, gradients)
+
+
+def gradient_magnitude(gradients: dict[str, torch.Tensor]) -> Score:
+    """|g|, RigL's growth criterion (Evci et al., ICML 2020)."""
+    return Score(torch.abs, gradients)
+
+
+class random_score(Score):
+    """Uniform int32 scores from a counter: a function of (seed, tensor name, flat index) alone.
+
+    The same for any chunking, sharding or order of calls. SplitMix64's finaliser (Steele et al., OOPSLA 2014) over the
+    counter, upper 32 bits.
+    """
+
+    def __init__(self, weights: dict[str, torch.Tensor], seed: int):
+        self.shapes = {name: tuple(w.shape) for name, w in weights.items()}
+        self.keys = {}
+        for name in weights:
+            self.keys[name] = np.uint64(int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:8], "big"))
+
+    def chunk(self, name: str, start: int, stop: int) -> torch.Tensor:
+        z = np.arange(start, stop, dtype=np.uint64)  # numpy: torch has no arithmetic on uint64
+        z *= np.uint64(0x9E3779B97F4A7C15)
+        z += self.keys[name]
+        for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+            z ^= z >> np.uint64(shift)
+            z *= np.uint64(factor)
+        z ^= z >> np.uint64(31)
+        z >>= np.uint64(32)
+        return torch.from_numpy(z.astype(np.uint32).view(np.int32))

@@ -1,0 +1,47 @@
+"""Which weights may be pruned: one declared set, the same for every method, tied tensors once."""
+
+from fnmatch import fnmatch
+
+from torch import nn
+
+_TABLES = (nn.Embedding, nn.EmbeddingBag)
+_NORMALISATION = (nn.LayerNorm, nn.RMSNorm)  # the ones whose scales may have two or more dimensions
+
+
+def _owned_by(model: nn.Module, kinds) -> set[int]:
+    return {id(p) for m in model.modules() if isinstance(m, kinds) for p in m.parameters(recurse=False)}
+
+
+def prunable(model: nn.Module, embeddings: bool = False, exclude: tuple[str, ...] = ()) -> dict[str, nn.Parameter]:
+    """The model's weight matrices and kernels (parameters of two or more dimensions) by name, in definition order.
+
+    Biases and normalisation parameters are never in the set. Embedding tables are in it only on request; a matrix tied
+    to an embedding follows the embedding. ``exclude`` holds shell-style patterns of names (a tied parameter goes by
+    any of its names); one that matches nothing is a ``ValueError``, as are two different parameters that share memory.
+    """
+    left_out = _owned_by(model, _NORMALISATION if embeddings else _NORMALISATION + _TABLES)
+    unused = set(exclude)
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        matching = {pattern for pattern in exclude if fnmatch(name, pattern)} if parameter.ndim > 1 else set()
+        unused -= matching
+        if matching:
+            left_out.add(id(parameter))
+    if unused:
+        raise ValueError(f"exclude pattern {sorted(unused)[0]!r} matches no weight of the model")
+    chosen, owner = {}, {}
+    for name, parameter in model.named_parameters():  # a tied parameter is listed once, under its first name
+        if parameter.ndim < 2 or parameter.numel() == 0:
+            continue
+        other = owner.setdefault(parameter.data_ptr(), name)
+        if other != name and parameter.device.type != "meta":
+            raise ValueError(f"{other} and {name} share memory but are two parameters: tie by assigning one parameter")
+        if id(parameter) not in left_out:
+            chosen[name] = parameter
+    if not chosen:
+        raise ValueError("the model has no prunable weights (no parameter of two or more dimensions)")
+    return chosen
+
+
+def count(model: nn.Module) -> int:
+    """Number of parameters of the model, tied ones once."""
+    return sum(parameter.numel() for parameter in model.parameters())

@@ -1,0 +1,89 @@
+"""Iterative magnitude pruning, shared by the ticket (``imp``) and its controls: train, prune, start again, repeat.
+
+Frankle and Carbin (ICLR 2019); late rewinding: Frankle et al. (ICML 2020). Each round is a stage of its own whose
+parent is the round before, so rounds are results on the curve and are shared by every target on the same grid.
+"""
+
+from dataclasses import dataclass
+from math import ceil, log1p
+
+from common import sparsity as sp
+from common.method import Method, Sparse, option, settings
+
+MOST_ROUNDS = 1000  # each is a training of its own; more is a slip of the pen
+
+
+@dataclass
+class Config(Sparse):
+    sparsity: float | None = option(None, "target share of zeros; rounds are added until it is met exactly")
+    rounds: int | None = option(None, "instead of a target: how many rounds (needed for allocation=layers)")
+    rate: float = option(0.2, "share of the living weights pruned in a round")
+    rates: dict[str, float] = option(
+        {}, "allocation=layers: rates of single weights by name, e.g. {output.weight: 0.1}"
+    )
+    allocation: str = option("global", "global: all weights compete; layers: each keeps its own share")
+    rewind: str = option(
+        "0", "what survivors go back to: a step of the dense training (0: initialisation) or 'pretrained'"
+    )
+
+
+class Tickets(Method):
+    """Subclasses say in ``restart`` what the surviving weights start from."""
+
+    Config = Config
+    allocations = ("global", "layers")
+    levels = ("sparsity", "rounds")
+    rounds_method = "imp"  # the method of all rounds but the last
+
+    def complaints(self):
+        found, c = super().complaints(), self.config
+        if not 0 < c.rate < 1:
+            return [*found, f"method.rate is the share pruned in a round, expected a number in (0, 1), found {c.rate}"]
+        if (c.sparsity is None) == (c.rounds is None):
+            found.append(
+                "give either method.sparsity (a target) or method.rounds (a number of rounds), not both or none"
+            )
+        elif c.sparsity == 0:
+            found.append("method.sparsity=0 is dense training: use METHOD=dense")
+        rounds = c.rounds
+        if rounds is None and c.sparsity is not None and 0 < c.sparsity < 1:
+            rounds = ceil(log1p(-c.sparsity) / log1p(-c.rate) - 1e-9)
+        if rounds is not None and not 0 <= rounds - 1 < MOST_ROUNDS:
+            found.append(f"pruning takes from 1 to {MOST_ROUNDS} rounds, these settings ask for {rounds}")
+        if c.allocation == "layers" and c.rounds is None:
+            found.append(
+                "method.allocation=layers prunes each layer at its own rate: give method.rounds, not a sparsity"
+            )
+        if c.rates and c.allocation != "layers":
+            found.append("method.rates are per layer: they need method.allocation=layers")
+        found += [f"method.rates: {k} must be in [0, 1), found {v}" for k, v in c.rates.items() if not 0 <= v < 1]
+        if c.rewind != "pretrained" and not c.rewind.isdecimal():
+            found.append(f"method.rewind must be a step (0, 1, 2, ...) or 'pretrained', found {c.rewind!r}")
+        return found
+
+    def ancestors(self):
+        if self.config.sparsity is None:
+            earlier = [{"rounds": k} for k in range(1, self.config.rounds)]
+        else:
+            earlier = [{"sparsity": s} for s in sp.geometric_levels(self.config.sparsity, self.config.rate)[:-1]]
+        common = settings(self.config)
+        return [("dense", {}), *((self.rounds_method, {**common, **level}) for level in earlier)]
+
+    def pools(self, weights):
+        c = self.config
+        if c.allocation == "global":
+            sparsity = c.sparsity if c.rounds is None else 1 - (1 - c.rate) ** c.rounds
+            return sp.global_pool(weights, sparsity)
+        if unknown := sorted(set(c.rates) - set(weights)):
+            raise ValueError(f"method.rates names {unknown[0]!r}; the prunable weights are {', '.join(weights)}")
+        # shares of the original count, not of the last round's: rounding does not add up over rounds
+        return sp.per_layer(weights, {name: (1 - c.rates.get(name, c.rate)) ** c.rounds for name in weights})
+
+    def start(self, state):
+        state.load(state.parent.weights())
+        masks = sp.select(sp.magnitude(state.weights), self.pools(state.weights), within=state.parent.masks())
+        self.restart(state)
+        state.set_masks(masks)
+
+    def restart(self, state):
+        raise NotImplementedError(f"{type(self).__name__} must say what the surviving weights start from")

@@ -1,0 +1,66 @@
+"""Tensor files, whole or not there: written aside and renamed, verified on load; two resume points are kept."""
+
+import os
+import zipfile
+from pathlib import Path
+
+import torch
+
+from common import paths, record
+
+
+class DamagedFile(RuntimeError):
+    """A tensor file that is truncated or whose content does not match its checksums."""
+
+
+def save(path: Path, content: dict) -> None:
+    """Write tensors, numbers, strings and containers of them; atomic."""
+    record.write_bytes(path, lambda file: torch.save(content, file))
+
+
+def load(path: Path) -> dict:
+    """Read a file of ``save`` to the CPU. ``FileNotFoundError``, or ``DamagedFile`` naming the file and the remedy."""
+    try:
+        with zipfile.ZipFile(path) as archive:  # torch's own reader does not look at the archive's checksums
+            broken = archive.testzip()
+        if broken is None:
+            return torch.load(path, map_location="cpu", weights_only=True)
+        reason = f"checksum of {broken} does not match"
+    except (FileNotFoundError, PermissionError, MemoryError):
+        raise  # the file may be as good as ever
+    except Exception as error:  # zipfile and torch raise a dozen kinds on damaged input
+        reason = f"{type(error).__name__}: {error}"
+    raise DamagedFile(f"{path} is damaged ({reason})")
+
+
+def save_resume_point(folder: Path, content: dict) -> None:
+    """Write ``checkpoint.pt``; the one before stays as ``checkpoint.previous.pt``: one is whole at any moment."""
+    newest, previous = paths.checkpoint(folder), paths.previous_checkpoint(folder)
+    aside = paths.next_checkpoint(folder)
+    save(aside, content)
+    if newest.exists():
+        os.replace(newest, previous)
+    os.replace(aside, newest)
+
+
+def load_resume_point(folder: Path, digest: str) -> tuple[dict | None, list[str]]:
+    """The newest whole resume point of this stage, or None, and a warning for each damaged one passed over."""
+    warnings = []
+    for path in (paths.checkpoint(folder), paths.previous_checkpoint(folder)):
+        try:
+            content = load(path)
+        except FileNotFoundError:
+            continue
+        except DamagedFile as error:
+            warnings.append(f"{error}; going back to the resume point before it")
+            continue
+        if content.get("digest") != digest:
+            warnings.append(f"{path} belongs to stage {content.get('digest')}, this is {digest}; it is not used")
+            continue
+        return content, warnings
+    return None, warnings
+
+
+def remove_resume_points(folder: Path) -> None:
+    for path in (paths.checkpoint(folder), paths.previous_checkpoint(folder), paths.next_checkpoint(folder)):
+        path.unlink(missing_ok=True)

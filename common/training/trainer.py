@@ -1,0 +1,246 @@
+"""The one loop: order of hooks, precision, accumulation, masks, evaluation, selection, resume points.
+
+A task subclasses ``Trainer`` and says what its model, batches, loss and score are; it never copies the loop. One
+step: micro-batches accumulate; anything not finite stops the stage before a weight or mask moves; the method sees the
+dense averaged gradient; gradients are masked and only then clipped; optimizer; masks again; the method's step.
+"""
+
+import math
+import time
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from common import config, paths, record, registry, seeds
+from common import sparsity as sp
+from common.training import checkpoint, optimization
+from common.training.state import Parent, State
+
+SNAPSHOT_SHARES = (0.0, 0.01, 0.05)  # dense training keeps its weights at these shares of its steps, for rewinding
+
+
+class NotFinite(RuntimeError):
+    """The loss or a gradient is NaN or infinite."""
+
+
+class Trainer:
+    """Base of every task's trainer. ``settings`` are a stage's resolved ``run``, ``task`` and ``method`` values."""
+
+    metric = "accuracy"  # what ``score`` is; higher is better
+
+    def __init__(self, settings: dict, method: str, task: str):
+        cls = config.classes(task, method)
+        self.settings, self.task_name, self.method_name = settings, task, method
+        self.run = config.build(config.Run, settings["run"])
+        self.task = config.build(cls["task"], settings["task"])
+        self.method = registry.method(method)(config.build(cls["method"], settings["method"]))
+        cuda = torch.cuda.is_available()
+        if self.run.device == "cuda" and not cuda:
+            raise RuntimeError("run.device=cuda, but torch sees no GPU here; use run.device=auto")
+        self.device = torch.device("cuda" if cuda and self.run.device != "cpu" else "cpu")
+        self.warnings: list[str] = []
+        self.best: dict = {}  # the step that selection prefers so far: value, step, loss, score and its weights
+        self.last_validation: float | None = None
+        self.start_sums: dict[str, list[float]] = {}
+
+    # --- what a task says -------------------------------------------------------------------------------------------
+
+    def build(self) -> nn.Module:
+        """The model in its starting state (pretrained weights loaded), using torch's global random stream."""
+        raise NotImplementedError
+
+    def examples(self) -> int:
+        """Number of training examples."""
+        raise NotImplementedError
+
+    def batch(self, indices: torch.Tensor, position: int):
+        """Batch ``position``: the examples ``indices`` (int64), on ``self.device``; a function of both alone."""
+        raise NotImplementedError
+
+    def loss(self, model: nn.Module, batch) -> torch.Tensor:
+        """Mean loss over the batch, a scalar with gradient."""
+        raise NotImplementedError
+
+    def evaluate(self, model: nn.Module, split: str) -> dict:
+        """On ``validation`` or ``test``: ``score`` (see ``metric``), ``loss``, ``constant`` (one answer for all?)."""
+        raise NotImplementedError
+
+    def baseline(self) -> float:
+        """The test score of the best constant answer, chosen on the training set."""
+        raise NotImplementedError
+
+    def parameter_groups(self, model: nn.Module) -> list[dict]:
+        """Optimizer groups; ``scale`` multiplies a group's learning rate."""
+        return [{"params": [p for p in model.parameters() if p.requires_grad]}]
+
+    # --- building blocks --------------------------------------------------------------------------------------------
+
+    @property
+    def steps(self) -> int:
+        if self.run.steps:
+            return self.run.steps
+        return max(1, round(self.run.epochs * self.examples() / self.batch_size))
+
+    @property
+    def batch_size(self) -> int:
+        """Examples per optimizer step."""
+        return self.run.batch_size * self.run.accumulate
+
+    def build_seeded(self, *stream: str) -> nn.Module:
+        with self.random_stream(*stream):
+            return self.build()
+
+    @contextmanager
+    def random_stream(self, *names: str):
+        """Inside, torch's random numbers come from the stream ``names``; outside they go on as if undisturbed."""
+        with torch.random.fork_rng([torch.cuda.current_device()] if self.device.type == "cuda" else []):
+            torch.manual_seed(seeds.derive(self.run.seed, *names))
+            yield
+
+    def pretrained_state(self) -> dict[str, torch.Tensor]:
+        return sp.snapshot(self.build_seeded("initialisation"))
+
+    def begin(self, parent: Parent | None) -> State:
+        """A fresh stage: model, method, optimizer, masks."""
+        model = self.build_seeded("initialisation").to(self.device)
+        state = State(self, model, self.steps, parent)
+        self.method.attach(state)
+        state.optimizer = optimization.optimizer(self.run, self.parameter_groups(model))
+        self.order = optimization.Order(seeds.derive(self.run.seed, "data"), self.examples(), self.run.batch_size)
+        torch.manual_seed(seeds.derive(self.run.seed, "training"))  # dropout and other noise
+        return state
+
+    def step(self, state: State) -> float:
+        """One optimizer step; returns the mean loss of its micro-batches. ``NotFinite``: nothing has moved."""
+        state.model.train()
+        rate = optimization.learning_rate(self.run, state.step, state.steps)
+        for group in state.optimizer.param_groups:
+            group["lr"] = rate * group["scale"]
+        total = 0.0
+        for micro in range(self.run.accumulate):
+            position = state.step * self.run.accumulate + micro
+            batch = self.batch(self.order(position), position)
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.run.precision == "bfloat16"):
+                loss = self.loss(state.model, batch) + self.method.penalty(state)
+            (loss / self.run.accumulate).backward()
+            total += loss.item() / self.run.accumulate
+        self._check_finite(state, total)
+        if not self.method.on_gradients(state):
+            state.masks.apply_to_gradients()
+            if self.run.clip_norm:
+                nn.utils.clip_grad_norm_(state.model.parameters(), self.run.clip_norm)
+            state.optimizer.step()
+            state.masks.apply()
+        state.optimizer.zero_grad()
+        state.step += 1
+        self.method.on_step(state)
+        return total
+
+    def _check_finite(self, state: State, loss: float) -> None:
+        gradients = [p.grad for p in state.model.parameters() if p.grad is not None]
+        if not math.isfinite(loss) or not math.isfinite(nn.utils.get_total_norm(gradients).item()):
+            what = "loss" if not math.isfinite(loss) else "gradient"
+            state.optimizer.zero_grad()
+            raise NotFinite(
+                f"the {what} is not finite at step {state.step} (loss {loss}); try a smaller run.learning_rate"
+            )
+
+    # --- the stage --------------------------------------------------------------------------------------------------
+
+    def fit(self, folder: Path, digest: str, parent: Parent | None, stop) -> State | str:
+        """Train to the end and return the final state, or the reason for which ``stop()`` ended it (resumable)."""
+        state = self.begin(parent)
+        saved, warnings = checkpoint.load_resume_point(folder, digest)
+        if saved is None:
+            self.method.start(state)
+            self.start_sums = state.sums()
+        else:
+            self._resume(state, saved)
+        self.warnings += warnings
+        with closing(record.Metrics(folder, saved["metrics"] if saved else 0)) as log:
+            return self._train(state, folder, digest, stop, log, fresh=saved is None)
+
+    def _train(self, state: State, folder: Path, digest: str, stop, log: record.Metrics, fresh: bool) -> State | str:
+        keeps = getattr(self.method, "keeps_snapshots", False)
+        wanted = {round(share * state.steps) for share in SNAPSHOT_SHARES} if keeps else set()
+        last_save = last_status = time.monotonic()
+        # going back to an earlier resume point takes back what was said to be safe to read
+        record.update_status(folder, step=state.step, steps=state.steps, committed=log.offset)
+        if 0 in wanted and fresh:
+            checkpoint.save(paths.snapshot(folder, 0), sp.snapshot(state.model))
+        while state.step < state.steps:
+            if reason := stop():
+                self._save(state, folder, digest, log)
+                return reason
+            loss = self.step(state)
+            if state.step in wanted:
+                checkpoint.save(paths.snapshot(folder, state.step), sp.snapshot(state.model))
+            if state.step % self.run.log_every == 0 or state.step == state.steps:
+                rate = state.optimizer.param_groups[0]["lr"]
+                log.write(state.step, loss=loss, learning_rate=rate, sparsity=state.masks.sparsity)
+            if state.step % self.run.evaluate_every == 0 or state.step == state.steps:
+                self._validate(state, log)
+            now, every = time.monotonic(), self.run.checkpoint_every
+            if now - last_save > self.run.checkpoint_seconds or (every and state.step % every == 0):
+                self._save(state, folder, digest, log)
+                last_save = time.monotonic()
+            elif now - last_status > 1:
+                record.update_status(folder, step=state.step)
+                last_status = now
+        log.commit()
+        return state
+
+    def _validate(self, state: State, log: record.Metrics) -> None:
+        if self.settings["task"].get("validation") == 0:
+            return
+        state.model.eval()
+        found = self.evaluate(state.model, "validation")
+        log.write(state.step, validation_loss=found["loss"], validation_score=found["score"])
+        self.last_validation = found["score"]
+        if not self.method.settled(state.step, state.steps):
+            return
+        by_score = self.run.select == "best_score"
+        value = found["score"] if by_score else -found["loss"]
+        value = -math.inf if math.isnan(value) else value  # nothing is larger than NaN: it would stay the best for ever
+        if not self.best or value > self.best["value"]:  # ties go to the earlier step
+            self.best = {"value": value, "step": state.step, "loss": found["loss"], "score": found["score"]}
+            if self.run.select != "last":
+                self.best["model"] = sp.snapshot(state.model)
+
+    def _save(self, state: State, folder: Path, digest: str, log: record.Metrics) -> None:
+        offset = log.commit()
+        content = {
+            "digest": digest,
+            "step": state.step,
+            "metrics": offset,
+            "model": state.model.state_dict(),
+            "optimizer": state.optimizer.state_dict(),
+            "masks": state.masks.state_dict(),
+            "method": self.method.state_dict(),
+            "best": self.best,
+            "last_validation": self.last_validation,
+            "warnings": self.warnings,
+            "start_sums": self.start_sums,
+            "random": torch.get_rng_state(),
+            "random_cuda": torch.cuda.get_rng_state_all() if self.device.type == "cuda" else [],
+        }
+        checkpoint.save_resume_point(folder, content)
+        record.update_status(folder, step=state.step, committed=offset)
+
+    def _resume(self, state: State, saved: dict) -> None:
+        sp.restore(state.model, saved["model"])
+        state.masks.load_state_dict(saved["masks"])
+        state.optimizer.load_state_dict(saved["optimizer"])
+        self.method.load_state_dict(saved["method"])
+        state.step, self.best, self.start_sums = saved["step"], saved["best"], saved["start_sums"]
+        self.last_validation, self.warnings = saved["last_validation"], saved.get("warnings", [])
+        torch.set_rng_state(saved["random"])
+        if self.device.type == "cuda":
+            torch.cuda.set_rng_state_all(saved["random_cuda"])
+
+    def unmoved(self, state: State) -> list[str]:
+        """Trainable tensors that still have their starting values: a frozen head or backbone nobody asked for."""
+        now = state.sums()
+        return [n for n, p in state.model.named_parameters() if p.requires_grad and now[n] == self.start_sums[n]]

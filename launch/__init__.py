@@ -1,0 +1,1 @@
+"""The launcher: plans sweeps, runs their stages here or on a cluster, and shows what came of them."""

@@ -1,0 +1,245 @@
+"""Wishes against folders: cells become a forest of stages, shared parents once, each new, done or in between."""
+
+import json
+import os
+import time
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import yaml
+
+from common import config, paths, record, registry
+from common.errors import UserError
+from launch import grid, why
+from launch.words import Request
+
+Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One training leg. ``config`` is the content of its ``config.yaml``."""
+
+    digest: str
+    task: str
+    method: str
+    parent: str | None
+    depth: int
+    folder: Path
+    seed: int
+    sparsity: float | None
+    state: str
+    why: str
+    config: dict = field(repr=False, compare=False)
+
+
+@dataclass
+class Plan:
+    """``stages`` by digest, parents before children; ``wished``: the digests somebody asked for."""
+
+    task: str
+    preset: str
+    stages: dict[str, Stage]
+    wished: list[str]
+
+    def todo(self) -> list[Stage]:
+        return [stage for stage in self.stages.values() if stage.state != "done"]
+
+    def shared(self) -> dict[str, int]:
+        """For every root stage the number of stages that descend from it."""
+        root, count = {}, Counter()
+        for digest, stage in self.stages.items():
+            root[digest] = digest if stage.parent is None else root[stage.parent]
+            if stage.parent is not None:
+                count[root[digest]] += 1
+        return dict(count)
+
+
+class Forest:
+    """Adds lines of stages, naming each by its digest; equal ones meet."""
+
+    def __init__(self, composer: grid.Composer):
+        self.composer, self.task = composer, composer.task
+        self.stages: dict[str, Stage] = {}
+        self._versions: dict = {}
+
+    def add(self, cell: grid.Cell) -> str:
+        cls = config.classes(self.task, cell.method)["method"]
+        method = registry.method(cell.method)(config.build(cls, cell.settings["method"]))
+        parent = None
+        for name, values in method.ancestors():
+            settings = self.composer.settings(name)
+            settings = {
+                "run": cell.settings["run"],
+                "task": cell.settings["task"],
+                "method": settings["method"] | values,
+            }
+            parent = self._stage(name, settings, parent)
+        return self._stage(cell.method, cell.settings, parent)
+
+    def _stage(self, method: str, settings: dict, parent: str | None) -> str:
+        if method not in self._versions:
+            self._versions[method] = config.versions(self.task, method)
+        versions, data = self._versions[method], config.fingerprint(self.task, settings)
+        digest = config.digest(self.task, method, settings, versions, data, parent)
+        if digest not in self.stages:
+            content = {
+                "task": self.task,
+                "method": method,
+                "digest": digest,
+                "parent": parent,
+                "seed": settings["run"]["seed"],
+                "sparsity": 0.0 if method == "dense" else settings["method"].get("sparsity"),
+                "label": _label(method, settings),
+                "variant": grid.variant(self.composer, method, settings, data),
+                "versions": versions,
+                "data": data,
+                "settings": settings,
+            }
+            folder = paths.stage(self.task, digest)
+            state, reason = why.state_of(folder)
+            depth = 0 if parent is None else self.stages[parent].depth + 1
+            self.stages[digest] = Stage(
+                digest,
+                self.task,
+                method,
+                parent,
+                depth,
+                folder,
+                content["seed"],
+                content["sparsity"],
+                state,
+                reason,
+                content,
+            )
+        return digest
+
+
+def _label(method: str, settings: dict) -> str:
+    levels = [(n, settings["method"].get(n)) for n in registry.method(method).levels]
+    level = "".join(f" {value:.4g}" if n == "sparsity" else f" {n} {value}" for n, value in levels if value is not None)
+    return f"{method}{level} seed {settings['run']['seed']}"
+
+
+def make(request: Request) -> Plan:
+    """The plan of a request; nothing is written. ``UserError`` where a wish cannot be met."""
+    composer, cells = grid.cells(request)
+    forest = Forest(composer)
+    wished = list(dict.fromkeys(forest.add(cell) for cell in cells))
+    new = {digest: stage.config for digest, stage in forest.stages.items() if stage.state == "new"}
+    for digest, reason in why.explain(request.task, new).items() if new else ():
+        forest.stages[digest] = replace(forest.stages[digest], why=reason)
+    return Plan(request.task, request.preset, forest.stages, wished)
+
+
+def write(plan: Plan) -> Path:
+    """Create the folders of all stages that are not done, and the sweep's own record; returns the sweep's folder."""
+    name = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
+    todo = {stage.folder: _content(stage) for stage in plan.todo()}
+    try:
+        for folder, content in todo.items():
+            folder.mkdir(parents=True, exist_ok=True)
+            if content is not None:
+                record.write_text(paths.config(folder), content)
+        sweep = _fresh(paths.sweeps() / f"{name}-{plan.task}-{os.getpid()}")
+        keys = ("digest", "task", "method", "parent", "seed", "sparsity")
+        lines = [json.dumps({key: getattr(stage, key) for key in keys}) for stage in plan.stages.values()]
+        record.write_text(sweep / "plan.jsonl", "\n".join(lines) + "\n")
+    except OSError as error:
+        raise UserError(
+            f"cannot write to {paths.runs()} ({error.strerror or error}): expected a writable folder with free space; "
+            "RUNS=<folder> chooses another. Nothing was started"
+        ) from None
+    return sweep
+
+
+def _fresh(folder: Path) -> Path:
+    """Create ``folder``, under another name where there is one: two machines may share a second and a process id."""
+    number, name = 1, folder.name
+    while True:
+        try:
+            folder.mkdir(parents=True)
+            return folder
+        except FileExistsError:
+            number += 1
+            folder = folder.with_name(f"{name}.{number}")
+
+
+def _content(stage: Stage) -> str | None:
+    """What is to be written to ``config.yaml``, None when it is there.
+
+    Settings that do not determine results, such as the folder of the data, may have changed since it was written;
+    ``UserError`` when anything else did.
+    """
+    path, content = paths.config(stage.folder), yaml.dump(stage.config, sort_keys=False, Dumper=Dumper)
+    try:
+        before = path.read_text()
+    except (FileNotFoundError, NotADirectoryError):
+        return content
+    except (OSError, ValueError):
+        before = ""
+    if before == content:
+        return None
+    try:
+        there = yaml.load(before, Loader=why.Loader)
+        keys = ("task", "method", "settings", "versions", "data", "parent")
+        same = config.digest(*(there[key] for key in keys)) == stage.digest
+    except (yaml.YAMLError, UserError, LookupError, TypeError, AttributeError, ValueError):
+        same = False
+    if same:
+        return content
+    raise UserError(
+        f"{path} is not what was planned: it was changed by hand or is damaged. Give changes as SET=..., and delete "
+        "this file to have it written anew (the stage goes on from its checkpoint). Nothing was started"
+    )
+
+
+def document(plan: Plan) -> dict:
+    """The plan as data, for ``format=json``."""
+    shared, wished = plan.shared(), set(plan.wished)
+    keys = ("digest", "task", "method", "parent", "depth", "seed", "sparsity", "state", "why")
+    return {
+        "task": plan.task,
+        "preset": plan.preset,
+        "counts": dict(Counter(stage.state for stage in plan.stages.values())),
+        "stages": [
+            {**{key: getattr(stage, key) for key in keys}, "folder": str(stage.folder)}
+            | {"variant": stage.config["variant"], "wished": stage.digest in wished}
+            | {"shared_by": shared.get(stage.digest, 0)}
+            for stage in plan.stages.values()
+        ],
+    }
+
+
+def text(plan: Plan) -> str:
+    """The plan on one screen: totals, what is shared, a line per method and variant."""
+    counts = Counter(stage.state for stage in plan.stages.values())
+    total = ", ".join(f"{n} {state}" for state, n in sorted(counts.items()))
+    some = next(iter(plan.stages.values())).config["settings"]["task"]
+    name = " · ".join(str(part) for part in (plan.task, some.get("dataset"), some.get("model")) if part)
+    lines = [f"{name} · preset {plan.preset}: {len(plan.stages)} stages ({total})"]
+    roots = Counter((plan.stages[digest].method, count) for digest, count in plan.shared().items())
+    for (method, count), n in sorted(roots.items()):
+        lines.append(f"  {n} {method} shared by {count}" + (" each" if n > 1 else ""))
+    rows: dict = {}
+    for stage in plan.stages.values():
+        rows.setdefault((stage.method, stage.config["variant"]), []).append(stage)
+    lines.append(f"  {'method':<16}{'stages':>7}{'done':>7}{'to do':>7}  {'sparsities':<28}seeds")
+    for (method, variant), stages in rows.items():
+        levels = sorted({s.sparsity for s in stages if s.sparsity is not None})
+        span = "by rounds" if not levels else f"{levels[0]:.4g}" if len(levels) == 1 else _span(levels)
+        seeds = ",".join(str(seed) for seed in sorted({s.seed for s in stages}))
+        done = sum(s.state == "done" for s in stages)
+        lines.append(
+            f"  {method:<16}{len(stages):>7}{done:>7}{len(stages) - done:>7}  {span:<28}{seeds}  {variant}".rstrip()
+        )
+    reasons = Counter(stage.why for stage in plan.stages.values() if stage.state == "new")
+    lines += [f"  {n} new: {reason}" for reason, n in reasons.most_common(5) if reason != "never trained"]
+    others = [stage for stage in plan.stages.values() if stage.state not in ("new", "done")]
+    lines += [f"  {stage.digest[:8]} {stage.method} {stage.state}: {stage.why}" for stage in others[:20]]
+    return "\n".join(lines + ([f"  ... and {len(others) - 20} more"] if len(others) > 20 else []))
+
+
+def _span(levels: list[float]) -> str:
+    return f"{len(levels)} from {levels[0]:.4g} to {levels[-1]:.4g}"

@@ -1,0 +1,90 @@
+"""Where a stage stands by its files, and why one is new: what sets it apart from the stages that are there."""
+
+import dataclasses
+import os
+from collections import defaultdict
+from itertools import islice
+from pathlib import Path
+
+import yaml
+
+from common import config, paths, record
+from launch import locks
+from launch.words import GROUPS
+
+MOST = 2000  # folders looked into; reading a configuration takes a third of a millisecond
+Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def state_of(folder: Path) -> tuple[str, str]:
+    """A stage's state by its files, and why it is to be done again. Reading changes nothing."""
+    if paths.done(folder).exists():
+        return "done", ""
+    try:
+        status = record.read_json(paths.status(folder), {})
+    except (ValueError, OSError):
+        status = None
+    if not isinstance(status, dict):
+        return "interrupted", "its status file is damaged; it resumes from its last checkpoint"
+    state = status.get("state")
+    if state == "running" and locks.held(paths.lock(folder)):
+        return "running", "another process trains it now"
+    if state in ("running", "stopped"):
+        return "interrupted", f"not finished (step {status.get('step', 0)} of {status.get('steps', '?')}); it resumes"
+    if state == "failed":
+        return "failed", str(status.get("reason") or f"no reason was recorded; see {paths.error(folder)}")
+    return "new", "never trained"
+
+
+def explain(task: str, wanted: dict[str, dict]) -> dict[str, str]:
+    """Digest -> reason, for those of ``wanted`` (digest -> configuration) that have a neighbour outside of it."""
+    neighbours = _neighbours(paths.runs() / task, wanted)
+    reasons = {}
+    for digest, own in wanted.items():
+        found = [differences(own, other) for other in neighbours[own["label"]]]
+        if found:
+            few = min(found, key=len)
+            rest = f" and {len(few) - 3} more" if len(few) > 3 else ""
+            reasons[digest] = f"never trained with {', '.join(few[:3])}{rest}" if few else "its parent is new"
+    return reasons
+
+
+def differences(own: dict, other: dict) -> list[str]:
+    """Every setting, version or data set that determines results and is not the same, as text."""
+    found = []
+    for group, cls in config.classes(own["task"], own["method"]).items():
+        values = other["settings"][group]
+        for f in dataclasses.fields(cls):
+            value, there = own["settings"][group][f.name], values.get(f.name, f.metadata.get("neutral", "unknown"))
+            if f.metadata.get("identity", True) and value != there:
+                found.append(f"{group}.{f.name}={value} (there is {there})")
+    versions = other["versions"]
+    found += [
+        f"{n} version {v} (there is {versions.get(n)})" for n, v in own["versions"].items() if versions.get(n) != v
+    ]
+    return found + (["these data files (there are others)"] if own["data"] != other.get("data") else [])
+
+
+def _neighbours(where: Path, wanted: dict) -> dict[str, list[dict]]:
+    """Configurations in folders that are not wanted, by label (method, level, seed); unreadable ones are left out."""
+    found = defaultdict(list)
+    if not where.is_dir():
+        return found
+    with os.scandir(where) as entries:
+        for entry in islice((e for e in entries if e.name not in wanted), MOST):
+            try:
+                content = yaml.load(paths.config(entry.path).read_text(), Loader=Loader)
+            except (OSError, ValueError, yaml.YAMLError):
+                continue
+            if _whole(content):
+                found[content["label"]].append(content)
+    return found
+
+
+def _whole(content) -> bool:
+    """Does a configuration have the parts that are compared here?"""
+    try:
+        parts = [content["versions"], *(content["settings"][group] for group in GROUPS)]
+        return isinstance(content["label"], str) and all(isinstance(part, dict) for part in parts)
+    except (LookupError, TypeError):
+        return False

@@ -1,0 +1,79 @@
+"""The words of one command, ``key=value`` each, become a request; what they mean together is checked in ``grid.py``."""
+
+from dataclasses import dataclass, field
+
+from common.errors import UserError, nearest
+
+GROUPS = ("run", "task", "method")
+KEYS = {
+    "task": "which task folder (default: classic)",
+    "method": "one method or several, as in imp,rigl (default: the preset's)",
+    "preset": "how much: default, laptop or paper",
+    "data": "folder with the data set in its original format",
+    "cluster": "where to run (default: local)",
+    "workers": "local: processes at a time (default: one per core)",
+    "format": "plan, status: format=json prints one JSON document",
+    "port": "ui: the port to listen on (default: 5000)",
+}
+
+
+@dataclass
+class Request:
+    """The words of one command. ``overrides``: dotted key -> the values given for it, as text."""
+
+    task: str = "classic"
+    method: str = ""
+    preset: str = "default"
+    data: str = ""
+    cluster: str = "local"
+    workers: str = ""
+    format: str = "text"
+    port: str = ""
+    overrides: dict[str, list[str]] = field(default_factory=dict)
+    given: tuple[str, ...] = ()
+
+    @property
+    def methods(self) -> list[str]:
+        return [name for name in self.method.split(",") if name]
+
+
+def split(text: str) -> list[str]:
+    """Values at the commas outside brackets: ``0.8,0.9`` are two, ``[1,2]`` is one."""
+    pieces, depth = [""], 0
+    for letter in text:
+        depth += (letter in "[{") - (letter in "]}")
+        if letter == "," and depth == 0:
+            pieces.append("")
+        else:
+            pieces[-1] += letter
+    return [piece.strip() for piece in pieces]
+
+
+def parse(words: list[str]) -> Request:
+    """``key=value`` words to a request. ``UserError`` on a word without ``=``, an unknown key, or a key given twice."""
+    request, seen = Request(), set()
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals or not key:
+            raise UserError(f"expected key=value, found {word!r} (for example task=classic method=rigl run.seed=0,1)")
+        if key in seen:
+            raise UserError(f"{key} is given twice; give several values as {key}=a,b")
+        seen.add(key)
+        group = key.split(".")[0]
+        dotted = "." in key and group in GROUPS
+        if (key in KEYS or dotted) and not value:
+            raise UserError(f"{key} has no value; leave it out, or write {key}=<value>")
+        if key in KEYS:
+            setattr(request, key, value)
+        elif dotted:
+            request.overrides[key] = split(value)
+        else:
+            valid = [*KEYS, "run.<key>", "task.<key>", "method.<key>"]
+            hint = nearest(key.lower(), [*KEYS, *(f"{g}.{key.split('.')[-1]}" for g in GROUPS)])
+            raise UserError(f"unknown key {key!r}{hint} (keys: {', '.join(valid)})")
+    if request.data and "task.data" in seen:
+        raise UserError("data and task.data are the same setting; give one of them")
+    request.given = tuple(seen)
+    if request.format not in ("text", "json"):
+        raise UserError(f"format is text or json, found {request.format!r}")
+    return request

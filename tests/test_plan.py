@@ -1,0 +1,205 @@
+"""Plans: what is shared, what is done, why something is new, at what cost; and that planning changes nothing."""
+
+import fcntl
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+
+from common import config, paths, record, registry
+from launch import plan, words
+from tests.cli import ROOT, launch
+from tests.stages import stage
+
+LEVELS = "0.2,0.36,0.488,0.5904,0.67232,0.737856,0.7902848,0.83222784,0.865782272,0.8926258176"
+
+
+def make(*asked: str) -> plan.Plan:
+    return plan.make(words.parse(list(asked)))
+
+
+def mark(folder, **status) -> None:
+    """What a stage leaves; without a status it is done."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if status:
+        record.write_json(paths.status(folder), status)
+    else:
+        record.write_text(paths.done(folder), folder.name)
+
+
+def methods(made: plan.Plan, name: str) -> list[plan.Stage]:
+    return [stage for stage in made.stages.values() if stage.method == name]
+
+
+def test_parents_are_trained_once():
+    made = make("method=omp_after,imp,random_after", "run.seed=0,1")
+    assert len(methods(made, "dense")) == 2 and len(made.stages) == 2 + 3 * 10 * 2
+    assert "  2 dense shared by 30 each\n" in plan.text(made)
+    roots = {s.digest for s in methods(made, "dense")}
+    assert {s.parent for s in made.stages.values() if s.method.endswith("after")} == roots
+    order = list(made.stages)
+    assert all(s.parent is None or order.index(s.parent) < order.index(s.digest) for s in made.stages.values())
+
+
+def test_separate_requests_meet_in_the_same_stages():
+    together = make("method=omp_after,imp", "run.seed=0")
+    apart = [make(f"method={name}", "run.seed=0") for name in ("imp", "omp_after", "dense")]
+    assert set(together.stages) == {digest for made in apart for digest in made.stages}
+    narrow = make("method=imp", "run.seed=0", "method.sparsity=0.488")
+    assert set(narrow.stages) <= set(together.stages) and len(narrow.stages) == 4
+
+
+def test_the_plan_says_what_is_shared_and_what_is_done():
+    asked = ["method=omp_after,imp", "run.seed=0", f"method.sparsity={LEVELS}"]
+    assert "  1 dense shared by 20\n" in plan.text(make(*asked))
+    for found in make("method=imp", "run.seed=0").stages.values():
+        mark(found.folder)
+    made = make(*asked)
+    text = plan.text(made)
+    assert "21 stages (11 done, 10 new)" in text and "  1 dense shared by 20\n" in text
+    rows = {line.split()[0]: line.split()[1:4] for line in text.splitlines() if line.startswith("  ")}
+    assert (
+        rows["imp"] == ["10", "10", "0"] and rows["omp_after"] == ["10", "0", "10"] and rows["dense"] == ["1", "1", "0"]
+    )
+    assert {s.method for s in made.todo()} == {"omp_after"}
+    document = plan.document(made)
+    assert {s["shared_by"] for s in document["stages"] if s["method"] == "dense"} == {20}
+
+
+def test_targets_on_a_grid_share_rounds_and_others_end_exactly():
+    on = methods(make("method=imp", "run.seed=0", "method.sparsity=0.36,0.488"), "imp")
+    assert [round(s.sparsity, 9) for s in on] == [0.2, 0.36, 0.488]
+    off = methods(make("method=imp", "run.seed=0", "method.sparsity=0.5"), "imp")
+    assert [round(s.sparsity, 9) for s in off] == [0.2, 0.36, 0.488, 0.5] and off[-1].sparsity == 0.5
+    assert [s.digest for s in off[:3]] == [s.digest for s in on]
+    assert [s.depth for s in off] == [1, 2, 3, 4]
+    rounds = methods(make("method=imp", "run.seed=0", "method.rounds=1,3"), "imp")
+    assert len(rounds) == 3 and {s.sparsity for s in rounds} == {None}
+
+
+def test_the_control_shares_all_rounds_but_the_last():
+    made = make("method=imp,imp_reinit", "run.seed=0", "method.sparsity=0.36,0.488")
+    assert len(methods(made, "imp")) == 3 and len(methods(made, "imp_reinit")) == 2
+    assert {made.stages[s.parent].method for s in methods(made, "imp_reinit")} == {"imp"}
+
+
+def test_states_by_files():
+    asked = ["method=dense", "run.seed=0"]
+    (only,) = make(*asked).stages.values()
+    folder = only.folder
+
+    def state():
+        (found,) = make(*asked).stages.values()
+        return found.state, found.why
+
+    assert state() == ("new", "never trained")
+    mark(folder, state="queued")
+    assert state()[0] == "new"
+    mark(folder, state="stopped", step=3, steps=9)
+    assert state() == ("interrupted", "not finished (step 3 of 9); it resumes")
+    mark(folder, state="running", step=5, steps=9)
+    assert state() == ("interrupted", "not finished (step 5 of 9); it resumes")
+    with open(paths.lock(folder), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert state() == ("running", "another process trains it now")
+    mark(folder, state="failed", reason="out of memory")
+    assert state() == ("failed", "out of memory")
+    assert "failed: out of memory" in plan.text(make(*asked)) and make(*asked).todo()
+    paths.status(folder).write_text("{")
+    assert state()[0] == "interrupted" and "damaged" in state()[1]
+    mark(folder)
+    assert state() == ("done", "") and not make(*asked).todo()
+
+
+def test_why_a_stage_is_new(monkeypatch):
+    asked = ["method=omp_after", "run.seed=0", "method.sparsity=0.5"]
+
+    def whys(*more):
+        return {s.method: s.why for s in make(*asked, *more).stages.values()}
+
+    assert set(whys().values()) == {"never trained"}
+    plan.write(make(*asked))
+    for found in make(*asked).stages.values():
+        mark(found.folder)
+    assert set(whys().values()) == {""}
+    changed = whys("run.steps=5", "run.batch_size=7")
+    assert set(changed.values()) == {"never trained with run.steps=5 (there is 0), run.batch_size=7 (there is 60)"}
+    assert {s.why for s in make("method=dense", "run.seed=1").stages.values()} == {"never trained"}
+    assert "2 new: never trained with run.steps=5 (there is 0)" in plan.text(make(*asked, "run.steps=5"))
+    monkeypatch.setattr(config, "CORE_VERSION", config.CORE_VERSION + 1)
+    before = config.CORE_VERSION - 1
+    assert set(whys().values()) == {f"never trained with core version {before + 1} (there is {before})"}
+
+
+def test_why_names_the_parent_and_the_data(monkeypatch):
+    asked = ["method=omp_after", "run.seed=0", "method.sparsity=0.5"]
+    plan.write(make(*asked))
+    with monkeypatch.context() as patch:
+        patch.setattr(registry.method("dense"), "version", 9)
+        whys = {s.method: s.why for s in make(*asked).stages.values()}
+    before = registry.method("dense").version
+    assert whys == {
+        "dense": f"never trained with method version 9 (there is {before})",
+        "omp_after": "its parent is new",
+    }
+    monkeypatch.setattr(config, "fingerprint", lambda task, settings: "other")
+    assert {s.why for s in make(*asked).stages.values()} == {"never trained with these data files (there are others)"}
+
+
+def test_planning_writes_nothing(folders):
+    make("method=imp,rigl")
+    assert not list(folders.iterdir())
+
+
+def test_what_is_written_is_what_was_planned():
+    made = make("method=imp", "run.seed=0", "method.sparsity=0.36")
+    sweeps = {plan.write(made), plan.write(made)}
+    assert len(sweeps) == 2
+    for found in made.stages.values():
+        content = yaml.safe_load(paths.config(found.folder).read_text())
+        assert content == found.config
+        keys = ("task", "method", "settings", "versions", "data", "parent")
+        assert config.digest(*(content[key] for key in keys)) == found.digest == found.folder.name
+    lines = [json.loads(line) for line in (sweeps.pop() / "plan.jsonl").read_text().splitlines()]
+    assert [line["digest"] for line in lines] == list(made.stages)
+
+
+def test_document_is_one_json_document():
+    done = launch("plan", "method=imp", "run.seed=0", "format=json", "port=3")
+    assert done.returncode == 0 and "note: plan does not use port" in done.stderr
+    document = json.loads(done.stdout)
+    assert document["counts"] == {"new": 11} and len(document["stages"]) == 11
+    keys = {"digest", "task", "method", "parent", "depth", "seed", "sparsity", "state", "why", "folder", "variant"}
+    assert all(set(found) == keys | {"wished", "shared_by"} for found in document["stages"])
+    assert all(found["why"] == "never trained" and found["wished"] for found in document["stages"])
+
+
+LIGHT = """
+import sys
+from launch.__main__ import main
+code = main(sys.argv[1:])
+heavy = [name for name in ("torch", "mlflow", "submitit", "sklearn") if name in sys.modules]
+sys.exit(f"imported {heavy}" if heavy else code)
+"""
+
+
+@pytest.mark.parametrize(
+    "verb", [["plan"], ["plan", "format=json"], ["status"], ["report"], ["help", "method=rigl"], []]
+)
+def test_views_import_nothing_heavy(verb):
+    stage(paths.runs(), "0123456789abcdef", task="classic")
+    done = subprocess.run([sys.executable, "-c", LIGHT, *verb], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_ten_thousand_stages_in_seconds():
+    """A second on an idle machine; the bound is for a crowded one."""
+    seeds = ",".join(str(seed) for seed in range(160))
+    began = time.monotonic()
+    made = make("method=imp,omp_after,gmp,rigl,snip,random_before", f"run.seed={seeds}")
+    assert "160 dense shared by 20 each" in plan.text(made)
+    assert len(plan.document(made)["stages"]) == 9760 == 160 * (1 + 6 * 10)
+    assert time.monotonic() - began < 60

@@ -1,0 +1,354 @@
+"""One stage from its folder: what it refuses, what it writes, in which order, and what its summary says."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from common import config, paths, record, registry, run
+from common import sparsity as sp
+from common.training import checkpoint, rewinding
+from tests import training
+from tests.training import Noisy, Toy
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def status(folder) -> dict:
+    return record.read_json(paths.status(folder))
+
+
+def edit(folder, change) -> None:
+    content = record.read_config(folder)
+    change(content)
+    record.write_text(paths.config(folder), yaml.safe_dump(content, sort_keys=False))
+
+
+# --- what it refuses --------------------------------------------------------------------------------------------------
+
+
+def test_blocked_until_its_parent_is_done():
+    parent, folder = training.line("omp_after")
+    assert run.execute(folder) == "blocked"
+    assert status(folder)["state"] == "blocked"
+    assert f"the stage it starts from, {parent.name}, is not finished" in status(folder)["reason"]
+    assert not paths.metrics(folder).exists()
+    training.train([parent, folder])
+
+
+@pytest.mark.parametrize("content", ["0123456789abcdef\n", ""])
+def test_blocked_when_the_parents_mark_is_not_its_own(content):
+    parent, folder = training.line("omp_after")
+    training.train([parent])
+    paths.done(parent).write_text(content)
+    assert run.execute(folder) == "blocked"
+
+
+@pytest.mark.parametrize("group, key, value", [("run", "learning_rate", 0.5), ("method", "sparsity", 0.9)])
+def test_settings_changed_after_planning_are_refused(group, key, value):
+    """The folder's name would claim another training than the one that ran."""
+    folder = training.line("gmp")[-1]
+    edit(folder, lambda content: content["settings"][group].update({key: value}))
+    assert run.execute(folder) == "failed"
+    assert "was changed after planning" in status(folder)["reason"] and folder.name in status(folder)["reason"]
+
+
+def test_settings_that_determine_nothing_may_change():
+    folder = training.line("gmp")[-1]
+    edit(folder, lambda content: content["settings"]["run"].update({"log_every": 30}))
+    assert run.execute(folder) == "done"
+    assert [line["step"] for line in training.lines(folder) if "loss" in line] == [30, 60]
+
+
+def test_a_stage_of_another_parent_is_refused():
+    folder = training.line("omp_after")[-1]
+    edit(folder, lambda content: content.update(parent="0123456789abcdef"))
+    assert run.execute(folder) == "failed"
+
+
+def test_a_moved_folder_is_refused(tmp_path):
+    folder = training.line("gmp")[-1]
+    folder.rename(folder.with_name("0123456789abcdef"))
+    assert run.execute(folder.with_name("0123456789abcdef")) == "failed"
+
+
+def test_data_that_changed_since_planning_is_refused(monkeypatch):
+    folder = training.line("gmp")[-1]
+    monkeypatch.setattr(config, "fingerprint", lambda task, settings: "ffff")
+    assert run.execute(folder) == "failed"
+    assert "the data changed since planning" in status(folder)["reason"] and "ffff" in status(folder)["reason"]
+
+
+def test_code_of_another_version_is_refused(monkeypatch):
+    folder = training.line("gmp")[-1]
+    monkeypatch.setattr(registry.method("gmp"), "version", 99)
+    assert run.execute(folder) == "failed"
+    assert "this code is" in status(folder)["reason"] and "99" in status(folder)["reason"]
+
+
+HOLD = (
+    "import fcntl, sys, time; f = open(sys.argv[1], 'w'); fcntl.flock(f, 2); print('held', flush=True); time.sleep(600)"
+)
+
+
+def test_busy_while_another_process_holds_the_lock_and_free_when_it_dies():
+    folder = training.line("gmp")[-1]
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(paths.lock(folder))], stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout.readline() == "held\n"
+        assert run.execute(folder) == "busy"
+        assert not paths.status(folder).exists(), "the other process's files are not touched"
+    finally:
+        holder.send_signal(signal.SIGKILL)
+        holder.communicate()
+    assert run.execute(folder) == "done"
+    assert run.execute(folder) == "done", "and done is done"
+
+
+def test_what_is_raised_inside_is_recorded(monkeypatch):
+    def wrong(self, state):
+        raise KeyError("no such thing")
+
+    folder = training.line("gmp")[-1]
+    with monkeypatch.context() as context:
+        context.setattr(registry.method("gmp"), "on_step", wrong)
+        assert run.execute(folder) == "failed"
+    assert status(folder)["state"] == "failed" and "no such thing" in status(folder)["reason"]
+    assert status(folder)["seconds"] > 0
+    assert "Traceback" in paths.error(folder).read_text()
+    assert run.execute(folder) == "done"
+    assert status(folder)["reason"] is None and status(folder)["attempt"] == 2
+    assert not paths.error(folder).exists()
+
+
+# --- what it writes ---------------------------------------------------------------------------------------------------
+
+FIELDS = {
+    "task": str, "dataset": str, "model": str, "method": str, "sparsity_target": float, "sparsity": float,
+    "sparsity_all": float, "seed": int, "metric": str, "score": float, "score_validation": float, "steps": int,
+    "epochs": float, "collapsed": bool, "digest": str, "parent": (str, type(None)), "variant": str, "collapse": list,
+    "zeros": float, "selection": str, "scored_step": int, "best_step": int, "baseline": float, "test_loss": float,
+    "unmoved": list, "layers": dict, "masks": str, "weights": str, "seconds": float, "device": str, "torch": str,
+    "warnings": list,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("method", ["dense", "omp_after", "imp"])
+def test_the_summary_has_every_field(method):
+    folder = training.trained(method)
+    found = training.summary(folder)
+    assert list(found) == list(FIELDS), "the first sixteen are a contract, in this order"
+    for name, kind in FIELDS.items():
+        assert isinstance(found[name], kind), name
+    assert (found["task"], found["dataset"], found["model"]) == ("classic", "digits", "lenet-300-100")
+    assert (found["method"], found["seed"], found["digest"]) == (method, 0, folder.name)
+    assert found["sparsity_target"] == (0.0 if method == "dense" else 0.8)
+    assert found["epochs"] == pytest.approx(60 * 20 / 1257)
+    assert found["unmoved"] == [] and not found["collapsed"]
+    assert 8 < found["baseline"] < 12
+    assert paths.done(folder).read_text() == folder.name + "\n"
+
+
+def test_the_status_has_every_field():
+    folder = training.trained("gmp")
+    found = status(folder)
+    expected = ("state", "step", "steps", "updated", "started", "attempt", "reason", "host", "pid", "committed")
+    assert set(expected) <= set(found)
+    assert (found["state"], found["steps"], found["attempt"], found["pid"]) == ("done", 60, 1, os.getpid())
+
+
+@pytest.mark.parametrize("select", ["last", "best_loss", "best_score"])
+def test_what_is_scored_is_what_was_selected(select):
+    folder = training.trained("gmp", {"run.select": select, "run.learning_rate": 0.02})
+    found, lines = training.summary(folder), training.lines(folder)
+    validated = {line["step"]: line for line in lines if "validation_loss" in line}
+    settled = {step: line for step, line in validated.items() if step >= 48}
+    best = {
+        "last": 60,
+        "best_loss": min(settled, key=lambda step: settled[step]["validation_loss"]),
+        "best_score": max(settled, key=lambda step: (settled[step]["validation_score"], -step)),
+    }[select]
+    assert (found["selection"], found["scored_step"]) == (select, best)
+    assert found["score_validation"] == validated[best]["validation_score"]
+    scored = paths.selected(folder) if paths.selected(folder).exists() else paths.weights(folder)
+    assert paths.selected(folder).exists() == (best != 60)
+    worker = run.trainer(record.read_config(folder))
+    model = worker.build_seeded("any")
+    sp.restore(model, checkpoint.load(scored)["model"])
+    assert worker.evaluate(model.eval(), "test")["score"] == found["score"]
+    assert worker.evaluate(model.eval(), "validation")["score"] == found["score_validation"]
+
+
+def test_files_appear_in_their_order_and_the_mark_last(monkeypatch):
+    folder, seen, replace = training.line("dense")[-1], [], os.replace
+    monkeypatch.setattr(
+        os, "replace", lambda a, b: seen.append((Path(b).name, paths.done(folder).exists())) or replace(a, b)
+    )
+    assert run.execute(folder) == "done"
+    names = list(dict.fromkeys(name for name, _ in seen))
+    order = ["status.json", "snapshot-0.pt", "snapshot-1.pt", "snapshot-3.pt", "checkpoint.next.pt", "checkpoint.pt"]
+    assert names == [*order, "checkpoint.previous.pt", "weights.pt", "summary.json", "DONE"]
+    assert [name for name, done in seen if done] == ["status.json"], "after the mark, only the status"
+    left = sorted(path.name for path in folder.iterdir())
+    assert left == sorted(["config.yaml", "lock", "metrics.jsonl", "weights.pt", "summary.json", "DONE", *order[:4]])
+
+
+def test_resume_points_follow_the_clock_too(monkeypatch):
+    folder = training.line("gmp", {"run.checkpoint_every": 0, "run.checkpoint_seconds": 5})[-1]
+    clock, saved = [0.0], []
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    save = checkpoint.save_resume_point
+    monkeypatch.setattr(checkpoint, "save_resume_point", lambda f, c: saved.append(c["step"]) or save(f, c))
+
+    def tick():
+        clock[0] += 1.0
+
+    assert run.execute(folder, tick) == "done"
+    assert saved == [6, 12, 18, 24, 30, 36, 42, 48, 54, 60]
+
+
+def test_warming_up_reads_the_data_and_draws_nothing():
+    folder = training.line("gmp")[-1]
+    torch.manual_seed(1)
+    expected = torch.rand(3)
+    torch.manual_seed(1)
+    run.warm(folder)
+    assert torch.equal(torch.rand(3), expected)
+    assert [path.name for path in folder.iterdir()] == ["config.yaml"]
+
+
+# --- what the summary tells -------------------------------------------------------------------------------------------
+
+
+def test_a_weight_alive_outside_its_mask_is_found_in_the_saved_file(monkeypatch):
+    """The sparsity that is reported is that of the numbers on disk, not of what the masks claim."""
+    save = checkpoint.save
+
+    def tampered(path, content):
+        if path.name == "weights.pt":
+            weight, bits = content["model"]["fc2.weight"], content["masks"]["bits"]["fc2.weight"]
+            dead = (~sp.unpack(bits, weight.shape)).nonzero()[0]
+            weight[tuple(dead)] = 1e-30
+        save(path, content)
+
+    folder = training.line("random_before", {"run.select": "last"})[-1]
+    with monkeypatch.context() as context:
+        context.setattr(checkpoint, "save", tampered)
+        assert run.execute(folder) == "failed"
+    assert "fc2.weight has living weights outside its mask" in status(folder)["reason"]
+    assert not paths.done(folder).exists() and not paths.summary(folder).exists()
+
+
+def test_zeros_are_counted_whatever_the_masks_say(monkeypatch):
+    """A network may have more zeros than were pruned; both numbers are told."""
+
+    class Dead(Toy):
+        def build(self):
+            model = super().build()
+            with torch.no_grad():
+                model[0].weight[:10] = 0
+            model[0].weight.requires_grad_(False)
+            return model
+
+    monkeypatch.setattr("tasks.classic.trainer.Trainer", Dead)
+    found = training.summary(training.trained("dense"))
+    assert found["sparsity"] == 0
+    assert found["zeros"] == 10 * 12 / (20 * 12 + 3 * 20)
+
+
+def test_a_constant_answer_is_a_collapse():
+    folder = training.trained(
+        "dense", {"run.learning_rate": 50.0, "run.optimizer": "sgd", "run.momentum": 0, "run.steps": 3}
+    )
+    found = training.summary(folder)
+    assert found["collapsed"] and found["collapse"] == ["constant prediction"]
+    assert found["score"] < 15
+
+
+def test_an_empty_layer_is_a_collapse():
+    found = training.summary(training.trained("snip", {"run.steps": 10}, 0.9998))
+    empty = [name for name, layer in found["layers"].items() if layer["kept"] == 0]
+    assert empty
+    assert found["collapsed"] and set(found["collapse"]) >= {f"empty layer {name}" for name in empty}
+
+
+def test_a_frozen_head_is_reported(monkeypatch):
+    """SMC-Bench's protein scripts never step the optimizer of their head, in dense training as well."""
+
+    class Frozen(Toy):
+        def parameter_groups(self, model):
+            return [{"params": model[0].parameters()}]
+
+    monkeypatch.setattr("tasks.classic.trainer.Trainer", Frozen)
+    assert training.summary(training.trained("gmp"))["unmoved"] == ["2.bias"], "its weight was pruned, which is a move"
+    assert training.summary(training.trained("dense"))["unmoved"] == ["2.weight", "2.bias"]
+
+
+# --- early weights ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("task", [None, Noisy])
+@pytest.mark.parametrize("step", [7, 60])
+def test_early_weights_that_were_not_kept_are_trained_again_bit_for_bit(task, step, monkeypatch):
+    if task:
+        monkeypatch.setattr("tasks.classic.trainer.Trainer", task)
+    dense = training.trained("dense")
+    worker, state = training.begun("dense")
+    while state.step < step:
+        worker.step(state)
+    assert not paths.snapshot(dense, step).exists()
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+    again = rewinding.snapshot_of(worker, dense, step)
+    assert torch.equal(torch.rand(2), expected), "the stage that asks goes on with its own random numbers"
+    assert training.equal(again, sp.snapshot(state.model))
+    assert training.equal(checkpoint.load(paths.snapshot(dense, step)), again), "and are kept for the next"
+    if step == 60:
+        assert training.equal(again, training.weights(dense))
+
+
+@pytest.mark.parametrize("task", [None, Noisy])
+def test_a_ticket_is_the_same_whether_its_early_weights_were_kept_or_not(task, monkeypatch):
+    """Training them again must not shift the random numbers of the ticket's own training."""
+    if task:
+        monkeypatch.setattr("tasks.classic.trainer.Trainer", task)
+    folders = training.line("imp", {"method.rewind": 7, "method.rounds": 1})
+    training.train(folders)
+    first = training.result(folders[-1])
+    assert paths.snapshot(folders[0], 7).exists()
+    for path in folders[-1].iterdir():
+        if path.name != "config.yaml":
+            path.unlink()
+    training.train(folders[-1:])
+    assert training.result(folders[-1]) == first
+
+
+@pytest.mark.parametrize("rewind, wrong", [(7, 5), (7, 10), (58, 60)])
+def test_early_weights_that_cannot_be_made_again_faithfully_are_refused(rewind, wrong):
+    """The losses that were logged to the first one after the step asked for must come again."""
+    folders = training.line("imp", {"method.rewind": rewind, "method.rounds": 1})
+    training.train(folders[:1])
+    lines = [json.loads(line) for line in paths.metrics(folders[0]).read_text().splitlines()]
+    for line in lines:
+        if line["step"] == wrong and "loss" in line:
+            line["loss"] *= 1.001
+    paths.metrics(folders[0]).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert run.execute(folders[-1]) == "failed"
+    reason = status(folders[-1])["reason"]
+    assert f"rewinding to step {rewind} would not be faithful" in reason and f"at step {wrong}" in reason
+    assert not paths.snapshot(folders[0], rewind).exists()
+
+
+def test_a_step_beyond_the_dense_training_is_refused():
+    folder = training.trained("dense")
+    worker = run.trainer(record.read_config(folder))
+    with pytest.raises(ValueError, match=r"method\.rewind=61 is beyond the 60 steps"):
+        rewinding.snapshot_of(worker, folder, 61)

@@ -1,0 +1,184 @@
+"""Reading a runs tree: quick, tolerant of anything half-written, and without a trace."""
+
+import fcntl
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from stages import stage
+
+from common import paths
+from launch import records
+from launch.status import status, text
+
+ROOT = Path(__file__).parent.parent
+
+
+def one(folder):
+    return records.read_one(folder)
+
+
+def document(runs):
+    return status(records.read(where=runs))
+
+
+def set_status(folder, **changes):
+    path = paths.status(folder)
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def snapshot(runs):
+    return {p: (p.stat().st_mtime_ns, p.read_bytes() if p.is_file() else sorted(p.iterdir())) for p in runs.rglob("*")}
+
+
+def test_states_follow_from_the_files(tmp_path):
+    for state in ("done", "failed", "stopped", "queued"):
+        assert one(stage(tmp_path, state, state=state)).state == state
+    unknown = stage(tmp_path, "strange", state="dancing")
+    assert one(unknown).state == "unknown"
+    paths.status(unknown).unlink()
+    assert one(unknown).state == "new"
+
+
+def test_done_file_decides(tmp_path):
+    folder = stage(tmp_path, "a", state="done")
+    set_status(folder, state="running")
+    assert one(folder).state == "done"
+    paths.done(folder).unlink()
+    assert one(folder).summary is None and one(folder).state != "done"
+
+
+def test_running_without_a_lock_is_shown_as_interrupted_and_never_written(tmp_path):
+    folder = stage(tmp_path, "a", state="running")
+    before = paths.status(folder).read_bytes()
+    assert one(folder).state == "interrupted"  # no lock file at all
+    with open(paths.lock(folder), "w") as lock:
+        assert one(folder).state == "interrupted"
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert one(folder).state == "running"
+    set_status(folder, updated=time.time())  # heard of just now: its process may be between two states
+    assert one(folder).state == "running"
+    set_status(folder, updated=time.time() - 60, host="another-machine")  # its locks may not be visible here
+    assert one(folder).state == "running"
+    set_status(folder, updated=time.time() - 3600)
+    assert one(folder).state == "interrupted"
+    assert json.loads(paths.status(folder).read_text())["state"] == json.loads(before)["state"] == "running"
+
+
+def test_a_file_system_without_locks_says_unknown(tmp_path, monkeypatch):
+    folder = stage(tmp_path, "a", state="running")
+    paths.lock(folder).touch()
+
+    def unsupported(*_):
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(fcntl, "flock", unsupported)
+    assert one(folder).state == "unknown"
+
+
+@pytest.mark.parametrize(
+    "content", [None, b"", b"a: [1, 2", b"\xff\xfe\x00", b"- only\n- a list\n", b"a: !!python/none x"]
+)
+def test_a_broken_configuration_is_reported_not_fatal(tmp_path, content):
+    stage(tmp_path, "good")
+    folder = stage(tmp_path, "bad")
+    paths.config(folder).unlink() if content is None else paths.config(folder).write_bytes(content)
+    found = document(tmp_path)
+    assert found["counts"] == {"done": 1, "broken": 1}
+    assert "config.yaml" in found["problems"][0]["problem"] and found["problems"][0]["folder"].endswith("toy/bad")
+    assert "toy/bad" in text(found)
+
+
+@pytest.mark.parametrize("name", ["status.json", "summary.json"])
+@pytest.mark.parametrize("content", [b"", b'{"state": "do', b"\xff", b"[1]"])
+def test_half_written_json_is_reported_not_fatal(tmp_path, name, content):
+    folder = stage(tmp_path, "a")
+    (folder / name).write_bytes(content)
+    assert one(folder).state == "broken" and name in one(folder).problem
+    json.dumps(document(tmp_path))
+
+
+def test_numbers_that_are_none_do_not_stop_a_reader(tmp_path):
+    folder = stage(tmp_path, "a", state="running", sparsity=None)
+    set_status(folder, updated=None, steps=None, step=None, started=None)
+    assert "1 stages: 1 interrupted" in text(document(tmp_path))
+
+
+def test_other_things_in_the_tree_are_not_stages(tmp_path):
+    stage(tmp_path, "a")
+    (tmp_path / ".sweeps" / "x").mkdir(parents=True)
+    (tmp_path / "mlartifacts" / "1" / "2").mkdir(parents=True)
+    (tmp_path / "mlflow.db").touch()
+    (tmp_path / "toy" / "note.txt").touch()
+    (tmp_path / "toy" / ".aside").mkdir()
+    assert [r.digest for r in records.read(where=tmp_path)] == ["a"]
+    assert records.read(where=tmp_path / "nowhere") == [] and "no stages yet" in text(status([]))
+
+
+def test_one_task_or_all(tmp_path, monkeypatch):
+    monkeypatch.setenv("RUNS", str(tmp_path))
+    stage(tmp_path, "a")
+    stage(tmp_path, "b", task="other")
+    assert [r.digest for r in records.read()] == ["b", "a"] and [r.digest for r in records.read("toy")] == ["a"]
+
+
+def test_lines_per_method_and_sparsity(tmp_path):
+    for seed, score in enumerate((90.0, 92.0)):
+        stage(tmp_path, f"a{seed}", "imp", 0.5, seed, score)
+    stage(tmp_path, "b", "imp", 0.5, 2, state="failed")
+    stage(tmp_path, "c", "imp", 0.9, 0, 10.0, collapsed=True)
+    stage(tmp_path, "d", "dense", 0.0, 0, 99.0)
+    found = json.loads(json.dumps(document(tmp_path)))
+    assert [(line["method"], line["sparsity"]) for line in found["lines"]] == [
+        ("dense", 0.0),
+        ("imp", 0.5),
+        ("imp", 0.9),
+    ]
+    assert found["lines"][1]["counts"] == {"done": 2, "failed": 1} and found["lines"][1]["score"] == 91.0
+    assert found["failures"][0]["reason"] == "the loss is not finite"
+    shown = text(found)
+    assert "2/3" in shown and "91.00" in shown and "1 collapsed" in shown and "the loss is not finite" in shown
+
+
+def test_scores_on_two_metrics_have_no_mean(tmp_path):
+    stage(tmp_path, "a", metric="accuracy")
+    stage(tmp_path, "b", metric="f1")
+    assert document(tmp_path)["lines"][0]["score"] is None
+
+
+def test_text_fits_one_screen(tmp_path):
+    for i in range(9):
+        for k in range(10):
+            stage(tmp_path, f"{i}-{k}", f"method_{i}", 1 - 0.8**k, state="failed" if k == 3 else "done")
+    lines = text(document(tmp_path)).splitlines()
+    assert len(lines) <= 40 and max(map(len, lines)) <= 120 and "and 1 more" in lines[-1]
+
+
+def test_reading_changes_nothing(tmp_path):
+    for i, state in enumerate(("done", "running", "failed", "queued")):
+        paths.lock(stage(tmp_path, str(i), state=state)).touch()
+    before = snapshot(tmp_path)
+    text(document(tmp_path))
+    assert snapshot(tmp_path) == before
+
+
+def test_a_thousand_stages_without_torch(tmp_path):
+    """Below a second on a quiet machine (0.5 s measured); the bound leaves room for a busy one."""
+    template = stage(tmp_path, "template")
+    contents = {path.name: path.read_bytes() for path in template.iterdir()}
+    for i in range(999):
+        folder = tmp_path / "toy" / f"{i:012x}"
+        folder.mkdir()
+        for name, content in contents.items():
+            (folder / name).write_bytes(content)
+    code = (
+        "import sys, time; from launch import records, status; start = time.process_time();"
+        "found = status.status(records.read(where=sys.argv[1])); status.text(found);"
+        "print(found['stages'], time.process_time() - start, 'torch' in sys.modules, 'mlflow' in sys.modules)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    out = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    assert out[0] == "1000" and float(out[1]) < 3 and out[2:] == ["False", "False"]
