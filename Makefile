@@ -1,10 +1,5 @@
 # Names for commands; the work is done by `python -m launch <verb> key=value ...`. `make help` lists them.
 
-# Which Python makes the environment (3.10, 3.11 or 3.12).
-asked_python := $(PYTHON)
-PYTHON ?= python3
-export PYTHON
-
 # A misspelt variable would otherwise be ignored without a word.
 known := TASK METHOD PRESET DATA CLUSTER WORKERS SET RUNS REPORTS FORMAT PORT ARGS PYTHON
 given := $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
@@ -12,6 +7,14 @@ unknown := $(filter-out $(known) -*-% MAKE%,$(given))
 ifneq ($(unknown),)
 $(error unknown variable: $(unknown). Known: $(known). A setting goes into SET="name=value")
 endif
+
+# make would expand a $ in a value of the command line, and run $(shell ...): each is exported as it was typed.
+$(foreach name,$(filter $(known),$(given)),$(eval override export $(name) := $$(value $(name))))
+
+# Which Python makes the environment (3.10, 3.11 or 3.12).
+asked_python := $(value PYTHON)
+PYTHON ?= python3
+export PYTHON
 
 # Values reach the verbs through the environment, so the shell never reads them as commands. SET is split at spaces
 # and nothing else (set -f: no file names for its stars and brackets).

@@ -209,7 +209,10 @@ def complaints(task: str, method: str, settings: dict) -> list[str]:
     run = build(Run, settings["run"])
     found = complaints_of_run(run)
     found += registry.task_part(task, "config").validate(build(cls["task"], settings["task"]))
-    found += registry.method(method)(build(cls["method"], settings["method"])).complaints()
+    chosen = registry.method(method)(build(cls["method"], settings["method"]))
+    found += chosen.complaints()
+    if run.steps > 0 and not found:  # with run.epochs the data say how many
+        found += chosen.complaints_for(run.steps)
     rewind = str(settings["method"].get("rewind", ""))
     if rewind == "pretrained" and not settings["task"].get("pretrained"):
         found.append("method.rewind=pretrained needs pretrained weights, task.pretrained is empty")
@@ -221,14 +224,21 @@ def complaints(task: str, method: str, settings: dict) -> list[str]:
 
 
 @cache  # reading the data takes a second, and a sweep asks once a stage
-def _fingerprint(task: str, values: str) -> str:
-    settings = build(registry.task_part(task, "config").Config, json.loads(values))
-    try:
-        return registry.task_part(task, "prepare").check(settings)
-    except OSError as error:
-        raise UserError(f"task {task}: cannot read its data: {error}") from None
+def _fingerprint(task: str, values: str, stamp: tuple) -> str:
+    """``stamp`` belongs to the key alone: files replaced since the last call are read again."""
+    return registry.task_part(task, "prepare").check(_task_settings(task, values))
 
 
 def fingerprint(task: str, settings: dict) -> str:
     """The checksum of the data a stage trains on, as its task computes it; ``UserError`` where one is missing."""
-    return _fingerprint(task, json.dumps(settings["task"], sort_keys=True))
+    values, prepare = json.dumps(settings["task"], sort_keys=True), registry.task_part(task, "prepare")
+    try:
+        stamp = prepare.stamp(_task_settings(task, values)) if hasattr(prepare, "stamp") else ()
+        return _fingerprint(task, values, stamp)
+    except OSError as error:
+        raise UserError(f"task {task}: cannot read its data: {error}") from None
+
+
+@cache
+def _task_settings(task: str, values: str):
+    return build(registry.task_part(task, "config").Config, json.loads(values))

@@ -49,6 +49,10 @@ class Method:
 
     allocations = ("global", "uniform", "erk", "rows")
 
+    def complaints_for(self, steps: int) -> list[str]:
+        """What cannot work in a training of so many optimizer steps."""
+        return []
+
     def ancestors(self) -> list[tuple[str, dict]]:
         """The stages that must be finished before this one, from the root: (method name, its settings) each."""
         return []

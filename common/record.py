@@ -55,6 +55,14 @@ def read_config(folder: Path) -> dict:
     return yaml.safe_load(paths.config(folder).read_text())
 
 
+def finished(folder: Path) -> bool:
+    """Is a stage done, its summary there and whole?"""
+    try:
+        return paths.done(folder).exists() and isinstance(read_json(paths.summary(folder)), dict)
+    except (OSError, ValueError):
+        return False
+
+
 def update_status(folder: Path, **changes) -> dict:
     """Merge ``changes`` into ``status.json``; only the process that holds the stage's lock may call this."""
     try:

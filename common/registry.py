@@ -1,5 +1,6 @@
 """Tasks and methods by name: ``TASK=protein`` is ``tasks/protein/``, ``METHOD=rigl`` is ``common/methods/rigl.py``."""
 
+import traceback
 from functools import cache
 from importlib import import_module
 
@@ -30,9 +31,16 @@ def task_part(task: str, part: str):
 
 @cache
 def method(name: str):
-    """The ``Method`` class of ``common/methods/<name>.py``; no torch is imported."""
+    """The ``Method`` class of ``common/methods/<name>.py``; no torch is imported. ``UserError``: it has a mistake."""
     _known("method", name, methods())
-    module = import_module(f"common.methods.{name}")
+    try:
+        module = import_module(f"common.methods.{name}")
+    except SyntaxError as error:
+        raise UserError(f"{error.filename}, line {error.lineno}: {type(error).__name__}: {error.msg}") from error
+    except Exception as error:  # whatever the lines of a file under work raise
+        frames = traceback.extract_tb(error.__traceback__)
+        own = [f for f in frames if f.filename.endswith(f"methods/{name}.py")] or frames
+        raise UserError(f"{own[-1].filename}, line {own[-1].lineno}: {type(error).__name__}: {error}") from error
     if not hasattr(module, "Method"):
         raise UserError(f"common/methods/{name}.py must define a class named Method (docs/method.md shows one)")
     return module.Method

@@ -1,6 +1,7 @@
 """One stage from its folder: verify what it stands on, train (or resume), score, write the summary, and DONE last."""
 
 import fcntl
+import math
 import os
 import socket
 import time
@@ -20,15 +21,17 @@ def is_done(folder: Path) -> bool:
 
 
 def trainer(stage: dict):
-    """The task's trainer for a stage's configuration."""
-    return registry.task_part(stage["task"], "trainer").Trainer(stage["settings"], stage["method"], stage["task"])
+    """The task's trainer for a stage's configuration; ``planned_data``: what it may compare its data with."""
+    worker = registry.task_part(stage["task"], "trainer").Trainer(stage["settings"], stage["method"], stage["task"])
+    worker.planned_data = stage["data"]
+    return worker
 
 
 def warm(folder: Path) -> None:
     """Import what training needs and load a stage's data, so that children forked from this process share both."""
     stage = record.read_config(folder)
     config.fingerprint(stage["task"], stage["settings"])
-    worker = trainer(stage)
+    worker = trainer({**stage, "data": None})  # other data than planned fail the stage, not the process that warms up
     worker.examples()
     # torch imports its compiler at the first step of any optimizer: a second that every child would spend
     nothing = torch.nn.Parameter(torch.zeros(1))
@@ -58,16 +61,26 @@ def execute(folder: Path, stop=lambda: None) -> str:
         return _locked(folder, stop)
 
 
+def _number(status: dict, name: str) -> float:
+    """A value of a status file, which anyone may have damaged: 0 for whatever is no finite number."""
+    value = status.get(name)
+    return value if isinstance(value, (int, float)) and math.isfinite(value) else 0.0
+
+
 def _locked(folder: Path, stop) -> str:
     began = time.time()
     try:
         previous = record.read_json(paths.status(folder), {})
     except ValueError:
-        previous = {}  # a half-written status says nothing; the resume point does
-    spent = previous.get("seconds", 0.0)
+        previous = None
+    if not isinstance(previous, dict):  # a half-written status says nothing; the resume point does
+        previous = {}
+        paths.status(folder).unlink(missing_ok=True)
+    spent = _number(previous, "seconds")
     if previous.get("state") == "running":  # killed: its last sign of life says how long it had worked
-        spent += previous.get("updated", 0.0) - previous.get("started", 0.0)
-    attempt = previous.get("attempt", 0) + 1
+        began_then = _number(previous, "started")
+        spent += max(0.0, _number(previous, "updated") - began_then) if began_then else 0.0
+    attempt = int(_number(previous, "attempt")) + 1
     mark = dict(host=socket.gethostname(), pid=os.getpid(), attempt=attempt, started=began, seconds=spent, reason=None)
     try:
         record.update_status(folder, state="running", **mark)

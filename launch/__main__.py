@@ -42,7 +42,7 @@ def sweep(request: Request) -> int:
         result = local.run(todo, workers, Progress(), folder)
         code = result.code
         if result.error:
-            print(f"error: no worker could start: {result.error}", file=sys.stderr)
+            print(f"error: the workers gave up: {result.error}", file=sys.stderr)
         if result.error or result.interrupted:
             return code
     else:
@@ -51,41 +51,47 @@ def sweep(request: Request) -> int:
 
 
 def _show(wanted) -> int:
-    """The end of a sweep: table over what was asked for, report files, MLflow."""
-    from launch import records, report, sync
+    """The end of a sweep: table and curves of what was asked for, what failed, MLflow."""
+    from launch import records, sync
 
     found = [records.read_one(stage.folder) for stage in wanted.stages.values()]
-    print("\n" + report.table(found) + "\n")
     failed = [r for r in found if r.state in ("failed", "blocked")]
+    _write_report(wanted.task, set(wanted.wished))
     for stage in failed[:10]:
         where = f" (traceback in {paths.error(stage.folder)})" if stage.state == "failed" else ""
         print(f"{stage.state}: {stage.method} {stage.digest}: {stage.status.get('reason')}{where}")
+    lost = [r for r in found if r.digest in wanted.wished and r.state != "done"]
     if len(failed) > 10:
         print(f"... and {len(failed) - 10} more: `make status` lists them")
-    _write_report(wanted.task)
-    code = 0
+    print("MLflow is brought up to date ...", flush=True)
     try:
         sync.sync(records.read(wanted.task), paths.runs())
-        print("all runs side by side: make ui (MLflow)")
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
-        code = 1
-    return code
+        return 1
+    if len(lost) > len(failed):
+        print(f"error: {len(lost)} stages asked for are not finished; `make status` names them", file=sys.stderr)
+    print("all runs side by side: make ui (MLflow)")
+    return 1 if lost else 0
 
 
-def _write_report(task: str) -> None:
+def _write_report(task: str, wished: set[str] | None) -> None:
+    """Print the table and write the report: of the stages ``wished``, or of all."""
     from launch import records, report
 
+    found = records.read(task)
+    shown = [r for r in found if wished is None or r.digest in wished]
+    print("\n" + report.table(shown) + "\n", flush=True)
     try:
-        written = report.write(task, records.read(task), paths.reports())
+        written = report.write(task, found, shown, paths.reports())
     except OSError as error:
         raise UserError(
             f"cannot write the report to {paths.reports()} ({error.strerror or error}); REPORTS=<folder> chooses "
             f"another. The results themselves are safe in {paths.runs()}"
         ) from None
-    for warning in written.warnings:
-        print(f"note: {warning}")
-    print(f"results: {_short(written.csv)} and {_short(written.markdown)}")
+    for note in written.notes:
+        print(f"note: {note}")
+    print(f"results: {_short(written.csv)} (every finished stage) and {_short(written.markdown)}")
     for figure in written.figures:
         print(f"figure:  {_short(figure)}")
 
@@ -107,18 +113,19 @@ def status(request: Request) -> int:
 
 
 def report(request: Request) -> int:
-    """reports/<task>/results.csv, tables and curves from what is done"""
+    """reports/<task>/results.csv, tables and curves: of all that is done, or of what the same words would sweep"""
+    from launch import plan as planner
     from launch import records
-    from launch import report as view
 
     registry.task_part(request.task, "config")
-    found = records.read(request.task)
-    if not any(r.done for r in found):
+    chosen = set(request.given) - {"task"}
+    wished = set(planner.make(request).wished) if chosen else None
+    if not any(r.done and (wished is None or r.digest in wished) for r in records.read(request.task)):
         raise UserError(
-            f"no finished stage of task {request.task} in {paths.runs()}: 'make sweep TASK={request.task}' makes some"
+            f"nothing of this is finished for task {request.task} in {paths.runs()}: 'make sweep' with the same words "
+            "trains it, 'make status' shows what there is"
         )
-    print(view.table(found) + "\n")
-    _write_report(request.task)
+    _write_report(request.task, wished)
     return 0
 
 
@@ -212,8 +219,8 @@ LISTENS = {
     "sweep": {"task", "method", "preset", "data", "cluster", "workers"},
     "prepare": {"task", "preset", "data"},
     "status": {"task", "format"},
-    "report": {"task"},
-    "help": {"task", "method"},
+    "report": {"task", "method", "preset", "data"},
+    "help": {"task", "method", "preset"},
     "ui": {"port"},
 }
 
@@ -226,13 +233,15 @@ def main(arguments: list[str]) -> int:
         if name not in VERBS:
             raise UserError(f"unknown verb {name!r}{nearest(name, VERBS)} (verbs: {', '.join(VERBS)})")
         request = words.parse(arguments[1:])
-        takes_settings = name in ("plan", "sweep", "prepare")
+        takes_settings = name in ("plan", "sweep", "prepare", "report")
         unused = [k for k in request.given if k not in LISTENS.get(name, ()) and not ("." in k and takes_settings)]
         if unused:
             print(f"note: {name} does not use {', '.join(sorted(unused))}", file=sys.stderr)
         if name not in ("test", "lint", "help", "prepare"):
             _usable(paths.runs(), "RUNS")
-        return VERBS[name](request)
+        code = VERBS[name](request)
+        sys.stdout.flush()  # here, where a reader that is gone is no error
+        return code
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -241,9 +250,13 @@ def main(arguments: list[str]) -> int:
         return 130
     except BrokenPipeError:  # `make status | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        if name == "sweep":
+            print("error: who read the output is gone; the same command goes on from here", file=sys.stderr)
+        return 1 if name == "sweep" else 0
 
 
 if __name__ == "__main__":
+    if sys.stdout is None:  # closed by the caller (>&-)
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     sys.stdout.reconfigure(errors="replace")  # a terminal that has no ± still gets its table
     sys.exit(main(sys.argv[1:]))

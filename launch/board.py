@@ -88,7 +88,7 @@ def finished(records: list[Record]) -> list[dict]:
     for stage in records:
         if stage.state == "done":
             row = {name: stage.summary.get(name) for name in COLUMNS}
-            row["variant"] = row["variant"] or stage.variant
+            row["variant"] = stage.variant  # told from today's defaults; those it was trained under may differ
             row["best_step"] = stage.summary.get("best_step")
             row["task"], row["digest"] = row["task"] or stage.task, row["digest"] or stage.digest
             rows.append(row)
@@ -105,7 +105,7 @@ def boards(records: list[Record]) -> list[Board]:
 
 def percent(sparsity: float) -> str:
     """A share of zeros for readers: 67.23%, 99.975%."""
-    return f"{100 * sparsity:.{2 if sparsity < 0.999 else 3}f}%"
+    return f"{100 * sparsity:.2f}%" if sparsity < 0.999 else f"{100 * sparsity:.10g}%"
 
 
 def _order(row: dict) -> tuple:
@@ -118,7 +118,13 @@ def _order(row: dict) -> tuple:
 def _level(row: dict) -> float:
     """The sparsity a row is filed under: the target, or what a method without a target arrived at."""
     target = row["sparsity_target"]
-    return round(float(row["sparsity"] or 0.0) if target is None else float(target), 6)
+    return level(float(row["sparsity"] or 0.0) if target is None else float(target))
+
+
+def level(sparsity: float) -> float:
+    """Six digits of what remains: 0.9999999 and 0.9999998 are two levels, 0.3 and 0.30000000000000004 are one."""
+    remaining = float(f"{1 - sparsity:.6g}")
+    return round(1 - remaining, 12)
 
 
 def _updated(records: list[Record]) -> dict[str, float]:
@@ -130,13 +136,18 @@ def _board(key: tuple, rows: list[dict], updated: dict[str, float]) -> Board:
     groups = defaultdict(list)
     for row in rows:
         groups[row["method"] == REFERENCE, labels[row["method"], row["variant"]], _level(row)].append(row)
-    warnings, cells, reference = [], {}, {}
+    warnings, several, cells, reference = [], [], {}, {}
     for (dense, label, level), members in sorted(groups.items()):
-        cell = _cell(members, updated, f"{label} at {percent(level)}", warnings)
+        cell = _cell(members, updated, f"{label} at {percent(level)}", warnings, several)
         if cell and dense:
             reference[label] = cell
         elif cell:
             cells[label, level] = cell
+    if several:
+        more = f" and {len(several) - 2} more" if len(several) > 2 else ""
+        warnings.append(
+            f"several results for {'; '.join(several[:2])}{more}: the newest is shown, all are in results.csv"
+        )
     board = Board(
         *key, _aligned(cells), reference, common, sorted({row["seed"] for row in rows if row["seed"] is not None})
     )
@@ -176,7 +187,7 @@ def _warn(board: Board, warnings: list[str], dense: set[str]) -> Board:
     return board
 
 
-def _cell(members: list[dict], updated: dict[str, float], name: str, warnings: list[str]) -> Cell | None:
+def _cell(members: list[dict], updated: dict, name: str, warnings: list[str], several: list[str]) -> Cell | None:
     """The cell of some rows; of two results with one seed the newer counts, a score that is no number does not."""
     seeds: dict = {}
     for row in sorted(members, key=lambda row: updated.get(row["digest"], 0.0)):
@@ -184,7 +195,7 @@ def _cell(members: list[dict], updated: dict[str, float], name: str, warnings: l
             warnings.append(f"{name}, seed {row['seed']}: the score is {row['score']}; it is left out")
             continue
         if row["seed"] in seeds:
-            warnings.append(f"{name}, seed {row['seed']}: several results; the newest is shown, all are in results.csv")
+            several.append(f"{name}, seed {row['seed']}")
         seeds[row["seed"]] = row
     if not seeds:
         return None

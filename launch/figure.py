@@ -1,6 +1,7 @@
 """Curves of score against sparsity with the dense line. The only file that draws."""
 
 import math
+import textwrap
 from pathlib import Path
 
 import matplotlib
@@ -9,7 +10,8 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.lines import Line2D
 
-from launch.board import Board, percent
+from common import registry
+from launch.board import REFERENCE, Board, percent
 
 # Paul Tol's "muted" scheme, which readers with any colour vision tell apart; markers and dashes repeat the distinction.
 COLOURS = ("#332288", "#CC6677", "#117733", "#DDAA33", "#88CCEE", "#882255", "#44AA99", "#999933", "#AA4499")
@@ -38,7 +40,7 @@ def draw(board: Board, path: Path) -> None:
 
 def position(sparsity: float) -> float:
     """Where a share of zeros stands on the axis: the number of times the weights were halved."""
-    return -math.log2(1 - sparsity)
+    return -math.log2(max(1 - sparsity, 1e-12))
 
 
 def _by_end(board: Board) -> list[str]:
@@ -52,10 +54,13 @@ def _by_end(board: Board) -> list[str]:
 
 
 def _curve(axes, board: Board, method: str, order: int) -> Line2D:
-    # The colour belongs to the name, not to the rank, so that a figure drawn again keeps its colours.
-    index = board.methods.index(method)
+    # The colour belongs to the method, in every figure; its variants differ in dashes.
+    name = method.partition(" ")[0]
+    known = [other for other in registry.methods() if other != REFERENCE]
+    index = known.index(name) if name in known else len(known)
+    variants = [label for label in board.methods if label.partition(" ")[0] == name]
     colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
-    dash = ("-", "--", ":")[(index // len(COLOURS)) % 3]
+    dash = ("-", "--", ":", "-.")[variants.index(method) % 4]
     # Markers show where there are results; methods may stand on different levels, so lines join their own.
     points = [(level, board.cells[method, level]) for level in board.levels if (method, level) in board.cells]
     x, cells = [position(level) for level, _ in points], [cell for _, cell in points]
@@ -101,9 +106,18 @@ def _dress(axes, board: Board) -> None:
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     axes.set_title(" · ".join(filter(None, (board.dataset, board.model))), loc="left", fontsize=12, fontweight="bold")
-    seeds = f"seeds {', '.join(map(str, board.seeds))}" if len(board.seeds) < 9 else f"{len(board.seeds)} seeds"
-    spread = "mean ± 1 standard deviation, " if board.expected > 1 else ""
-    axes.set_title("\n".join(filter(None, (spread + seeds, ", ".join(board.common)))), loc="right", fontsize=8.5)
+    numbers = sorted({cell.n for cell in (*board.cells.values(), *board.reference.values())})
+    count = f"{numbers[0]} to {numbers[-1]} seeds a point" if len(set(numbers)) > 1 else _seeds(board.seeds)
+    axes.set_title(
+        ("mean ± 1 standard deviation, " if numbers and numbers[-1] > 1 else "") + count, loc="right", fontsize=8.5
+    )
+    if board.common:
+        settings = textwrap.fill("all methods: " + ", ".join(board.common), 130)
+        axes.annotate(settings, (0, -0.15), xycoords="axes fraction", va="top", fontsize=7.5, color="#555555")
+
+
+def _seeds(seeds: list[int]) -> str:
+    return f"seeds {', '.join(map(str, seeds))}" if len(seeds) < 9 else f"{len(seeds)} seeds"
 
 
 def _spread(ticks: list[tuple[float, float]]) -> list[tuple[float, float]]:

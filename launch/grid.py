@@ -39,8 +39,13 @@ def _amounts() -> dict[str, Path]:
 
 def presets(task: str | None = None) -> list[str]:
     """Names of presets: those of every task, and those a task adds in its config.yaml."""
-    own = read_yaml(paths.root() / "tasks" / task / "config.yaml").get("presets") if task else {}
-    return sorted({*_amounts(), *_mapping(f"tasks/{task}/config.yaml: presets", own)})
+    return sorted({*_amounts(), *(own_presets(task) if task else ())})
+
+
+def own_presets(task: str) -> list[str]:
+    """The presets that only this task has."""
+    own = read_yaml(paths.root() / "tasks" / task / "config.yaml").get("presets")
+    return sorted(set(_mapping(f"tasks/{task}/config.yaml: presets", own)) - set(_amounts()))
 
 
 class Composer:

@@ -23,20 +23,26 @@ def text(verbs: dict) -> str:
         f"  tasks:    {', '.join(registry.tasks())}",
         f"  methods:  {', '.join(registry.methods())}",
         f"  presets:  {', '.join(grid.presets())}",
+        *(f"            {task} also: {', '.join(own)}" for task in registry.tasks() if (own := grid.own_presets(task))),
     ]
     return "\n".join(lines)
 
 
 def settings(request: Request) -> str:
-    """Every setting of the methods and the task that were named, and of every run, with its default."""
-    shown = {f"method.* of {name}": registry.method(name).Config for name in request.methods}
+    """Every setting of the methods and the task that were named, and of every run, with the value in force."""
+    composer = grid.Composer(request)
+    names = request.methods or ["dense"]
+    shown = [(f"method.* of {name}", "method", name) for name in request.methods]
     if "task" in request.given:
-        shown[f"task.* of {request.task}"] = registry.task_part(request.task, "config").Config
-    lines = []
-    for title, cls in {**shown, "run.*": config.Run}.items():
-        lines.append(f'{title}  (SET="{title.split(".")[0]}.<key>=<value>", several values as a,b)')
-        for f in dataclasses.fields(cls):
-            default = f.default_factory() if f.default is dataclasses.MISSING else f.default
-            lines.append(f"  {f.name:<20} {default!s:<18} {f.metadata.get('help', '')}")
+        shown.append((f"task.* of {request.task}", "task", names[0]))
+    lines = [
+        f"in force for TASK={request.task} PRESET={request.preset}; a sweep's sparsities and seeds are the preset's",
+        "",
+    ]
+    for title, group, name in [*shown, ("run.*", "run", names[0])]:
+        values = composer.settings(name)[group]
+        lines.append(f'{title}  (SET="{group}.<key>=<value>", several values as a,b)')
+        for f in dataclasses.fields(config.classes(request.task, name)[group]):
+            lines.append(f"  {f.name:<20} {values[f.name]!s:<18} {f.metadata.get('help', '')}")
         lines.append("")
     return "\n".join(lines).rstrip()

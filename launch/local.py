@@ -54,6 +54,8 @@ def run(
         folder = Path(tempfile.mkdtemp(prefix="local-", dir=parent))
         with Pool(forest, max(1, min(workers, forest.width)), progress, submitter(folder)) as pool:
             pool.work()
+    except BrokenPipeError:  # nobody reads the progress any more, which says nothing about the folder
+        raise
     except OSError as error:
         advice = "make room there, or choose another folder with RUNS=<folder>"
         raise UserError(f"cannot run stages in {parent}: {error}; {advice}") from error

@@ -94,6 +94,7 @@ class Forest:
                 "label": _label(method, settings),
                 "variant": grid.variant(self.composer, method, settings, data),
                 "versions": versions,
+                "source": why.source(method),
                 "data": data,
                 "settings": settings,
             }
@@ -138,6 +139,9 @@ def write(plan: Plan) -> Path:
     name = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
     todo = {stage.folder: _content(stage) for stage in plan.todo()}
     try:
+        for stage in plan.todo():
+            if stage.state == "damaged":
+                paths.done(stage.folder).unlink(missing_ok=True)
         for folder, content in todo.items():
             folder.mkdir(parents=True, exist_ok=True)
             if content is not None:
@@ -236,6 +240,7 @@ def text(plan: Plan) -> str:
         )
     reasons = Counter(stage.why for stage in plan.stages.values() if stage.state == "new")
     lines += [f"  {n} new: {reason}" for reason, n in reasons.most_common(5) if reason != "never trained"]
+    lines += [f"  note: {note}" for note in why.edited(plan.stages.values())]
     others = [stage for stage in plan.stages.values() if stage.state not in ("new", "done")]
     lines += [f"  {stage.digest[:8]} {stage.method} {stage.state}: {stage.why}" for stage in others[:20]]
     return "\n".join(lines + ([f"  ... and {len(others) - 20} more"] if len(others) > 20 else []))

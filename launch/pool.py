@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 PAUSE = 0.05  # seconds between looks at what does not report by itself; workers' messages are handled at once
 TICK = 0.25  # seconds between progress events
+BASE = 80  # bytes of the folder for temporary files, to which a socket's path adds 22; macOS takes 103 in all
 LOSSES = 3  # workers that may die under one stage, or in a row before their first one
 
 
@@ -76,7 +77,9 @@ class Pool:
         self.ticked = 0.0
 
     def __enter__(self) -> Pool:
-        self.home = Path(tempfile.mkdtemp(prefix="sweep-"))  # private, and short as a socket's path has to be
+        # Private, and short: the path of a socket may have about a hundred bytes.
+        base = tempfile.gettempdir()
+        self.home = Path(tempfile.mkdtemp(prefix="sweep-", dir=base if len(os.fsencode(base)) <= BASE else "/tmp"))
         self.socket = socket.socket(socket.AF_UNIX)
         self.socket.bind(str(self.home / "driver"))
         self.socket.listen(128)
@@ -137,9 +140,11 @@ class Pool:
                 continue
             number = connected[source]
             try:
-                self.hear(self.members[number], *source.recv())
+                message = source.recv()
             except (EOFError, OSError):
                 self.lose(number)
+                continue
+            self.hear(self.members[number], *message)
 
     def greet(self, connection: Connection) -> None:
         try:
@@ -221,7 +226,12 @@ class Pool:
         steps = tuple((stage, state.get("step") or 0, state.get("steps") or 0) for stage, state in zip(running, states))
         forest = self.forest
         ended = sum(outcome != "stopped" for outcome in forest.outcome.values())
-        self.progress(Event(kind, stage, seconds, reason, ended, len(forest.stages), steps, forest.chain(), self.size))
+        event = Event(kind, stage, seconds, reason, ended, len(forest.stages), steps, forest.chain(), self.size)
+        try:
+            self.progress(event)
+        except BrokenPipeError:  # say so once; what is left is to stop the workers, in silence
+            self.progress = lambda event: None
+            raise
 
     def dismiss(self) -> None:
         """Stop every worker: kindly, which lets stages write checkpoints, then by force. No process stays."""

@@ -64,7 +64,7 @@ class Progress:
         self.width = width
         self.began = clock()
         self.seconds: list[float] = []  # of every stage this call finished
-        self.failures = self.stopped = 0
+        self.failures = 0
         self.stopping = False
         self.drawn = float("-inf")  # when the last line was written
         self.tenth = 0  # tenths of the sweep behind us at the last line of a log
@@ -77,8 +77,6 @@ class Progress:
             self.failures += 1
             reason = (event.reason.strip().splitlines() or ["no reason was recorded"])[-1]
             self.line(f"failed: {label(event.stage)}: {reason}")
-        elif event.kind == "stopped":
-            self.stopped += 1  # over for this call, but not finished
         elif event.kind == "stopping":
             self.stopping = True
             self.line("stopping: running stages finish their step and write a checkpoint (Ctrl-C again kills them)")
@@ -114,7 +112,7 @@ class Progress:
         self.dirty = False
 
     def text(self, event: Event) -> str:
-        parts = [f"{event.ended - self.stopped}/{event.total} stages"]
+        parts = [f"{event.ended}/{event.total} stages"]
         if self.failures:
             parts[0] += f", {self.failures} failed"
         if event.kind == "end":

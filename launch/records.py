@@ -13,7 +13,8 @@ import yaml
 from common import config as settings
 from common import paths
 from common.errors import UserError
-from launch import locks
+from launch import grid, locks
+from launch.words import Request
 
 # The C parser reads a configuration in a third of a millisecond; the pure Python one needs eight times as long.
 Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -78,9 +79,14 @@ class Record:
         target = _number(self.config.get("sparsity"))
         return _number((self.summary or {}).get("sparsity_target")) if target is None else target
 
-    @property
+    @cached_property
     def variant(self) -> str:
-        return str(self.config.get("variant") or "")
+        """What sets it apart from the embedded default as it is now; as it was then where that cannot be told."""
+        try:
+            composer, content = _composer(self.task), self.config
+            return grid.variant(composer, self.method, content["settings"], content["data"])
+        except (UserError, LookupError, TypeError, AttributeError):  # not of this checkout, or not whole
+            return str(self.config.get("variant") or "")
 
     @property
     def dataset(self) -> str:
@@ -110,7 +116,7 @@ def read_one(folder: Path) -> Record:
     done = paths.done(folder).exists()
     problems = []
     config = _load(paths.config(folder), lambda text: yaml.load(text, Loader=Loader), problems, needed=True)
-    status = _load(paths.status(folder), json.loads, problems, needed=False)
+    status = _load(paths.status(folder), json.loads, [] if done else problems, needed=False)
     summary = _load(paths.summary(folder), json.loads, problems, needed=True) if done else None
     return Record(folder, config or {}, status or {}, summary, done, "; ".join(problems))
 
@@ -135,6 +141,11 @@ def outdated(records: list[Record]) -> set[str]:
 def _differs(record: Record) -> bool:
     now = _versions(record.task, record.method)
     return now is not None and record.config.get("versions") != now
+
+
+@cache
+def _composer(task: str) -> grid.Composer:
+    return grid.Composer(Request(task=task))
 
 
 @cache

@@ -14,13 +14,13 @@ WIDTH = 110  # columns of the plain-text table before it continues in a second b
 
 
 class ReportResult(NamedTuple):
-    """Where the report is, the number of finished stages in it, and what the reader should know."""
+    """Where the report is, the number of finished stages in its CSV file, and what its tables do not show."""
 
     csv: Path
     markdown: Path
     figures: list[Path]
     rows: int
-    warnings: list[str]
+    notes: list[str]
 
 
 def table(records: list[Record]) -> str:
@@ -29,36 +29,49 @@ def table(records: list[Record]) -> str:
     return "\n\n".join(_plain(board) for board in found) if found else "no finished stages yet"
 
 
-def write(task: str, records: list[Record], folder: Path) -> ReportResult:
-    """Write ``folder/<task>/results.csv``, ``results.md`` and one figure per data set and model."""
+def write(task: str, records: list[Record], shown: list[Record], folder: Path) -> ReportResult:
+    """Write ``folder/<task>/results.csv`` (all of ``records``), and ``results.md`` and figures of those ``shown``."""
     records, old = current([stage for stage in records if stage.task == task])
     folder = Path(folder) / task
     folder.mkdir(parents=True, exist_ok=True)
-    rows, found = finished(records), boards(records)
+    rows, found = finished(records), boards(current(shown)[0])
     out = io.StringIO()
     writer = csv.DictWriter(out, COLUMNS, lineterminator="\n", extrasaction="ignore")
     writer.writeheader()
     writer.writerows(rows)
     record.write_text(folder / "results.csv", out.getvalue())
     figures = _figures(found, folder)
-    about = []  # the stages that are not in the tables
-    states = Counter(stage.state for stage in records if stage.state != "done")
-    if states:
-        counts = ", ".join(f"{number} {state}" for state, number in sorted(states.items()))
-        about.append(f"stages that are not finished and not in these tables: {counts} (`make status` names them)")
-    if old:
-        about.append(
-            f"{old} finished stages are of earlier versions of the code, which gave other results: they are left out "
-            "(`make sweep` trains what is wanted of them again)"
-        )
-    page = [f"# {task}: score and sparsity", "", f"{len(rows)} finished stages, one row each in `results.csv`."]
-    page += [f"**Warning:** {warning}" for warning in about]
+    notes = _notes(current(shown)[0], old)
+    page = [f"# {task}: score and sparsity", "", f"`results.csv` has a row for each of {len(rows)} finished stages."]
+    page += [f"**Note:** {note}" for note in notes]
     for board in found:
         page += ["", *_markdown(board, figures.get((board.dataset, board.model, board.metric)))]
     record.write_text(folder / "results.md", "\n".join(page) + "\n")
-    warnings = [f"{board.title}: {warning}" for board in found for warning in board.warnings]
     paths = [folder / name for name in dict.fromkeys(figures.values())]
-    return ReportResult(folder / "results.csv", folder / "results.md", paths, len(rows), warnings + about)
+    return ReportResult(folder / "results.csv", folder / "results.md", paths, len(rows), notes)
+
+
+def _notes(shown: list[Record], old: int) -> list[str]:
+    """What the tables do not show."""
+    notes = []
+    states = Counter(stage.state for stage in shown if stage.state != "done")
+    if states:
+        counts = ", ".join(f"{number} {state}" for state, number in sorted(states.items()))
+        notes.append(f"stages that are not finished and not in these tables: {counts} (`make status` names them)")
+    if old:
+        notes.append(
+            f"{old} finished stages are of earlier versions of the code, which gave other results: they are left out "
+            "(`make sweep` trains what is wanted of them again)"
+        )
+    reasons = {
+        "unmoved": "stages in which a trainable tensor never moved (`unmoved` in summary.json)",
+        "warnings": "stages that met a damaged file on the way and went on (`warnings` in summary.json)",
+    }
+    for key, reason in reasons.items():
+        digests = [stage.digest[:8] for stage in shown if stage.state == "done" and stage.summary.get(key)]
+        if digests:
+            notes.append(f"{len(digests)} {reason}: {', '.join(digests[:5])}")
+    return notes
 
 
 def current(records: list[Record]) -> tuple[list[Record], int]:

@@ -4,6 +4,7 @@ import math
 import time
 from collections import Counter, defaultdict
 
+from launch.board import level
 from launch.records import STATES, Record
 
 LINES, STAGES = 24, 8  # rows of a section that fit on one screen; beyond that a section is summarised
@@ -44,7 +45,7 @@ def text(document: dict) -> str:
 
 
 def _key(record: Record) -> tuple:
-    sparsity = None if record.sparsity is None else round(record.sparsity, 6)
+    sparsity = None if record.sparsity is None else level(record.sparsity)
     return record.task, record.dataset, record.model, record.method, record.variant, sparsity
 
 

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from common import paths
 from common.errors import UserError
-from launch import locks, view
+from launch import database_file, locks, view
 from launch import records as reader
 from launch.records import Record
 
@@ -30,6 +30,10 @@ SETTINGS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
 }
+
+# Databases this process moved aside. MLflow keeps a file open and remembers it by its address, so that each successor
+# is opened under another spelling of the same path.
+_replaced: list[Path] = []
 
 # Without it the UI takes an experiment for one of language-model traces and opens on an empty page.
 TRAINING = {"mlflow.experimentKind": "custom_model_development"}
@@ -45,7 +49,14 @@ class SyncResult(NamedTuple):
 
 def address(runs: Path) -> str:
     """Where the view is kept: ``MLFLOW_TRACKING_URI``, or a database file in the runs folder."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or _own_file(runs)
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or _own_file(runs)
+    try:
+        urlsplit(uri)
+    except ValueError as problem:
+        raise UserError(
+            f"MLFLOW_TRACKING_URI is no address ({problem}); expected something like http://host:5000"
+        ) from problem
+    return uri
 
 
 def _own_file(runs: Path) -> str:
@@ -68,18 +79,53 @@ def sync(records: list[Record], runs: Path, uri: str | None = None, report=print
         offsets = view.Offsets(runs, uri)
         if not any(map(offsets.news, records)):
             return SyncResult(0, 0, len(records))
-        try:
-            with _mlflow(uri, own=uri == _own_file(runs)) as client:
-                return _send(client, records, offsets, runs, uri)
-        except _failures() as problem:
-            reason = (str(problem).strip() or type(problem).__name__).splitlines()[0][:300]
-            raise UserError(
-                f"MLflow at {shown(uri)} did not take the records ({shown(reason, uri)}). Nothing is lost: they are in "
-                f"{runs}, and the next `make sync` sends what is missing. MLFLOW_TRACKING_URI sets the address; "
-                "without it the view is mlflow.db in the runs folder, which may be deleted at any time"
-            ) from problem
-        finally:
+        own = runs / "mlflow.db" if uri == _own_file(runs) else None
+        damaged = own is not None and database_file.condition(own, thorough=True) == "damaged"
+        while True:
+            if damaged:
+                _replace(own, offsets, report)
+            try:
+                return _attempt(records, offsets, runs, uri, own is not None)
+            except _failures() as problem:
+                if own is None or damaged or not database_file.shows_damage(problem):
+                    raise _refusal(problem, runs, uri) from problem
+                damaged = True
+
+
+def _attempt(records, offsets, runs, uri, own) -> SyncResult:
+    """Send, and note how far that went, also where it broke off."""
+    try:
+        with _mlflow(uri, own) as client:
+            result = _send(client, records, offsets, runs, uri)
+    except BaseException:
+        with contextlib.suppress(UserError):  # the first error is the one to tell
             offsets.save()
+        raise
+    offsets.save()
+    return result
+
+
+def _replace(database: Path, offsets: view.Offsets, report) -> None:
+    """Make room for a new database: all of it comes from the records."""
+    try:
+        aside = database_file.set_aside(database)
+    except OSError as problem:
+        raise UserError(
+            f"{database} is damaged and cannot be moved aside ({problem.strerror}); nothing is lost: delete it and "
+            "repeat `make sync`, which fills a new one from the records"
+        ) from problem
+    _replaced.append(database)
+    offsets.forget()
+    report(f"{database} was damaged and is now {aside.name}; a new one is filled from the records")
+
+
+def _refusal(problem: BaseException, runs: Path, uri: str) -> UserError:
+    reason = (str(problem).strip() or type(problem).__name__).splitlines()[0][:300]
+    return UserError(
+        f"MLflow at {shown(uri)} did not take the records ({shown(reason, uri)}). Nothing is lost: they are in "
+        f"{runs}, and the next `make sync` sends what is missing. MLFLOW_TRACKING_URI sets the address; "
+        "without it the view is mlflow.db in the runs folder, which may be deleted at any time"
+    )
 
 
 def _send(client, records, offsets, runs, uri) -> SyncResult:
@@ -226,25 +272,23 @@ def _mlflow(uri: str, own: bool):
         from sqlalchemy import event
         from sqlalchemy.engine import Engine
 
-        event.listen(Engine, "connect", _unhurried)
+        event.listen(Engine, "connect", database_file.unhurried)
     try:
         for logger in loggers:
             logger.setLevel(logging.ERROR)
+        path = Path(uri[len("sqlite:///") :])
+        uri = f"sqlite:///{path.parent}{'/.' * _replaced.count(path)}/{path.name}" if own else uri
         yield MlflowClient(tracking_uri=uri)
     finally:
         for logger, level in zip(loggers, levels):
             logger.setLevel(level)
         if own:
-            event.remove(Engine, "connect", _unhurried)
-
-
-def _unhurried(connection, _) -> None:
-    connection.execute("PRAGMA synchronous = OFF")
+            event.remove(Engine, "connect", database_file.unhurried)
 
 
 def _failures() -> tuple[type[BaseException], ...]:
     """What MLflow and the libraries under it raise when an address cannot be used."""
-    failures: tuple[type[BaseException], ...] = (OSError, ImportError)
+    failures: tuple[type[BaseException], ...] = (OSError, ImportError, UnicodeDecodeError)
     with contextlib.suppress(ImportError):  # a server needs no SQL library
         from mlflow.exceptions import MlflowException
 

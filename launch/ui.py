@@ -1,5 +1,6 @@
 """``make ui``: the MLflow view in a browser, kept up to date while it is open."""
 
+import functools
 import os
 import signal
 import socket
@@ -23,7 +24,11 @@ START = 90  # seconds the server may take to answer
 SERVER = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_SQLALCHEMYSTORE_POOLCLASS": "NullPool"}
 
 
-def ui(runs: Path, port: int = 5000, report=print) -> None:
+# Shown at once, also where the output goes to a file.
+say = functools.partial(print, flush=True)
+
+
+def ui(runs: Path, port: int = 5000, report=say) -> None:
     """Sync, serve the view on this machine until Ctrl-C, and sync again every ten seconds meanwhile.
 
     With ``MLFLOW_TRACKING_URI`` at a server there is nothing to start: sync, and say where to look.
@@ -45,7 +50,7 @@ def ui(runs: Path, port: int = 5000, report=print) -> None:
                 _await(server, int(port), log)
                 _pages(f"http://127.0.0.1:{port}", runs, uri, report)
                 report("Ctrl-C ends it")
-                _follow(server, runs, uri, report)
+                _follow(server, runs, uri, report, log)
             except KeyboardInterrupt:
                 report("closed; the records stay")
             finally:
@@ -61,7 +66,7 @@ def _pages(server: str, runs: Path, uri: str, report) -> None:
         report(f"  {task}: {server}/#/experiments/{identity.partition('/')[0]}/runs?workflowType=machine_learning")
 
 
-def _follow(server: subprocess.Popen, runs: Path, uri: str, report) -> None:
+def _follow(server: subprocess.Popen, runs: Path, uri: str, report, log) -> None:
     """Keep syncing while the server lives; a sync that fails is reported, and the next one catches up."""
     while True:
         try:
@@ -72,7 +77,8 @@ def _follow(server: subprocess.Popen, runs: Path, uri: str, report) -> None:
             except UserError as problem:
                 report(str(problem))
             continue
-        raise UserError(f"the MLflow server ended by itself (code {server.returncode}); repeat `make ui`")
+        ended = f"the MLflow server ended by itself (code {server.returncode}); repeat `make ui`"
+        raise UserError(f"{ended}. Its last words:{_tail(log)}")
 
 
 def _start(runs: Path, uri: str, port: int, log) -> subprocess.Popen:
@@ -93,9 +99,13 @@ def _await(server: subprocess.Popen, port: int, log) -> None:
                 return
         except (urllib.error.URLError, OSError):
             time.sleep(0.2)
+    raise UserError(f"the MLflow server did not start; its last words:{_tail(log)}")
+
+
+def _tail(log) -> str:
     log.seek(0)
-    tail = log.read().decode(errors="replace").strip().splitlines()[-8:]
-    raise UserError("the MLflow server did not start; its last words:\n  " + "\n  ".join(tail))
+    lines = log.read().decode(errors="replace").strip().splitlines()[-8:] or ["(none)"]
+    return "".join(f"\n  {line}" for line in lines)
 
 
 def _end(server: subprocess.Popen) -> None:

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from common import paths, record
+from common.errors import UserError
+from launch import database_file
 from launch.records import Record
 
 VALUE, TAG = 6000, 5000  # characters MLflow keeps of a parameter and of a tag
@@ -25,11 +27,16 @@ class Offsets:
         self.path = runs / ".sync" / f"{hashlib.sha256(uri.encode()).hexdigest()[:16]}.json"
         database = Path(uri[len("sqlite:///") :]) if uri.startswith("sqlite:///") else None
         try:
-            stored = record.read_json(self.path, {}) if database is None or database.exists() else {}
-        except ValueError:  # a disk that filled up can leave an empty file: start from the runs' tags
+            stored = (
+                record.read_json(self.path, {})
+                if database is None or database_file.condition(database) == "usable"
+                else {}
+            )
+        except (OSError, ValueError):  # a disk that filled up can leave an empty file: start from the runs' tags
             stored = {}
-        self.stages: dict[str, dict] = stored.get("stages", {})
-        self.experiments: dict[str, str] = stored.get("experiments", {})
+        stages, experiments = [_mapping(_mapping(stored).get(name)) for name in ("stages", "experiments")]
+        self.stages: dict[str, dict] = {key: entry for key, entry in stages.items() if _is_entry(entry)}
+        self.experiments: dict[str, str] = {key: value for key, value in experiments.items() if isinstance(value, str)}
         self.saved = time.monotonic()
 
     def news(self, stage: Record) -> bool:
@@ -43,12 +50,23 @@ class Offsets:
             self.stages = {key: value for key, value in self.stages.items() if not key.startswith(f"{task}/")}
         self.experiments[task] = identity
 
+    def forget(self) -> None:
+        """Nothing was sent yet: the database is a new one."""
+        self.stages, self.experiments = {}, {}
+
     def save(self, at_least: float = 0.0) -> None:
-        """Write the file, unless that was done less than ``at_least`` seconds ago."""
-        if time.monotonic() - self.saved >= at_least:
+        """Write the file, unless that was done less than ``at_least`` seconds ago; ``UserError`` where it cannot be."""
+        if time.monotonic() - self.saved < at_least:
+            return
+        try:
             self.path.parent.mkdir(exist_ok=True)
             record.write_json(self.path, {"experiments": self.experiments, "stages": self.stages})
-            self.saved = time.monotonic()
+        except OSError as problem:
+            raise UserError(
+                f"cannot note in {self.path} what was sent to MLflow ({problem.strerror}): {self.path.parent} has to "
+                "be a folder that can be written, on a disk with room. Nothing is lost: repeat `make sync` then"
+            ) from problem
+        self.saved = time.monotonic()
 
 
 def committed(stage: Record) -> int:
@@ -57,7 +75,7 @@ def committed(stage: Record) -> int:
         size = paths.metrics(stage.folder).stat().st_size
     except FileNotFoundError:
         return 0
-    return size if stage.done else min(size, int(stage.status.get("committed") or 0))
+    return size if stage.done else min(size, max(0, int(_number(stage.status.get("committed")))))
 
 
 def valid(stage: Record, known: dict) -> bool:
@@ -85,7 +103,8 @@ def points(stage: Record, start: int, end: int) -> Iterator[tuple[str, float, in
         try:
             values = json.loads(line)
             step, moment = int(values.pop("step")), round(values.pop("time") * 1000)
-        except (ValueError, KeyError, TypeError, AttributeError):  # a line damaged on disk hides only itself
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
+            # A line damaged on disk hides only itself.
             continue
         yield from ((name, value, moment, step) for name, value in _numbers(values))
 
@@ -93,7 +112,7 @@ def points(stage: Record, start: int, end: int) -> Iterator[tuple[str, float, in
 def final(stage: Record) -> Iterator[tuple[str, float, int, int]]:
     """The numbers of ``summary.json`` at the stage's last step."""
     summary = {k: v for k, v in stage.summary.items() if k not in ("seed", "sparsity_target")}
-    moment, step = milliseconds(stage.status.get("updated")), int(summary.get("steps") or 0)
+    moment, step = milliseconds(stage.status.get("updated")), int(_number(summary.get("steps")))
     yield from ((name, value, moment, step) for name, value in _numbers(summary))
 
 
@@ -142,7 +161,21 @@ def key(stage: Record) -> str:
 
 
 def milliseconds(seconds) -> int:
-    return round(float(seconds or 0) * 1000)
+    return round(_number(seconds) * 1000)
+
+
+def _number(value) -> float:
+    """A number of a file that anyone may have edited; 0 for anything that is none."""
+    return value if isinstance(value, (int, float)) and math.isfinite(value) else 0
+
+
+def _mapping(value) -> dict:
+    return value if isinstance(value, dict) else {}
+
+
+def _is_entry(value) -> bool:
+    kinds = {"run": str, "offset": int, "seal": int, "state": str}
+    return isinstance(value, dict) and all(isinstance(value.get(name), kind) for name, kind in kinds.items())
 
 
 def _numbers(values: dict) -> Iterator[tuple[str, float]]:

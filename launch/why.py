@@ -1,8 +1,11 @@
 """Where a stage stands by its files, and why one is new: what sets it apart from the stages that are there."""
 
 import dataclasses
+import hashlib
 import os
+import subprocess
 from collections import defaultdict
+from functools import cache
 from itertools import islice
 from pathlib import Path
 
@@ -18,8 +21,10 @@ Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 def state_of(folder: Path) -> tuple[str, str]:
     """A stage's state by its files, and why it is to be done again. Reading changes nothing."""
-    if paths.done(folder).exists():
+    if record.finished(folder):
         return "done", ""
+    if paths.done(folder).exists():
+        return "damaged", "its summary is missing or broken; it is trained again"
     try:
         status = record.read_json(paths.status(folder), {})
     except (ValueError, OSError):
@@ -34,6 +39,35 @@ def state_of(folder: Path) -> tuple[str, str]:
     if state == "failed":
         return "failed", str(status.get("reason") or f"no reason was recorded; see {paths.error(folder)}")
     return "new", "never trained"
+
+
+@cache
+def source(method: str) -> dict[str, str]:
+    """Where a result comes from, recorded beside it: the commit, and a checksum of the method's file."""
+    git = ["git", "-C", str(paths.root()), "describe", "--always", "--dirty", "--exclude=*"]
+    try:
+        commit = subprocess.run(git, capture_output=True, text=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):  # no git here: the versions in the digest still tell
+        commit = ""
+    content = (paths.root() / "common" / "methods" / f"{method}.py").read_bytes()
+    return {"commit": commit, "method": hashlib.sha256(content).hexdigest()[:12]}
+
+
+def edited(stages) -> list[str]:
+    """A sentence for every method whose file is not the one that its finished stages were trained with."""
+    changed: dict[str, bool] = {}
+    for stage in stages:
+        if stage.state == "done" and stage.method not in changed:  # one of them speaks for all
+            try:
+                then = record.read_config(stage.folder)["source"]["method"]
+            except (OSError, ValueError, LookupError, TypeError, yaml.YAMLError):
+                continue
+            changed[stage.method] = then != source(stage.method)["method"]
+    return [
+        f"common/methods/{method}.py was edited since these were trained; if results change by it, raise its version"
+        for method, other in changed.items()
+        if other
+    ]
 
 
 def explain(task: str, wanted: dict[str, dict]) -> dict[str, str]:

@@ -34,7 +34,7 @@ class Request:
 
     @property
     def methods(self) -> list[str]:
-        return [name for name in self.method.split(",") if name]
+        return [name.strip() for name in self.method.split(",") if name.strip()]
 
 
 def split(text: str) -> list[str]:
@@ -73,6 +73,11 @@ def parse(words: list[str]) -> Request:
             raise UserError(f"unknown key {key!r}{hint} (keys: {', '.join(valid)})")
     if request.data and "task.data" in seen:
         raise UserError("data and task.data are the same setting; give one of them")
+    if "method" in seen and not request.methods:
+        raise UserError(f"method names no method, found {request.method!r}; leave it out for the preset's")
+    for name in request.methods:
+        if len(several := name.split()) > 1:
+            raise UserError(f"several methods are separated by commas: method={','.join(several)}, found {name!r}")
     request.given = tuple(seen)
     if request.format not in ("text", "json"):
         raise UserError(f"format is text or json, found {request.format!r}")

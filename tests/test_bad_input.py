@@ -27,12 +27,14 @@ REQUESTS = [
     ("run.stepz=3", "unknown key run.stepz; did you mean 'run.steps'?"),
     ("task.datset=mnist", "unknown key task.datset; did you mean 'task.dataset'?"),
     ("method=rigl method.drop_fractoin=0.1", "unknown key method.drop_fractoin; did you mean 'method.drop_fraction'?"),
-    ("method=rigl method.rewind=0", "unknown key method.rewind (method rigl: it has: allocation"),
+    ("method=rigl method.rewind=0", "unknown key method.rewind (method rigl: it has: batches"),
     ("method=dense method.sparsity=0.5", "unknown key method.sparsity (method dense: it has no settings)"),
     ("model.width=3", "unknown key 'model.width'"),
     ("imp", "expected key=value, found 'imp'"),
     ("=imp", "expected key=value, found '=imp'"),
     ("method=", "method has no value"),
+    ("method=,", "method names no method, found ','"),
+    ("method=rigl run.steps=9 method.every=7", "rigl: no update would ever come: method.every=7, the topology rests"),
     ("run.steps=", "run.steps has no value"),
     ("run.seed=1 run.seed=2", "run.seed is given twice; give several values as run.seed=a,b"),
     ("data=/a task.data=/b", "data and task.data are the same setting"),
@@ -64,7 +66,8 @@ REQUESTS = [
         for bad in ("nan", "inf", "-inf", "1e999")
     ],
     ("method=imp method.sparsity=0", "method.sparsity=0 is dense training"),
-    ("method=rigl method.allocation=erc", "method.allocation must be one of global, uniform, erk, rows; found 'erc'"),
+    ("method=snip method.allocation=erc", "method.allocation must be one of global, uniform, erk, rows; found 'erc'"),
+    ("method=rigl method.initial=random", "method.initial must be erk, uniform, omp or snip, found 'random'"),
     ("method=imp method.allocation=layers", "give method.rounds, not a sparsity"),
     ("method=imp method.rounds=0", "pruning takes from 1 to 1000 rounds, these settings ask for 0"),
     ("method=imp method.rounds=100000000", "pruning takes from 1 to 1000 rounds, these settings ask for 100000000"),
@@ -306,6 +309,20 @@ def test_mistakes_in_a_copy_of_the_project(tmp_path):
     assert "must define a class named Method" in error(launch("plan", "method=empty", root=root))
     (root / "launch" / "presets" / "laptop.yaml").write_text("compare: [")
     assert "laptop.yaml is not valid YAML" in error(launch("plan", "preset=laptop", root=root))
+
+
+@pytest.mark.parametrize("text, message", [("b = (", "SyntaxError"), ("import nothing_such", "nothing_such")])
+def test_a_mistake_in_a_method_file_is_named_with_its_line(tmp_path, text, message):
+    root = copy(tmp_path / "copy")
+    (root / "common" / "methods" / "unfinished.py").write_text(f"a = 1\n{text}\n")
+    said = error(launch("plan", "method=unfinished", root=root))
+    assert "common/methods/unfinished.py, line 2: " in said and message in said
+
+
+def test_methods_are_separated_by_commas():
+    with pytest.raises(UserError, match="separated by commas: method=rigl,gmp"):
+        words.parse(["method=rigl gmp"])
+    assert words.parse(["method=rigl, gmp"]).methods == ["rigl", "gmp"]
 
 
 def test_a_failed_stage_without_a_reason(capsys):

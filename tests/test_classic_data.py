@@ -1,5 +1,6 @@
 """The classic task's files: read or refused with a clear message, and split once and for all."""
 
+import dataclasses
 import functools
 import gzip
 import hashlib
@@ -13,6 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from common.config import fingerprint
 from tasks.classic import data, prepare, source
 from tasks.classic.config import Config, validate
 from tests.classic_files import cifar_files, complaint, idx, mnist_files, settings_of, write
@@ -140,10 +142,40 @@ def test_the_validation_split_must_fit_and_pretrained_weights_count(tmp_path):
     assert "cannot be read" in complaint(prepare.check, config)
     weights.write_bytes(b"")
     assert "is empty" in complaint(prepare.check, config)
-    weights.write_bytes(b"one")
-    first = prepare.check(config)
-    weights.write_bytes(b"two")
+    weights.write_bytes(b"no archive")
+    assert "is no archive of torch.save" in complaint(prepare.check, config)
+    torch.save({"one": torch.ones(9)}, weights)
+    first, content = prepare.check(config), bytearray(weights.read_bytes())
+    content[content.index(b"\0\0\x80\x3f")] ^= 1
+    weights.write_bytes(content)
+    assert "is damaged" in complaint(prepare.check, config)
+    torch.save({"two": torch.ones(9)}, weights)
     assert len({first, prepare.check(config), prepare.check(Config())}) == 3
+
+
+def test_files_replaced_while_the_process_lives_are_read_again(tmp_path):
+    settings = settings_of(write(tmp_path / "mnist", mnist_files()))
+    values = {"task": dataclasses.asdict(settings)}
+    before, loaded = fingerprint("classic", values), data.load(settings)
+    assert fingerprint("classic", values) == before and data.load(settings) is loaded
+    labels = tmp_path / "mnist" / "train-labels-idx1-ubyte"
+    old = labels.stat()
+    labels.write_bytes(labels.read_bytes()[:-1] + b"\7")
+    os.utime(labels, ns=(old.st_atime_ns, old.st_mtime_ns))  # as tools that copy with times leave it
+    assert fingerprint("classic", values) not in (before, None)
+    assert data.load(settings) is not loaded
+
+
+@pytest.mark.parametrize("kind", ["binary", "python"])
+def test_a_whole_first_batch_asks_for_all_five(tmp_path, monkeypatch, kind):
+    monkeypatch.setattr(source, "whole_batch", 30)
+    files = cifar_files(kind)
+    folder = write(tmp_path / "data", files)
+    ending = ".bin" if kind == "binary" else ""
+    message = complaint(prepare.check, settings_of(folder, "cifar10"))
+    assert f"data_batch_3{ending} is missing" in message and "all five" in message
+    write(folder, {f"data_batch_{number}{ending}": files[f"data_batch_2{ending}"] for number in (3, 4, 5)})
+    assert prepare.check(settings_of(folder, "cifar10"))
 
 
 def test_every_complaint_about_the_settings_comes_at_once():

@@ -68,12 +68,12 @@ def test_later_layers_win(files):
 
 def test_axes_multiply_and_stay_with_the_methods_that_know_them():
     found = cells(
-        "method=imp,rigl,dense", "run.seed=3,4", "method.sparsity=0.5,0.8", "method.rate=0.2,0.5", "run.steps=9"
+        "method=imp,rigl,dense", "run.seed=3,4", "method.sparsity=0.5,0.8", "method.rate=0.2,0.5", "run.steps=90"
     )
     count = {name: sum(cell.method == name for cell in found) for name in ("imp", "rigl", "dense")}
     assert count == {"imp": 8, "rigl": 4, "dense": 2}
     assert all("rate" not in cell.settings["method"] for cell in found if cell.method == "rigl")
-    assert {cell.settings["run"]["steps"] for cell in found} == {9}
+    assert {cell.settings["run"]["steps"] for cell in found} == {90}
     assert len(cells("method=dense", "run.seed=1,1,1")) == 1
 
 

@@ -20,10 +20,10 @@ DIGESTS = {
     "omp_before": (1, "63571d197e3e08ea"),
     "random_after": (2, "75e151565dd501b9"),
     "random_before": (1, "1964049516e35a92"),
-    "rigl": (1, "229426d4d6f6a5fd"),
+    "rigl": (1, "64a5f20100885ec0"),
     "snip": (1, "1f5ed99cce15ad88"),
 }
-OTHER = {"imp": "45689e351c231065", "rigl": "842e8ca955ccf8d1"}
+OTHER = {"imp": "45689e351c231065", "rigl": "ca78f1fd6d370d47"}
 NOT_IDENTITY = {
     "run": {"log_every", "checkpoint_seconds", "checkpoint_every", "device"},
     "task": {"data", "pretrained"},

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import tempfile
 import time
 from collections import Counter
 from pathlib import Path
@@ -199,3 +200,23 @@ def test_workers_that_cannot_start(sweep, monkeypatch, fault):
     assert result.code == 1 and len(result.left) == 8 and not sweep.lines("begin")
     assert {"import": "common.run", "raise": "upside down", "die": "workers died"}[fault] in result.error
     assert len(sweep.lines("warm")) <= 4, "no endless respawn"
+
+
+@pytest.mark.parametrize("kind", ["started", "done", "tick"])
+def test_a_reader_that_went_away_is_no_matter_of_the_folder(sweep, kind):
+    def progress(event):
+        if event.kind == kind:
+            raise BrokenPipeError(32, "Broken pipe")
+
+    for number in range(3):
+        sweep.stage(f"stage{number}", pause=0.2)
+    with pytest.raises(BrokenPipeError):
+        sweep.run(2, progress=progress)
+
+
+def test_a_long_folder_for_temporary_files(sweep, monkeypatch):
+    folder = sweep.home / ("long" * 30)
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    sweep.stage("one")
+    assert sweep.run(1).code == 0

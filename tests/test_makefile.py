@@ -67,6 +67,16 @@ def test_values_arrive_as_they_are(project):
     assert not (project / "made-by-shell").exists()
 
 
+@pytest.mark.parametrize("name", ["METHOD", "DATA", "SET"])
+def test_make_expands_nothing_in_a_value(project, name):
+    value = "$(shell touch made-by-make)$$x$(HOME)#1"
+    given = called(project, "plan", f"{name}={value}")["arguments"][3:]
+    assert given == (value.split(" ") if name == "SET" else [f"{name.lower()}={value}"])
+    assert not (project / "made-by-make").exists()
+    assert make(project, "help", "PYTHON=$(shell touch made-by-make)").returncode in (0, 2)
+    assert not (project / "made-by-make").exists()
+
+
 def test_settings_are_split_at_spaces_only(project):
     (project / "a.b=c").touch()  # what a star would become
     given = called(project, "plan", "SET=a.b=* d.e=f,g h=[1,2] i=;ls j={k:0.1} l='m'")["arguments"][3:]

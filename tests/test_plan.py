@@ -27,6 +27,7 @@ def mark(folder, **status) -> None:
     if status:
         record.write_json(paths.status(folder), status)
     else:
+        record.write_json(paths.summary(folder), {})
         record.write_text(paths.done(folder), folder.name)
 
 
@@ -203,3 +204,30 @@ def test_ten_thousand_stages_in_seconds():
     assert "160 dense shared by 20 each" in plan.text(made)
     assert len(plan.document(made)["stages"]) == 9760 == 160 * (1 + 6 * 10)
     assert time.monotonic() - began < 60
+
+
+def test_a_lost_summary_is_trained_again():
+    """DONE without a summary is no result; nothing else may take DONE away."""
+    made = make("method=dense", "run.seed=0,1")
+    lost, kept = made.stages.values()
+    mark(lost.folder)
+    mark(kept.folder)
+    paths.summary(lost.folder).unlink()
+    again = make("method=dense", "run.seed=0,1")
+    assert [s.state for s in again.stages.values()] == ["damaged", "done"]
+    plan.write(again)
+    assert not paths.done(lost.folder).exists() and paths.done(kept.folder).exists()
+
+
+def test_a_method_edited_since_is_noticed():
+    """Its version says whether results change; whoever develops it forgets to raise it."""
+    made = make("method=snip", "run.seed=0", "method.sparsity=0.5")
+    plan.write(made)
+    for planned in made.stages.values():
+        mark(planned.folder)
+    assert "edited" not in plan.text(make("method=snip", "run.seed=0", "method.sparsity=0.5"))
+    pruned = methods(made, "snip")[0]
+    text = paths.config(pruned.folder).read_text()
+    paths.config(pruned.folder).write_text(text.replace(pruned.config["source"]["method"], "0123456789ab"))
+    note = "note: common/methods/snip.py was edited since these were trained"
+    assert note in plan.text(make("method=snip", "run.seed=0", "method.sparsity=0.5"))

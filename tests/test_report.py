@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from stages import stage
 
 from launch import records, report
@@ -16,6 +17,10 @@ COLUMNS = (
     "task,dataset,model,method,sparsity_target,sparsity,sparsity_all,seed,metric,score,score_validation,"
     "steps,epochs,collapsed,digest,parent,variant"
 )
+
+
+def write(found, where):
+    return report.write("toy", found, found, where / "reports")
 
 
 @pytest.fixture
@@ -31,7 +36,7 @@ def runs(tmp_path):
 
 
 def written(runs, tmp_path):
-    return report.write("toy", records.read(where=runs), tmp_path / "reports")
+    return write(records.read(where=runs), tmp_path)
 
 
 def rows(result):
@@ -88,7 +93,7 @@ def test_missing_failed_and_collapsed_cells_are_shown(runs, tmp_path):
     assert gmp == "| gmp | - | 10.00\\* (n=1) |"
     assert "82.00±2.83 (n=2)" in page  # seeds 0 and 2: 80 and 84
     assert "collapsed in at least one seed" in page and "1 cells have no finished stage" in page
-    assert "1 failed" in page and any("1 failed" in warning for warning in result.warnings)
+    assert "1 failed" in page and any("1 failed" in warning for warning in result.notes)
 
 
 def test_no_dense_reference_is_a_warning(tmp_path):
@@ -164,7 +169,7 @@ def test_figure_is_a_png_of_some_size(runs, tmp_path):
 
 
 def test_nothing_finished_is_no_error(tmp_path):
-    result = report.write("toy", [], tmp_path / "reports")
+    result = write([], tmp_path)
     assert result.rows == 0 and result.figures == [] and result.csv.read_text().strip() == COLUMNS
     assert report.table([]) == "no finished stages yet"
 
@@ -193,6 +198,38 @@ def test_results_of_earlier_versions_are_left_out_and_said(tmp_path, monkeypatch
     stage(tmp_path, "d" * 16, "omp_after", 0.5, parent="a" * 16, score=91.0)
     found = records.read("toy", tmp_path)
     assert module.outdated(found) == {"b" * 16, "c" * 16}
-    written = report.write("toy", found, tmp_path / "reports")
-    assert written.rows == 2 and any("2 finished stages are of earlier versions" in w for w in written.warnings)
+    written = write(found, tmp_path)
+    assert written.rows == 2 and any("2 finished stages are of earlier versions" in w for w in written.notes)
     assert "91.00" in report.table(found) and "imp" not in report.table(found)
+
+
+def test_a_changed_default_does_not_hide_what_a_result_was_trained_with(tmp_path, monkeypatch):
+    """Two results that both were "the default" in their day are two variants, and never averaged."""
+    from launch import grid, plan, words
+
+    (digest,) = plan.make(words.parse(["method=dense", "run.seed=0"])).wished
+    made = plan.make(words.parse(["method=dense", "run.seed=0"])).stages[digest].config
+    folder = stage(tmp_path, digest, "dense", 0.0, task="classic")
+    (folder / "config.yaml").write_text(yaml.safe_dump(made))
+    assert records.read_one(folder).variant == ""
+    other = grid.Composer(words.Request())
+    (origin, values), preset = other.layers
+    other.layers = [(origin, {**values, "run": {**values["run"], "epochs": 7}}), preset]
+    monkeypatch.setattr(records, "_composer", lambda task: other)
+    assert records.read_one(folder).variant == f"run.epochs={float(made['settings']['run']['epochs'])}"
+
+
+def test_sparsities_next_to_one_are_told_apart_and_drawn(tmp_path):
+    for number, sparsity in enumerate((0.9999999, 0.9999998, 0.3, 0.1 + 0.2)):
+        stage(tmp_path, str(number), "imp", sparsity, seed=number)
+    (board,) = boards(records.read("toy", tmp_path))
+    assert [cell.n for cell in board.cells.values()] == [2, 1, 1] and max(board.levels) < 1
+    assert write(records.read("toy", tmp_path), tmp_path).figures[0].stat().st_size > 10_000
+    assert "99.99999%" in report.table(records.read("toy", tmp_path))
+
+
+def test_a_report_of_some_stages_keeps_all_rows_in_the_csv(runs, tmp_path):
+    found = records.read(where=runs)
+    shown = [r for r in found if r.method in ("dense", "rigl")]
+    written = report.write("toy", found, shown, tmp_path / "reports")
+    assert written.rows == len(found) and "imp" not in written.markdown.read_text()

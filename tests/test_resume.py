@@ -349,6 +349,16 @@ def test_a_damaged_status_file_costs_nothing(undisturbed):
     assert training.result(folder) == undisturbed("gmp")
 
 
+@pytest.mark.parametrize("damage", [{"updated": "q"}, {"started": None}, {"seconds": []}, {"attempt": "many"}, [1]])
+def test_a_status_of_wrong_types_costs_nothing(damage, undisturbed):
+    folder = fresh("gmp")
+    assert training.attempt(folder, Death("step", call=35)) == -signal.SIGKILL
+    found = record.read_json(paths.status(folder))
+    record.write_json(paths.status(folder), {**found, **damage} if isinstance(damage, dict) else damage)
+    assert run.execute(folder) == "done"
+    assert training.result(folder) == undisturbed("gmp")
+
+
 def test_metric_lines_removed_by_hand_are_noticed():
     folder = fresh("gmp")
     assert training.attempt(folder, Death("step", call=35)) == -signal.SIGKILL
@@ -423,6 +433,29 @@ def test_a_disk_that_fills_up_while_saving_fails_the_stage_and_costs_no_earlier_
     assert run.execute(folder, lambda: steps.append(1)) == "done"
     assert len(steps) == 40
     assert training.result(folder) == undisturbed("rigl")
+
+
+class Filling:
+    """A file on a disk that takes ``left`` more writes."""
+
+    def __init__(self, left: int):
+        self.left = left
+
+    def flush(self):
+        pass
+
+    def write(self, data) -> int:
+        self.left -= 1
+        if self.left < 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return len(data)
+
+
+@pytest.mark.parametrize("left", range(10))
+def test_a_full_disk_is_named_and_not_torchs_archive(tmp_path, monkeypatch, left):
+    monkeypatch.setattr(record, "write_bytes", lambda path, write: write(Filling(left)))
+    with pytest.raises(OSError, match=r"No space left on device.*weights\.pt"):
+        checkpoint.save(tmp_path / "weights.pt", {"model": torch.ones(100_000), "bias": torch.ones(7)})
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds a file's name in /proc")

@@ -86,6 +86,42 @@ def test_data_that_changed_since_planning_is_refused(monkeypatch):
     assert "the data changed since planning" in status(folder)["reason"] and "ffff" in status(folder)["reason"]
 
 
+def test_weights_replaced_after_they_were_checked_are_not_trained_from(tmp_path, monkeypatch):
+    file = tmp_path / "weights.pt"
+    torch.save(torch.nn.Linear(1, 1).state_dict(), file)
+    folder = training.line("dense", {"task.pretrained": file})[-1]
+    real = config.fingerprint
+
+    def replace(task, settings):
+        found = real(task, settings)
+        torch.save(torch.nn.Linear(2, 2).state_dict(), file)
+        return found
+
+    with monkeypatch.context() as context:
+        context.setattr(config, "fingerprint", replace)
+        assert run.execute(folder) == "failed"
+    assert "the data changed since planning" in status(folder)["reason"]
+    assert run.execute(folder) == "failed", "a later attempt in this process must not trust the first one's answer"
+    assert "the data changed since planning" in status(folder)["reason"]
+
+
+def test_the_weights_of_a_stage_are_pretrained_weights(tmp_path):
+    done = training.line("dense")[-1]
+    assert run.execute(done) == "done"
+    model = checkpoint.load(paths.weights(done))["model"]
+    torch.save(model, tmp_path / "plain.pt")
+    for file in (paths.weights(done).absolute(), tmp_path / "plain.pt"):
+        built = run.trainer(record.read_config(training.line("dense", {"task.pretrained": file})[-1])).build()
+        assert all(torch.equal(value, model[name]) for name, value in built.state_dict().items())
+
+
+def test_weights_that_do_not_fit_are_one_sentence(tmp_path):
+    torch.save(torch.nn.Linear(1, 1).state_dict(), tmp_path / "weights.pt")
+    folder = training.line("dense", {"task.pretrained": tmp_path / "weights.pt"})[-1]
+    assert run.execute(folder) == "failed"
+    assert "does not fit task.model=lenet-300-100" in status(folder)["reason"]
+
+
 def test_code_of_another_version_is_refused(monkeypatch):
     folder = training.line("gmp")[-1]
     monkeypatch.setattr(registry.method("gmp"), "version", 99)

@@ -95,10 +95,16 @@ def test_a_broken_configuration_is_reported_not_fatal(tmp_path, content):
 @pytest.mark.parametrize("name", ["status.json", "summary.json"])
 @pytest.mark.parametrize("content", [b"", b'{"state": "do', b"\xff", b"[1]"])
 def test_half_written_json_is_reported_not_fatal(tmp_path, name, content):
-    folder = stage(tmp_path, "a")
+    folder = stage(tmp_path, "a", state="done" if name == "summary.json" else "running")
     (folder / name).write_bytes(content)
     assert one(folder).state == "broken" and name in one(folder).problem
     json.dumps(document(tmp_path))
+
+
+def test_a_broken_status_does_not_undo_what_is_done(tmp_path):
+    folder = stage(tmp_path, "a")
+    (folder / "status.json").write_bytes(b"x")
+    assert one(folder).state == "done"
 
 
 def test_numbers_that_are_none_do_not_stop_a_reader(tmp_path):

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -196,6 +197,91 @@ def test_the_view_may_be_deleted_or_emptied(runs):
     assert View(runs).counts() == (1, {"abc": 5})
 
 
+def broken(database, how):
+    if how == "garbage":
+        database.write_bytes(b"no database at all" * 500)
+    elif how == "truncated":
+        database.write_bytes(database.read_bytes()[:20_000])
+    elif how == "flipped":  # every page but the first
+        content = database.read_bytes()
+        database.write_bytes(content[:4096] + bytes(byte ^ 0x55 for byte in content[4096:]))
+    else:  # a migration that was cut off: its tables are there, its mark is not
+        with sqlite3.connect(database) as connection:
+            connection.execute("DROP TABLE inputs")
+            connection.execute("UPDATE alembic_version SET version_num = '451aebb31d03'")
+
+
+@pytest.mark.parametrize("how", ["garbage", "truncated", "flipped", "half migrated"])
+@pytest.mark.parametrize("offsets", ["kept", "lost"])
+def test_a_damaged_database_is_moved_aside_and_filled_again(runs, how, offsets):
+    stage(runs, "abc")
+    go(runs)
+    if offsets == "lost":
+        for file in (runs / ".sync").iterdir():
+            file.unlink()
+    if how == "half migrated":
+        stage(runs, "def")
+    broken(runs / "mlflow.db", how)
+    (runs / "mlflow.db-journal").touch()
+    start = time.monotonic()
+    said = []
+    assert go(runs, report=said.append).new_runs == (2 if how == "half migrated" else 1)
+    (aside,) = runs.glob("mlflow.db.damaged-*[0-9]")
+    assert len(said) == 1 and aside.name in said[0] and time.monotonic() - start < 30
+    assert go(runs).new_runs == 0
+    code = (
+        "import sqlite3, sys; print(sqlite3.connect(sys.argv[1]).execute("
+        "\"SELECT count(*) FROM tags WHERE key = 'kind' AND value = 'stage'\").fetchone()[0])"
+    )
+    out = subprocess.run([sys.executable, "-c", code, str(runs / "mlflow.db")], capture_output=True, text=True)
+    assert out.stdout == ("2\n" if how == "half migrated" else "1\n"), out.stderr
+
+
+def test_a_locked_database_stays_where_it_is(runs):
+    from launch.database_file import condition, shows_damage
+
+    stage(runs, "abc")
+    go(runs)
+    holder = sqlite3.connect(runs / "mlflow.db", isolation_level=None)
+    holder.execute("BEGIN EXCLUSIVE")
+    assert condition(runs / "mlflow.db", thorough=True) == "usable" and go(runs) == (0, 0, 1)
+    holder.close()
+    for text in ("database is locked", "database or disk is full", "attempt to write a readonly database"):
+        assert not shows_damage(sqlite3.OperationalError(text))
+
+
+@pytest.mark.parametrize("content", ["[]", "null", '{"stages": null}', '{"stages": {"toy/abc": {"run": 1}}}', "\udcff"])
+def test_damaged_offsets_are_read_from_the_runs_again(runs, content):
+    stage(runs, "abc")
+    go(runs)
+    (file,) = (runs / ".sync").iterdir()
+    file.write_bytes(content.encode(errors="surrogateescape"))
+    assert go(runs).new_runs == 0
+    assert View(runs).counts() == (1, {"abc": 4})
+
+
+def test_offsets_that_cannot_be_written_are_one_clear_message(runs):
+    stage(runs, "abc")
+    (runs / ".sync").write_text("a file")
+    with pytest.raises(UserError, match="Nothing is lost"):
+        go(runs)
+    with pytest.raises(UserError, match="did not take"):  # the first error is the one to tell
+        go(runs, "sqlite:////dev/null/mlflow.db")
+    (runs / ".sync").unlink()
+    assert go(runs).new_runs == 0 and View(runs).counts() == (1, {"abc": 4})
+
+
+def test_a_status_of_wrong_types_is_shown_as_far_as_it_goes(runs):
+    folder = stage(runs, "abc", state="running")
+    paths.status(folder).write_text('{"state": "running", "started": "x", "updated": [], "committed": "all"}')
+    with open(paths.metrics(folder), "a") as file:
+        file.write('{"step": 1, "time": Infinity}\n')
+    assert go(runs) == (1, 0, 0)
+    done = stage(runs, "def", steps="many")
+    paths.status(done).write_text('{"started": "x", "updated": {}}')
+    assert go(runs).new_runs == 1
+
+
 def test_damaged_and_unstarted_stages_are_passed_over(runs):
     folder = stage(runs, "bad")
     paths.config(folder).write_text("a: [")
@@ -236,6 +322,9 @@ def test_addresses(runs, monkeypatch):
     assert address(runs) == f"sqlite:///{runs}/mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://user:word@host:5000")
     assert shown(address(runs)) == "http://host:5000"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://[::1")
+    with pytest.raises(UserError, match="MLFLOW_TRACKING_URI"):
+        address(runs)
 
 
 def free_port():
@@ -323,7 +412,7 @@ def test_ui_syncs_serves_and_ends_with_its_server(runs):
     stage(runs, "abc")
     port = free_port()
     code = "import sys; from pathlib import Path; from launch.ui import ui; ui(Path(sys.argv[1]), int(sys.argv[2]))"
-    command = [sys.executable, "-u", "-c", code, str(runs), str(port)]
+    command = [sys.executable, "-c", code, str(runs), str(port)]  # into a pipe, where nothing is shown unless flushed
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     try:
         said = [process.stdout.readline() for _ in range(2)]
@@ -334,3 +423,13 @@ def test_ui_syncs_serves_and_ends_with_its_server(runs):
         process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 0 and "closed" in out and not answers(port)
+
+
+def test_the_last_words_of_a_server_that_died(tmp_path):
+    from launch.ui import _follow
+
+    with open(tmp_path / "log", "w+b") as log:
+        command = [sys.executable, "-c", "import sys; print('the disk is full'); sys.exit(3)"]
+        server = subprocess.Popen(command, stdout=log)
+        with pytest.raises(UserError, match=r"(?s)code 3.*the disk is full"):
+            _follow(server, tmp_path, "", print, log)

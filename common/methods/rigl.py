@@ -9,8 +9,7 @@ from common.method import option
 
 @dataclass
 class Config(method.Sparse):
-    initial: str = option("random", "the first masks: random, omp (magnitude) or snip")
-    allocation: str = option("erk", "how the first masks are spread: erk, uniform, global or rows")
+    initial: str = option("erk", "the first masks: erk or uniform (random weights), omp or snip (global)")
     drop_fraction: float = option(0.3, "share of living weights moved at the first update; a cosine takes it to zero")
     every: int = option(100, "optimizer steps between updates; an update replaces the step it falls on")
     stop: float = option(0.75, "share of training after which the topology rests")
@@ -22,8 +21,8 @@ class Method(method.Method):
 
     def complaints(self):
         found, c = super().complaints(), self.config
-        if c.initial not in ("random", "omp", "snip"):
-            found.append(f"method.initial must be random, omp or snip, found {c.initial!r}")
+        if c.initial not in ("erk", "uniform", "omp", "snip"):
+            found.append(f"method.initial must be erk, uniform, omp or snip, found {c.initial!r}")
         if not 0 < c.drop_fraction <= 1:
             found.append(f"method.drop_fraction must be in (0, 1], found {c.drop_fraction}")
         if not 0 < c.stop <= 1:
@@ -32,14 +31,24 @@ class Method(method.Method):
             found.append(f"method.every and method.batches must be at least 1, found {c.every} and {c.batches}")
         return found
 
+    def complaints_for(self, steps: int) -> list[str]:
+        """What is wrong with these settings in a training of ``steps`` optimizer steps."""
+        if self.config.every < (end := round(self.config.stop * steps)):
+            return []
+        return [f"no update would ever come: method.every={self.config.every}, the topology rests at {end}"]
+
     def start(self, state):
-        if self.config.initial == "random":
-            score = sp.random_score(state.weights, state.stream("mask"))
-        elif self.config.initial == "omp":
+        for complaint in self.complaints_for(state.steps):  # known only here where run.epochs says how long
+            raise ValueError(complaint)
+        initial = self.config.initial
+        if initial == "omp":
             score = sp.magnitude(state.weights)
-        else:
+        elif initial == "snip":
             score = sp.saliency(state.weights, state.probe(self.config.batches))
-        pools = sp.allocate(self.config.allocation, state.weights, self.config.sparsity)
+        else:
+            score = sp.random_score(state.weights, state.stream("mask"))
+        spread = initial if initial in ("erk", "uniform") else "global"
+        pools = sp.allocate(spread, state.weights, self.config.sparsity)
         state.set_masks(sp.select(score, pools))
 
     def on_gradients(self, state):

@@ -13,9 +13,35 @@ class DamagedFile(RuntimeError):
     """A tensor file that is truncated or whose content does not match its checksums."""
 
 
+class _Remembering:
+    """A file whose failed write is remembered: torch reports a full disk as an inconsistency of its archive."""
+
+    def __init__(self, file):
+        self.file, self.flush, self.error = file, file.flush, None
+
+    def write(self, data):
+        try:
+            return self.file.write(data)
+        except OSError as error:
+            self.error = error
+            raise
+
+
 def save(path: Path, content: dict) -> None:
-    """Write tensors, numbers, strings and containers of them; atomic."""
-    record.write_bytes(path, lambda file: torch.save(content, file))
+    """Write tensors, numbers, strings and containers of them; atomic. ``OSError`` naming the file: disk full, ..."""
+    files = []
+
+    def write(file) -> None:
+        files.append(_Remembering(file))
+        torch.save(content, files[0])
+
+    try:
+        record.write_bytes(path, write)
+    except (OSError, RuntimeError) as error:
+        found = files[0].error if files and files[0].error else error
+        if not isinstance(found, OSError) or found.filename is not None:
+            raise
+        raise OSError(found.errno, found.strerror or str(found), str(path)) from error
 
 
 def load(path: Path) -> dict:

@@ -78,6 +78,10 @@ class Parent:
             self._content = content
         return self._content
 
+    def forget(self) -> None:
+        """Give back the memory of its weights; they are read again when asked for."""
+        self._content = None
+
     def weights(self) -> dict[str, torch.Tensor]:
         """Its final weights and buffers (the last step's, whatever step was selected for scoring)."""
         return self._file()["model"]

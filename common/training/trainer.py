@@ -15,6 +15,7 @@ from torch import nn
 
 from common import config, paths, record, registry, seeds
 from common import sparsity as sp
+from common.errors import UserError
 from common.training import checkpoint, optimization
 from common.training.state import Parent, State
 
@@ -38,7 +39,7 @@ class Trainer:
         self.method = registry.method(method)(config.build(cls["method"], settings["method"]))
         cuda = torch.cuda.is_available()
         if self.run.device == "cuda" and not cuda:
-            raise RuntimeError("run.device=cuda, but torch sees no GPU here; use run.device=auto")
+            raise UserError("run.device=cuda, but torch sees no GPU here; use run.device=auto")
         self.device = torch.device("cuda" if cuda and self.run.device != "cpu" else "cpu")
         self.warnings: list[str] = []
         self.best: dict = {}  # the step that selection prefers so far: value, step, loss, score and its weights
@@ -158,6 +159,8 @@ class Trainer:
             self.start_sums = state.sums()
         else:
             self._resume(state, saved)
+        if parent is not None:
+            parent.forget()  # a second copy of a large model is not to be held for the whole training
         self.warnings += warnings
         with closing(record.Metrics(folder, saved["metrics"] if saved else 0)) as log:
             return self._train(state, folder, digest, stop, log, fresh=saved is None)

@@ -10,6 +10,7 @@ from torch import Generator, Tensor
 from torch.nn import functional
 
 from tasks.classic.config import Config, folder
+from tasks.classic.fingerprint import checksum, stamp_of_examples
 from tasks.classic.source import partition, read
 
 # Published constants per channel, in units where the brightest pixel is 1 (never estimated from what is at hand):
@@ -36,15 +37,18 @@ class Data:
     train: Split
     validation: Split
     test: Split
+    checksum: object  # SHA-256 over the examples these tensors were made of, to compare with the planned fingerprint
 
 
 def load(config: Config) -> Data:
     """The three splits of ``config.dataset``, kept in the process so that forked workers share one copy."""
-    return _load(config.dataset, str(folder(config).resolve()), config.validation)
+    place = folder(config).resolve()
+    return _load(config.dataset, str(place), config.validation, stamp_of_examples(config.dataset, place))
 
 
 @functools.lru_cache(maxsize=2)
-def _load(dataset: str, place: str, validation: int) -> Data:
+def _load(dataset: str, place: str, validation: int, stamp: tuple) -> Data:
+    """``stamp`` belongs to the key alone: files that were replaced are read again."""
     source = read(dataset, Path(place))
     splits = []
     for index in partition(source.labels, source.official, validation):
@@ -55,7 +59,7 @@ def _load(dataset: str, place: str, validation: int) -> Data:
             images[:, channel] /= np.float32(deviation[dataset][channel])
         labels = source.labels[index].astype(np.int64)
         splits.append(Split(torch.from_numpy(images), torch.from_numpy(labels), torch.from_numpy(index)))
-    return Data(*splits)
+    return Data(*splits, checksum(dataset, source))
 
 
 def overlap(first: Split, second: Split) -> int:

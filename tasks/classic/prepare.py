@@ -12,7 +12,7 @@ import zlib
 from pathlib import Path
 
 from common.errors import UserError
-from tasks.classic import source
+from tasks.classic import fingerprint, source
 from tasks.classic.config import Config
 from tasks.classic.config import folder as place
 
@@ -74,22 +74,12 @@ def check(config: Config) -> str:
     """
     found = source.read(config.dataset, place(config))
     source.partition(found.labels, found.official, config.validation)
-    digest = hashlib.sha256(f"{config.dataset} {found.pixels.shape} {found.official}\n".encode())
-    digest.update(found.pixels.data)
-    digest.update(found.labels.data)
-    if config.pretrained:
-        path = Path(config.pretrained).expanduser()
-        try:
-            weights = path.read_bytes()
-        except OSError as problem:
-            raise UserError(
-                f"task.pretrained is '{config.pretrained}', which cannot be read ({problem.strerror}); "
-                "expected a file of weights, such as a weights.pt below runs/"
-            ) from problem
-        if not weights:
-            raise UserError(f"task.pretrained: {path} is empty; expected a file of weights")
-        digest.update(hashlib.sha256(weights).digest())
-    return digest.hexdigest()
+    return fingerprint.combined(fingerprint.checksum(config.dataset, found), fingerprint.pretrained(config))
+
+
+def stamp(config: Config) -> tuple:
+    """What changes when a file that ``check`` reads is replaced; costs no reading."""
+    return fingerprint.stamp(config)
 
 
 def prepare(config: Config, folder: Path | None = None, report=print) -> None:

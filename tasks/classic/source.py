@@ -4,6 +4,7 @@ Every problem with a file is a UserError that says which file, what was expected
 """
 
 import codecs
+import functools
 import gzip
 import importlib.util
 import io
@@ -20,6 +21,13 @@ from tasks.classic.config import smallest_validation
 split_seed = 20_190_506  # of the splits; independent of the run's seed, so that all runs see the same test set
 digits_test = 360  # test examples of the digits, which have no published split; a fifth of 1,797
 record = 3073  # bytes of a CIFAR-10 record: one label, then 1,024 red, green and blue values
+whole_batch = 10_000  # records of a published CIFAR-10 batch, of which there are five
+# Where the files may lie at or below the folder, and what all their names have in common.
+below = {
+    "mnist": ("", "raw", "MNIST/raw", "mnist"),
+    "cifar10": ("", "cifar-10-batches-bin", "cifar-10-batches-py", "cifar10"),
+}
+names_like = {"mnist": "t*ubyte*", "cifar10": "*_batch*"}
 
 
 @dataclass(frozen=True)
@@ -83,11 +91,16 @@ def _stratified(order: np.ndarray, labels: np.ndarray, size: int) -> tuple[np.nd
     return order[taken], order[~taken]
 
 
-def _digits() -> Source:
+@functools.cache
+def digits_file() -> Path:
     # The file is read where scikit-learn keeps it: importing scikit-learn for this would take a second.
     found = importlib.util.find_spec("sklearn")
     places = list(found.submodule_search_locations or []) if found else []
-    path = Path(places[0], "datasets", "data", "digits.csv.gz") if places else Path("digits.csv.gz")
+    return Path(places[0], "datasets", "data", "digits.csv.gz") if places else Path("digits.csv.gz")
+
+
+def _digits() -> Source:
+    path = digits_file()
     if not path.is_file():
         raise UserError(f"{path}: expected the handwritten digits that come with scikit-learn; install scikit-learn")
     lines = _bytes(path, "digits").decode("ascii", "replace").split()
@@ -102,7 +115,7 @@ def _digits() -> Source:
 
 
 def _mnist(folder: Path) -> list:
-    folder = _place(folder, ("", "raw", "MNIST/raw", "mnist"), "t*-images*idx3-ubyte*")
+    folder = _place(folder, below["mnist"], "t*-images*idx3-ubyte*")
     parts = []
     for part in ("train", "t10k"):
         images_path, images = _idx(folder, part, "images", 3)
@@ -135,7 +148,7 @@ def _idx(folder: Path, part: str, kind: str, dimensions: int) -> tuple[Path, np.
 
 
 def _cifar10(folder: Path) -> list:
-    folder = _place(folder, ("", "cifar-10-batches-bin", "cifar-10-batches-py", "cifar10"), "data_batch_*")
+    folder = _place(folder, below["cifar10"], "data_batch_*")
     binary = sorted(folder.glob("data_batch_*.bin"), key=lambda path: (len(path.name), path.name))
     ending = ".bin" if binary else ""
     batches = binary or sorted(p for p in folder.glob("data_batch_*") if not p.suffix)
@@ -143,7 +156,14 @@ def _cifar10(folder: Path) -> list:
     for name in names:
         if not (folder / name).is_file():
             raise _error("cifar10", f"{folder}: {name} is missing")
-    return [(_binary if ending else _pickled)(folder / name) for name in names]
+    parts = [(_binary if ending else _pickled)(folder / name) for name in names]
+    if len(parts[0][1]) == whole_batch and len(batches) < 5:  # a smaller first batch is a subset made on purpose
+        raise _error(
+            "cifar10",
+            f"{folder}: data_batch_{len(batches) + 1}{ending} is missing; the first batch is the published one of "
+            f"{whole_batch} images, so all five are expected",
+        )
+    return parts
 
 
 def _binary(path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -194,9 +214,9 @@ def _labels(labels: np.ndarray, path: Path, dataset: str) -> np.ndarray:
     return labels.astype(np.uint8)
 
 
-def _place(folder: Path, below: tuple, pattern: str) -> Path:
-    """The first of the usual folders at or below ``folder`` that holds a file like ``pattern``; else ``folder``."""
-    return next((folder / name for name in below if any((folder / name).glob(pattern))), folder)
+def _place(folder: Path, usual: tuple, pattern: str) -> Path:
+    """The first of the ``usual`` folders at or below ``folder`` that holds a file like ``pattern``; else ``folder``."""
+    return next((folder / name for name in usual if any((folder / name).glob(pattern))), folder)
 
 
 def _bytes(path: Path, dataset: str) -> bytes:

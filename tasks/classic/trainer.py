@@ -1,15 +1,19 @@
 """Image classification: cross-entropy, accuracy in percent."""
 
+import io
+
 import torch
 from torch.nn.functional import cross_entropy
 
 from common import seeds
+from common.errors import UserError
 from common.training.trainer import Trainer as Base
-from tasks.classic import data, model
+from tasks.classic import data, fingerprint, model
 
 
 class Trainer(Base):
     metric = "accuracy"
+    planned_data: str | None = None  # the fingerprint this stage was planned with; None: whatever the files hold
 
     def __init__(self, *arguments):
         super().__init__(*arguments)
@@ -18,14 +22,38 @@ class Trainer(Base):
     @property
     def data(self) -> data.Data:
         if self._data is None:
-            self._data = data.load(self.task)
+            found = data.load(self.task)
+            self._compare(found, fingerprint.pretrained(self.task))
+            self._data = found
         return self._data
+
+    def _compare(self, found, weights: bytes | None) -> None:
+        """What training uses is compared, not the files: they may be replaced after they were checked."""
+        now = fingerprint.combined(found.checksum, weights)
+        if self.planned_data not in (None, now):
+            raise UserError(
+                f"the data changed since planning (checksum {self.planned_data}, now {now}): run 'make sweep' again"
+            )
 
     def build(self):
         network = model.build(self.task)
-        if self.task.pretrained:
-            network.load_state_dict(torch.load(self.task.pretrained, map_location="cpu", weights_only=True))
+        weights = fingerprint.pretrained(self.task)
+        if weights is not None:
+            self._compare(self.data, weights)
+            self._fill(network, weights)
         return network
+
+    def _fill(self, network, weights: bytes) -> None:
+        """``weights``: the bytes of a state dict, or of a stage's ``weights.pt``, which holds one as ``model``."""
+        try:
+            content = torch.load(io.BytesIO(weights), map_location="cpu", weights_only=True)
+            network.load_state_dict(content["model"] if isinstance(content.get("model"), dict) else content)
+        except Exception as problem:  # torch raises a dozen kinds on a file that is not what it should be
+            reason = " ".join(str(problem).split())[:300]
+            raise UserError(
+                f"task.pretrained: {self.task.pretrained} does not fit task.model={self.task.model} on "
+                f"task.dataset={self.task.dataset} ({type(problem).__name__}: {reason}); expected its state dict"
+            ) from problem
 
     def examples(self):
         return len(self.data.train)

@@ -1,0 +1,53 @@
+"""Our own MLflow database, which may be thrown away: is it whole, which errors say it is not, moving it aside."""
+
+import sqlite3
+import time
+from contextlib import closing
+from pathlib import Path
+
+# What SQLite says of a database whose tables are not what MLflow left: a migration was cut off, or bytes changed.
+SIGNS = ("duplicate column", "already exists", "no such table", "no such column", "decode", "malformed")
+
+
+def condition(database: Path, thorough: bool = False) -> str:
+    """ "absent", "empty", "damaged" or "usable", as quickly as SQLite can tell (``thorough`` reads the whole file).
+
+    A file that another process has locked, or that cannot be opened at the moment, counts as usable.
+    """
+    if not database.exists():
+        return "absent"
+    try:
+        with closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=rw", uri=True, timeout=1)) as connection:
+            if thorough and connection.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
+                return "damaged"
+            tables = connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'experiments'").fetchone()
+        return "usable" if tables[0] else "empty"
+    except sqlite3.DatabaseError as problem:
+        return "damaged" if shows_damage(problem) else "usable"
+
+
+def shows_damage(problem: BaseException | None) -> bool:
+    """Whether an error, or one behind it, says that a database is broken; not that it is locked or its disk full."""
+    while problem is not None:
+        if isinstance(problem, sqlite3.OperationalError):  # most of these are about the world around the file
+            if any(sign in str(problem) for sign in SIGNS):
+                return True
+        elif isinstance(problem, (sqlite3.DatabaseError, UnicodeDecodeError)) or "database schema (" in str(problem):
+            return True
+        problem = problem.__cause__ or problem.__context__
+    return False
+
+
+def set_aside(database: Path) -> Path:
+    """Move a database out of the way, with the journals that SQLite would otherwise play into its successor."""
+    aside = database.with_name(f"{database.name}.damaged-{time.strftime('%Y%m%d-%H%M%S')}")
+    for ending in ("-journal", "-wal", "-shm"):
+        journal = database.with_name(database.name + ending)
+        if journal.exists():
+            journal.rename(aside.with_name(aside.name + ending))
+    return database.rename(aside)
+
+
+def unhurried(connection, _) -> None:
+    """For SQLAlchemy's connect event: do not wait for the disk."""
+    connection.execute("PRAGMA synchronous = OFF")

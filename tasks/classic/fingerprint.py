@@ -1,0 +1,75 @@
+"""What a stage's data are: a checksum of their content, and a stamp of their files that is cheap to compare."""
+
+import hashlib
+import io
+import zipfile
+from pathlib import Path
+
+from common.errors import UserError
+from tasks.classic import source
+from tasks.classic.config import Config, folder
+
+
+def checksum(dataset: str, found: source.Source):
+    """A SHA-256 object over all examples; it is of pixels and labels, so packed and plain files of the same agree."""
+    digest = hashlib.sha256(f"{dataset} {found.pixels.shape} {found.official}\n".encode())
+    digest.update(found.pixels.data)
+    digest.update(found.labels.data)
+    return digest
+
+
+def stamp(config: Config) -> tuple:
+    """What tells, without reading them, whether the data's files and the pretrained weights are still the same."""
+    weights = (_mark(_weights_file(config)),) if config.pretrained else ()
+    return stamp_of_examples(config.dataset, folder(config)) + weights
+
+
+def stamp_of_examples(dataset: str, place: Path) -> tuple:
+    """The same for the files that ``source.read`` opens."""
+    if dataset == "digits":
+        return (_mark(source.digits_file()),)
+    folders, like = source.below[dataset], source.names_like[dataset]
+    return tuple(_mark(path) for name in folders for path in sorted((place / name).glob(like)))
+
+
+def _mark(path: Path) -> tuple:
+    """Path, size in bytes, times of change in nanoseconds and inode; the path alone where there is no such file."""
+    try:
+        found = path.stat()
+    except OSError:
+        return (str(path),)
+    return (str(path), found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
+
+
+def combined(examples, weights: bytes | None) -> str:
+    """In hexadecimal. ``examples``: as ``checksum`` gives them; ``weights``: the pretrained file's content."""
+    digest = examples.copy()
+    if weights is not None:
+        digest.update(hashlib.sha256(weights).digest())
+    return digest.hexdigest()
+
+
+def pretrained(config: Config) -> bytes | None:
+    """The content of ``task.pretrained``, None where there is none; UserError unless it is a whole torch archive."""
+    if not config.pretrained:
+        return None
+    path, expected = _weights_file(config), "expected a file of weights, such as a weights.pt below runs/"
+    try:
+        content = path.read_bytes()
+    except OSError as problem:
+        reason = f"which cannot be read ({problem.strerror})"
+        raise UserError(f"task.pretrained is '{config.pretrained}', {reason}; {expected}") from problem
+    if not content:
+        raise UserError(f"task.pretrained: {path} is empty; {expected}")
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            broken = archive.testzip()
+    except Exception as problem:  # zipfile raises half a dozen kinds on damaged input
+        raise UserError(f"task.pretrained: {path} is no archive of torch.save ({problem}); {expected}") from problem
+    if broken is not None:
+        raise UserError(f"task.pretrained: {path} is damaged (checksum of {broken} does not match); {expected}")
+    return content
+
+
+def _weights_file(config: Config) -> Path:
+    return Path(config.pretrained).expanduser()
