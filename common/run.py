@@ -200,6 +200,7 @@ def _summary(stage: dict, worker, state, scored: Path, seconds: float) -> dict:
         "seconds": round(seconds, 3),
         "device": str(worker.device),
         "torch": torch.__version__,
+        "commit": stage.get("source", {}).get("commit"),
         "warnings": worker.warnings,
     }
 

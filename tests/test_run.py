@@ -172,7 +172,7 @@ FIELDS = {
     "epochs": float, "collapsed": bool, "digest": str, "parent": (str, type(None)), "variant": str, "collapse": list,
     "zeros": float, "selection": str, "scored_step": int, "best_step": int, "baseline": float, "test_loss": float,
     "unmoved": list, "layers": dict, "masks": str, "weights": str, "seconds": float, "device": str, "torch": str,
-    "warnings": list,
+    "commit": str, "warnings": list,
 }  # fmt: skip
 
 
