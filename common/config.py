@@ -211,13 +211,10 @@ def complaints(task: str, method: str, settings: dict) -> list[str]:
     found += registry.task_part(task, "config").validate(build(cls["task"], settings["task"]))
     chosen = registry.method(method)(build(cls["method"], settings["method"]))
     found += chosen.complaints()
-    if run.steps > 0 and not found:  # with run.epochs the data say how many
+    if run.steps > 0:  # with run.epochs the data say how many
         found += chosen.complaints_for(run.steps)
-    rewind = str(settings["method"].get("rewind", ""))
-    if rewind == "pretrained" and not settings["task"].get("pretrained"):
+    if settings["method"].get("rewind") == "pretrained" and not settings["task"].get("pretrained"):
         found.append("method.rewind=pretrained needs pretrained weights, task.pretrained is empty")
-    if rewind.isdecimal() and run.steps and int(rewind) > run.steps:
-        found.append(f"method.rewind={rewind} is beyond the {run.steps} steps of the dense training")
     if run.select != "last" and settings["task"].get("validation") == 0:
         found.append(f"run.select={run.select} needs a validation split, task.validation is 0")
     return found

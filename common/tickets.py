@@ -61,6 +61,12 @@ class Tickets(Method):
             found.append(f"method.rewind must be a step (0, 1, 2, ...) or 'pretrained', found {c.rewind!r}")
         return found
 
+    def complaints_for(self, steps):
+        rewind = self.config.rewind
+        if rewind.isdecimal() and int(rewind) > steps:
+            return [f"method.rewind={rewind} is beyond the {steps} steps of the dense training"]
+        return []
+
     def ancestors(self):
         if self.config.sparsity is None:
             earlier = [{"rounds": k} for k in range(1, self.config.rounds)]

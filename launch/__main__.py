@@ -54,18 +54,19 @@ def _show(wanted) -> int:
     """The end of a sweep: table and curves of what was asked for, what failed, MLflow."""
     from launch import records, sync
 
-    found = [records.read_one(stage.folder) for stage in wanted.stages.values()]
-    failed = [r for r in found if r.state in ("failed", "blocked")]
-    _write_report(wanted.task, set(wanted.wished))
+    found = records.read(wanted.task)
+    own = [r for r in found if r.digest in wanted.stages]
+    failed = [r for r in own if r.state in ("failed", "blocked")]
+    _write_report(wanted.task, found, set(wanted.wished))
     for stage in failed[:10]:
         where = f" (traceback in {paths.error(stage.folder)})" if stage.state == "failed" else ""
         print(f"{stage.state}: {stage.method} {stage.digest}: {stage.status.get('reason')}{where}")
-    lost = [r for r in found if r.digest in wanted.wished and r.state != "done"]
+    lost = set(wanted.wished) - {r.digest for r in own if r.state == "done"}
     if len(failed) > 10:
         print(f"... and {len(failed) - 10} more: `make status` lists them")
     print("MLflow is brought up to date ...", flush=True)
     try:
-        sync.sync(records.read(wanted.task), paths.runs())
+        sync.sync(found, paths.runs())
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -75,11 +76,10 @@ def _show(wanted) -> int:
     return 1 if lost else 0
 
 
-def _write_report(task: str, wished: set[str] | None) -> None:
-    """Print the table and write the report: of the stages ``wished``, or of all."""
-    from launch import records, report
+def _write_report(task: str, found: list, wished: set[str] | None) -> None:
+    """Print the table and write the report: of the stages ``wished`` among the records ``found``, or of all."""
+    from launch import report
 
-    found = records.read(task)
     shown = [r for r in found if wished is None or r.digest in wished]
     print("\n" + report.table(shown) + "\n", flush=True)
     try:
@@ -120,12 +120,13 @@ def report(request: Request) -> int:
     registry.task_part(request.task, "config")
     chosen = set(request.given) - {"task"}
     wished = set(planner.make(request).wished) if chosen else None
-    if not any(r.done and (wished is None or r.digest in wished) for r in records.read(request.task)):
+    found = records.read(request.task)
+    if not any(r.done and (wished is None or r.digest in wished) for r in found):
         raise UserError(
             f"nothing of this is finished for task {request.task} in {paths.runs()}: 'make sweep' with the same words "
             "trains it, 'make status' shows what there is"
         )
-    _write_report(request.task, wished)
+    _write_report(request.task, found, wished)
     return 0
 
 

@@ -140,7 +140,7 @@ def write(plan: Plan) -> Path:
     todo = {stage.folder: _content(stage) for stage in plan.todo()}
     try:
         for stage in plan.todo():
-            if stage.state == "damaged":
+            if stage.state == "damaged" and not record.finished(stage.folder):  # nobody healed it meanwhile
                 paths.done(stage.folder).unlink(missing_ok=True)
         for folder, content in todo.items():
             folder.mkdir(parents=True, exist_ok=True)

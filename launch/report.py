@@ -34,14 +34,16 @@ def write(task: str, records: list[Record], shown: list[Record], folder: Path) -
     records, old = current([stage for stage in records if stage.task == task])
     folder = Path(folder) / task
     folder.mkdir(parents=True, exist_ok=True)
-    rows, found = finished(records), boards(current(shown)[0])
+    kept = {stage.digest for stage in records}
+    shown = [stage for stage in shown if stage.digest in kept]
+    rows, found = finished(records), boards(shown)
     out = io.StringIO()
     writer = csv.DictWriter(out, COLUMNS, lineterminator="\n", extrasaction="ignore")
     writer.writeheader()
     writer.writerows(rows)
     record.write_text(folder / "results.csv", out.getvalue())
     figures = _figures(found, folder)
-    notes = _notes(current(shown)[0], old)
+    notes = _notes(shown, old)
     page = [f"# {task}: score and sparsity", "", f"`results.csv` has a row for each of {len(rows)} finished stages."]
     page += [f"**Note:** {note}" for note in notes]
     for board in found:

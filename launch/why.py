@@ -42,15 +42,19 @@ def state_of(folder: Path) -> tuple[str, str]:
 
 
 @cache
-def source(method: str) -> dict[str, str]:
-    """Where a result comes from, recorded beside it: the commit, and a checksum of the method's file."""
+def _commit() -> str:
     git = ["git", "-C", str(paths.root()), "describe", "--always", "--dirty", "--exclude=*"]
     try:
-        commit = subprocess.run(git, capture_output=True, text=True, timeout=10).stdout.strip()
+        return subprocess.run(git, capture_output=True, text=True, timeout=10).stdout.strip()
     except (OSError, subprocess.SubprocessError):  # no git here: the versions in the digest still tell
-        commit = ""
+        return ""
+
+
+@cache
+def source(method: str) -> dict[str, str]:
+    """Where a result comes from, recorded beside it: the commit, and a checksum of the method's file."""
     content = (paths.root() / "common" / "methods" / f"{method}.py").read_bytes()
-    return {"commit": commit, "method": hashlib.sha256(content).hexdigest()[:12]}
+    return {"commit": _commit(), "method": hashlib.sha256(content).hexdigest()[:12]}
 
 
 def edited(stages) -> list[str]:

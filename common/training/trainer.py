@@ -30,6 +30,7 @@ class Trainer:
     """Base of every task's trainer. ``settings`` are a stage's resolved ``run``, ``task`` and ``method`` values."""
 
     metric = "accuracy"  # what ``score`` is; higher is better
+    planned_data: str | None = None  # the fingerprint the stage was planned with, to compare with what is read
 
     def __init__(self, settings: dict, method: str, task: str):
         cls = config.classes(task, method)

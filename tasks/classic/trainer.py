@@ -13,7 +13,6 @@ from tasks.classic import data, fingerprint, model
 
 class Trainer(Base):
     metric = "accuracy"
-    planned_data: str | None = None  # the fingerprint this stage was planned with; None: whatever the files hold
 
     def __init__(self, *arguments):
         super().__init__(*arguments)
