@@ -1,7 +1,7 @@
 # Names for commands; the work is done by `python -m launch <verb> key=value ...`. `make help` lists them.
 
 # A misspelt variable would otherwise be ignored without a word.
-known := TASK METHOD PRESET DATA CLUSTER WORKERS SET RUNS REPORTS FORMAT PORT ARGS PYTHON
+known := TASK METHOD PRESET DATA CLUSTER WORKERS SET RUNS REPORTS RUN WATCH LAST WEIGHTS DESCENDANTS YES FORMAT PORT ARGS PYTHON
 given := $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
 unknown := $(filter-out $(known) -*-% MAKE%,$(given))
 ifneq ($(unknown),)
@@ -18,10 +18,11 @@ export PYTHON
 
 # Values reach the verbs through the environment, so the shell never reads them as commands. SET is split at spaces
 # and nothing else (set -f: no file names for its stars and brackets).
-verbs := plan sweep status report ui prepare sync test lint
+verbs := plan smoke sweep status tail why retry cancel clean report ui prepare sync test lint
 arguments = $${TASK:+"task=$$TASK"} $${METHOD:+"method=$$METHOD"} $${PRESET:+"preset=$$PRESET"} \
 	$${DATA:+"data=$$DATA"} $${CLUSTER:+"cluster=$$CLUSTER"} $${WORKERS:+"workers=$$WORKERS"} $${PORT:+"port=$$PORT"} \
-	$${FORMAT:+"format=$$FORMAT"} $$SET
+	$${FORMAT:+"format=$$FORMAT"} $${RUN:+"run=$$RUN"} $${WATCH:+"watch=$$WATCH"} $${WEIGHTS:+"weights=$$WEIGHTS"} \
+	$${DESCENDANTS:+"descendants=$$DESCENDANTS"} $${LAST:+"last=$$LAST"} $${YES:+"yes=$$YES"} $$SET
 
 # Packages of other Pythons (as cluster modules set them) would stand before the pinned ones; mlflow sends no statistics.
 unexport PYTHONPATH PYTHONHOME
@@ -55,9 +56,15 @@ ifeq ($(ready),yes)
 	@set -f; exec .venv/bin/python -m launch help $(arguments)
 else
 	@printf '%s\n' \
-	'make sweep      train what is missing, show progress, end with the table and the curves' \
-	'make plan       what a sweep would train, and what is shared or done; trains nothing' \
-	'make status     how far every stage is' \
+	'make sweep      train what is missing, here (then table and curves) or on CLUSTER=<name>' \
+	'make plan       what a sweep would train, what is shared or done, what it costs; trains nothing' \
+	'make smoke      the first cell in a few steps, here and now' \
+	'make status     how far every stage is (WATCH=1 keeps looking)' \
+	'make tail       the last lines of RUN=<first letters of its name>' \
+	'make why        why RUN= is where it is' \
+	'make retry      train again what failed' \
+	'make cancel     take what is queued or running off the cluster (asks)' \
+	'make clean      remove what is no longer needed (asks)' \
 	'make report     reports/<task>/results.csv and the curves, from what is done' \
 	'make ui         open the MLflow UI (PORT=5000)' \
 	'make sync       fill MLflow from runs/' \
@@ -68,6 +75,7 @@ else
 	'make clean-environment   remove .venv' \
 	'' \
 	'TASK=classic METHOD=imp,omp_after PRESET=laptop DATA=<folder> CLUSTER=local WORKERS=4 SET="a.b=c d.e=f,g"' \
+	'RUN=<first letters of a stage> for tail, why, retry, cancel, clean; WATCH=1 LAST=50 YES=1 WEIGHTS=1 DESCENDANTS=1' \
 	'RUNS=<folder> and REPORTS=<folder> move runs/ and reports/; FORMAT=json for plan and status' \
 	'PYTHON=python3.11 chooses the Python of .venv, which the first command that needs it sets up'
 endif

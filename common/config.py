@@ -32,6 +32,7 @@ class Run:
     steps: int = option(0, "optimizer steps; 0: from epochs")
     batch_size: int = option(60, "examples per micro-batch")
     accumulate: int = option(1, "micro-batches per optimizer step")
+    processes: int = option(1, "processes (one a GPU) that share each micro-batch evenly", neutral=1)
     optimizer: str = option("adam", "sgd, adam or adamw")
     learning_rate: float = option(1.2e-3, "peak learning rate")
     momentum: float = option(0.9, "sgd: momentum")
@@ -62,7 +63,7 @@ CHOICES = {
     "select": ("last", "best_loss", "best_score"),
     "device": ("auto", "cpu", "cuda"),
 }
-POSITIVE = ("batch_size", "accumulate", "learning_rate", "evaluate_every", "log_every")
+POSITIVE = ("batch_size", "accumulate", "processes", "learning_rate", "evaluate_every", "log_every")
 NOT_NEGATIVE = ("seed", "epochs", "steps", "momentum", "weight_decay", "warmup_steps", "decay", "clip_norm")
 NOT_NEGATIVE += ("checkpoint_seconds", "checkpoint_every")
 
@@ -78,6 +79,11 @@ def complaints_of_run(run: Run) -> list[str]:
         f"run.{n} must not be negative, found {getattr(run, n)}" for n in NOT_NEGATIVE if not getattr(run, n) >= 0
     ]
     found += [f"run.milestones must be shares in [0, 1], found {m}" for m in run.milestones if not 0 <= m <= 1]
+    if run.processes > 0 and run.batch_size % run.processes:
+        found.append(
+            f"run.processes={run.processes} must divide run.batch_size={run.batch_size}: each process takes an equal "
+            "share of every micro-batch"
+        )
     if run.steps == 0 and run.epochs == 0:
         found.append("run.epochs and run.steps are both 0: one of them says how long to train")
     if run.optimizer == "sgd" and run.nesterov and run.momentum == 0:
@@ -176,9 +182,14 @@ def build(cls, values: dict):
 def identity(cls, values: dict) -> dict:
     """The values that determine results: without ``identity=False`` fields and those at their ``neutral`` value.
 
-    A field added later carries ``neutral=<the value that has no effect>``, so that older digests stand.
+    A field added later carries ``neutral=<the value that has no effect>``, so that older digests stand; values that
+    were written before it was added do without it.
     """
-    return {name: values[name] for name, neutral in _determining(cls) if (values[name],) != neutral}
+    return {
+        name: values[name]
+        for name, neutral in _determining(cls)
+        if not neutral or (values.get(name, neutral[0]),) != neutral
+    }
 
 
 @cache

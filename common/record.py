@@ -69,9 +69,14 @@ def update_status(folder: Path, **changes) -> dict:
         current = read_json(paths.status(folder), {})
     except ValueError:  # a disk that filled up can leave an empty file; the status is only ever advice
         current = {}
-    current.update(changes, updated=time.time())
-    write_json(paths.status(folder), current)
-    return current
+    return write_status(folder, **{**current, **changes})
+
+
+def write_status(folder: Path, **values) -> dict:
+    """Replace ``status.json``."""
+    values["updated"] = time.time()
+    write_json(paths.status(folder), values)
+    return values
 
 
 class Metrics:

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -13,10 +14,23 @@ from common.errors import UserError, nearest
 from launch.words import GROUPS, Request
 
 
+class _Loader(yaml.SafeLoader):
+    """Reads ``4:00:00`` as the text it is; YAML 1.1 takes it for a number in base sixty."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    letter: [
+        (tag, re.compile(f"(?!.*:)(?:{pattern.pattern})", re.X) if tag.endswith((":int", ":float")) else pattern)
+        for tag, pattern in resolvers
+    ]
+    for letter, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
 @cache
 def read_yaml(path: Path) -> dict:
     try:
-        return _mapping(str(path), yaml.safe_load(path.read_text()))
+        return _mapping(str(path), yaml.load(path.read_text(), Loader=_Loader))
     except yaml.YAMLError as error:
         raise UserError(f"{path} is not valid YAML: {error}") from None
     except (OSError, ValueError) as error:
@@ -56,7 +70,7 @@ class Composer:
         registry.task_part(self.task, "config")  # an unknown task fails here, with the names
         origin = f"tasks/{self.task}/config.yaml"
         own = read_yaml(paths.root() / "tasks" / self.task / "config.yaml")
-        _mapping(origin, own, ("run", "task", "methods", "presets"))
+        _mapping(origin, own, ("run", "task", "methods", "needs", "presets"))
         known = presets(self.task)
         if request.preset not in known:
             hint = nearest(request.preset, known)
@@ -66,8 +80,9 @@ class Composer:
         special, place = (own.get("presets") or {}).get(request.preset) or {}, f"{origin}: presets.{request.preset}"
         general = f"launch/presets/{request.preset}.yaml"
         _mapping(general, amount, ("compare", "sweep"))
-        _mapping(place, special, ("run", "task", "methods", "compare", "sweep"))
+        _mapping(place, special, ("run", "task", "methods", "needs", "compare", "sweep"))
         self.layers = [(origin, own), (place, special)]
+        self.needs = [(f"{where}: needs", layer.get("needs")) for where, layer in self.layers]
         for where, layer in self.layers:
             _mapping(f"{where}: methods", layer.get("methods"), tuple(registry.methods()))
         self.axes_origin = f"{place if special.get('sweep') else general}: sweep"

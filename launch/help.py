@@ -3,7 +3,8 @@
 import dataclasses
 
 from common import config, registry
-from launch import grid, words
+from launch import cluster, grid, words
+from launch.cluster import Cluster
 from launch.words import Request
 
 
@@ -23,6 +24,7 @@ def text(verbs: dict) -> str:
         f"  tasks:    {', '.join(registry.tasks())}",
         f"  methods:  {', '.join(registry.methods())}",
         f"  presets:  {', '.join(grid.presets())}",
+        f"  clusters: {', '.join(cluster.names())}; or CLUSTER=<file>",
         *(f"            {task} also: {', '.join(own)}" for task in registry.tasks() if (own := grid.own_presets(task))),
     ]
     return "\n".join(lines)
@@ -40,9 +42,16 @@ def settings(request: Request) -> str:
         "",
     ]
     for title, group, name in [*shown, ("run.*", "run", names[0])]:
-        values = composer.settings(name)[group]
-        lines.append(f'{title}  (SET="{group}.<key>=<value>", several values as a,b)')
-        for f in dataclasses.fields(config.classes(request.task, name)[group]):
-            lines.append(f"  {f.name:<20} {values[f.name]!s:<18} {f.metadata.get('help', '')}")
-        lines.append("")
+        cls = config.classes(request.task, name)[group]
+        title += f'  (SET="{group}.<key>=<value>", several values as a,b)'
+        lines += _fields(title, cls, composer.settings(name)[group])
+    if "cluster" in request.given and request.cluster != "local":
+        title = f'cluster.* of {request.cluster}  (SET="cluster.<key>=<value>")'
+        lines += _fields(title, Cluster, vars(cluster.read(request, composer)))
     return "\n".join(lines).rstrip()
+
+
+def _fields(title: str, cls, values: dict) -> list[str]:
+    """A title, a line for every field with its value and meaning, and an empty line."""
+    fields = dataclasses.fields(cls)
+    return [title, *(f"  {f.name:<20} {values[f.name]!s:<18} {f.metadata.get('help', '')}" for f in fields), ""]

@@ -34,7 +34,10 @@ def held(path: Path) -> bool | None:
 
 @contextlib.contextmanager
 def exclusive(path: Path, work: str, report=print, patience: float = PATIENCE):
-    """Hold the lock ``path`` while doing ``work`` (a word for messages); a second process waits, and says so."""
+    """Hold the lock ``path`` while doing ``work`` (a word for messages); a second process waits, and says so.
+
+    Gives the descriptor that holds it: a child process that inherits it holds the lock as well.
+    """
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as problem:
@@ -59,6 +62,6 @@ def exclusive(path: Path, work: str, report=print, patience: float = PATIENCE):
             except OSError as problem:
                 report(f"{path.parent} cannot be locked ({problem.strerror}): do not run two of {work} at once")
                 break
-        yield
+        yield descriptor
     finally:
         os.close(descriptor)  # also releases the lock

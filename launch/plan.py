@@ -11,7 +11,7 @@ import yaml
 
 from common import config, paths, record, registry
 from common.errors import UserError
-from launch import grid, why
+from launch import grid, live, why
 from launch.words import Request
 
 Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
@@ -131,7 +131,28 @@ def make(request: Request) -> Plan:
     new = {digest: stage.config for digest, stage in forest.stages.items() if stage.state == "new"}
     for digest, reason in why.explain(request.task, new).items() if new else ():
         forest.stages[digest] = replace(forest.stages[digest], why=reason)
+    _on_their_way(forest.stages)
+    _without_weights(forest.stages)
     return Plan(request.task, request.preset, forest.stages, wished)
+
+
+def _on_their_way(stages: dict[str, Stage]) -> None:
+    """Name what a cluster is going to train; what Slurm is mute about stays as its files say."""
+    for key, element in live.in_flight()[0].items():
+        stage = stages.get(key.split("/")[1])
+        if stage is not None and stage.task == key.split("/")[0] and stage.state != "done":
+            state = "running" if stage.state == "running" else "queued"
+            stages[stage.digest] = replace(stage, state=state, why=f"job {element.id} trains it")
+
+
+def _without_weights(stages: dict[str, Stage]) -> None:
+    """A finished stage whose weights were removed is trained again where a stage that is to do starts from it."""
+    for stage in reversed(list(stages.values())):  # children before parents
+        parent = stages.get(stage.parent)
+        wanted = stages[stage.digest].state != "done" and parent is not None and parent.state == "done"
+        if wanted and not paths.weights(parent.folder).exists():
+            reason = "its weights were removed and a new stage starts from them; it is trained again"
+            stages[parent.digest] = replace(parent, state="damaged", why=reason)
 
 
 def write(plan: Plan) -> Path:
@@ -140,7 +161,8 @@ def write(plan: Plan) -> Path:
     todo = {stage.folder: _content(stage) for stage in plan.todo()}
     try:
         for stage in plan.todo():
-            if stage.state == "damaged" and not record.finished(stage.folder):  # nobody healed it meanwhile
+            whole = record.finished(stage.folder) and paths.weights(stage.folder).exists()
+            if stage.state == "damaged" and not whole:  # nobody healed it meanwhile
                 paths.done(stage.folder).unlink(missing_ok=True)
         for folder, content in todo.items():
             folder.mkdir(parents=True, exist_ok=True)

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 from common import paths, record
 from launch import locks
+from launch.child import GRACE, mark
 from launch.forest import Forest
 from launch.progress import Event
-from launch.worker import GRACE, mark
 
 if TYPE_CHECKING:
     from launch.plan import Stage

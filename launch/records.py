@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import yaml
 
@@ -16,11 +17,18 @@ from common.errors import UserError
 from launch import grid, locks
 from launch.words import Request
 
+if TYPE_CHECKING:
+    from launch.ledger import Element
+    from launch.scheduler import Job
+
 # The C parser reads a configuration in a third of a millisecond; the pure Python one needs eight times as long.
 Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 # In the order in which a table lists them.
-STATES = ("done", "running", "queued", "new", "stopped", "interrupted", "blocked", "failed", "unknown", "broken")
+STATES = (
+    *("done", "running", "queued", "new", "stopped", "interrupted", "blocked", "cancelled", "failed"),
+    *("unknown", "broken"),
+)
 
 # Folders beside the tasks that are not tasks.
 NOT_TASKS = {"mlartifacts", "mlruns"}
@@ -32,7 +40,11 @@ SILENT_HERE, SILENT_ELSEWHERE = 10, 600
 
 @dataclass(frozen=True)
 class Record:
-    """What one stage folder says. ``problem`` names what could not be read; the rest of the record is still filled."""
+    """What one stage folder says. ``problem`` names what could not be read; the rest of the record is still filled.
+
+    ``live.read`` adds what the scheduler says: the array ``element`` that counts, its ``job`` as Slurm sees it, the
+    number of elements so far, and the state and reason that follow from all of it.
+    """
 
     folder: Path
     config: dict
@@ -40,10 +52,16 @@ class Record:
     summary: dict | None
     done: bool
     problem: str = ""
+    element: "Element | None" = None
+    job: "Job | None" = None
+    submissions: int = 0
+    refined: tuple[str, str] | None = None
 
     @cached_property
     def state(self) -> str:
-        """One of ``STATES``: derived from the files and the lock as they are now, never written back."""
+        """One of ``STATES``: derived from the files, the lock and the scheduler's word, never written back."""
+        if self.refined:
+            return self.refined[0]
         if self.problem:
             return "broken"
         if self.done:
@@ -52,10 +70,19 @@ class Record:
         if state != "running":
             return state if state in STATES else "unknown"
         here = self.status.get("host") in (None, socket.gethostname())
-        silent = time.time() - (_number(self.status.get("updated")) or 0)
+        silent = time.time() - self.moment("updated")
         if silent < (SILENT_HERE if here else SILENT_ELSEWHERE):
             return "running"
         return {True: "running", False: "interrupted", None: "unknown"}[locks.held(paths.lock(self.folder))]
+
+    @property
+    def reason(self) -> str:
+        """Why it is in its state, where somebody said so."""
+        return self.refined[1] if self.refined else str(self.status.get("reason") or "")
+
+    def moment(self, name: str) -> float:
+        """A time of the status (unix seconds), 0 where there is none."""
+        return _number(self.status.get(name)) or 0.0
 
     @property
     def digest(self) -> str:

@@ -1,18 +1,27 @@
-"""What a runs tree holds, as a document for programs and as one screen of text. Reads only; needs no scheduler."""
+"""What a runs tree holds, as a document for programs and as one screen of text. Reads only."""
 
 import math
+import shutil
+import sys
 import time
 from collections import Counter, defaultdict
+from collections.abc import Callable
 
 from launch.board import level
 from launch.records import STATES, Record
+from launch.scheduler import UNKNOWN
 
 LINES, STAGES = 24, 8  # rows of a section that fit on one screen; beyond that a section is summarised
-WAITING = ("queued", "new", "stopped", "interrupted", "blocked")
+ROOM = 44  # lines of one screen, shared by the sections
+WAITING = ("queued", "new", "stopped", "interrupted", "blocked", "cancelled")
+MOVING = ("running", "queued", "unknown")  # states that may change without anybody's doing
 
 
 def status(records: list[Record]) -> dict:
-    """A JSON-ready document: ``counts`` per state, ``lines`` per method and sparsity, and the stages to look at."""
+    """A JSON-ready document: ``counts`` per state, ``lines`` per method and sparsity, and the stages to look at.
+
+    ``pending``: how many wait in Slurm's queue for which reason; ``scheduler``: why it gave no answer, if it gave none.
+    """
     groups = defaultdict(list)
     for record in records:
         if record.config:
@@ -22,9 +31,13 @@ def status(records: list[Record]) -> dict:
         "stages": len(records),
         "counts": _counts(records),
         "lines": lines,
+        "pending": dict(Counter(r.reason for r in records if r.job and r.state == "queued").most_common()),
+        "scheduler": next((r.job.reason for r in records if r.job and r.job.state == UNKNOWN), ""),
         "running": [_stage(r) for r in records if r.state == "running"],
         "failures": [{**_stage(r), "reason": _reason(r)} for r in records if r.state == "failed"],
         "interrupted": [_stage(r) for r in records if r.state == "interrupted"],
+        "cancelled": [_stage(r) for r in records if r.state == "cancelled"],
+        "blocked": dict(Counter(r.reason for r in records if r.state == "blocked").most_common()),
         "problems": [{"folder": str(r.folder), "problem": r.problem} for r in records if r.problem],
     }
 
@@ -33,15 +46,63 @@ def text(document: dict) -> str:
     """The document on one screen of at most 110 columns."""
     if not document["stages"]:
         return "no stages yet: `make plan` shows what a sweep would run, `make sweep` runs it"
+    out = [_first(document)]
+    if document["pending"]:
+        few = [f"{number} {_short(reason, 40)}" for reason, number in list(document["pending"].items())[:5]]
+        out.append(f"queued: {', '.join(few)}")
+    if document["scheduler"]:
+        out.append(f"Slurm gave no answer ({_short(document['scheduler'], 60)}): states are as the files say")
+    lines = document["lines"]
+    detailed = len(lines) <= LINES
+    lines = lines if detailed else _by_method(lines)
+    out += ["", *_table(lines[:LINES], detailed)]
+    if len(lines) > LINES:
+        out.append(f"and {len(lines) - LINES} more lines (FORMAT=json has all)")
+    blocked = [{"reason": reason, "number": number} for reason, number in document["blocked"].items()]
+    sections = [
+        ("running", document["running"], _progress),
+        ("failed", document["failures"], lambda f: f"{_name(f)}  {_short(f['reason'], 60)}"),
+        ("blocked", blocked, lambda b: f"{b['number']} because {_short(b['reason'] or 'of a stage before them', 90)}"),
+        ("interrupted (the next `make sweep` resumes them)", document["interrupted"], _name),
+        ("cancelled (the next `make sweep` takes them up again)", document["cancelled"], _name),
+        ("unreadable", document["problems"], lambda p: f"{_tail(p['folder'])}  {_short(p['problem'], 70)}"),
+    ]
+    sections = [section for section in sections if section[1]]
+    room = max(2, min(STAGES, (ROOM - len(out)) // max(1, len(sections)) - 3))
+    return "\n".join(out + [line for section in sections for line in _section(*section, room)])
+
+
+def watch(read: Callable[[], list[Record]], every: float = 5.0, out=None) -> int:
+    """Show the text again and again until nothing runs or waits any more, or until Ctrl-C; returns 0.
+
+    On a terminal it is redrawn; elsewhere it is written once, then a line whenever a count changes, and at the end.
+    """
+    out = out or sys.stdout
+    before = None
+    try:
+        while True:
+            document = status(read())
+            moving = any(document["counts"].get(state) for state in MOVING)
+            if out.isatty():
+                height = shutil.get_terminal_size().lines - 2
+                shown = [f"{time.strftime('%H:%M:%S')}, every {every:g} s (Ctrl-C ends)", *text(document).splitlines()]
+                print("\x1b[H\x1b[2J" + "\n".join(shown[:height]), file=out, flush=True)
+            elif before is None or not moving:
+                print(text(document), file=out, flush=True)
+            elif document["counts"] != before:
+                print(_first(document), file=out, flush=True)
+            before = document["counts"]
+            if not moving:
+                return 0
+            time.sleep(every)
+    except KeyboardInterrupt:
+        print("\nno longer watching; what runs goes on", file=out)
+        return 0
+
+
+def _first(document: dict) -> str:
     counts = ", ".join(f"{number} {state}" for state, number in document["counts"].items())
-    out = [f"{document['stages']} stages: {counts}", ""]
-    detailed = len(document["lines"]) <= LINES
-    out += _table(document["lines"] if detailed else _by_method(document["lines"]), detailed)
-    out += _running(document["running"])
-    out += _section("failed", document["failures"], lambda f: f"{_name(f)}  {_short(f['reason'], 60)}")
-    out += _section("interrupted (the next `make sweep` resumes them)", document["interrupted"], _name)
-    out += _section("unreadable", document["problems"], lambda p: f"{_tail(p['folder'])}  {_short(p['problem'], 70)}")
-    return "\n".join(out)
+    return f"{document['stages']} stages: {counts}"
 
 
 def _key(record: Record) -> tuple:
@@ -79,11 +140,13 @@ def _stage(record: Record) -> dict:
     """One stage, with how far it came."""
     base = {"digest": record.digest, "task": record.task, "method": record.method, "variant": record.variant}
     progress = {name: record.status.get(name) for name in ("step", "steps", "attempt", "host", "updated")}
+    if record.element is not None:
+        progress |= {"job": record.element.id, "node": record.job.node or None}
     return {**base, "sparsity": record.sparsity, "seed": record.seed, **progress}
 
 
 def _reason(record: Record) -> str:
-    return str(record.status.get("reason") or "no reason recorded; see error.txt in its folder")
+    return record.reason or "no reason recorded; see error.txt in its folder"
 
 
 def _finite(value) -> bool:
@@ -133,20 +196,16 @@ def _table(lines: list[dict], detailed: bool) -> list[str]:
     return ["  ".join(row).rstrip() for row in aligned]
 
 
-def _running(stages: list[dict]) -> list[str]:
-    def line(stage):
-        steps = f"step {stage['step']}/{stage['steps']}" if stage["steps"] else "starting"
-        silent = time.time() - stage["updated"] if _finite(stage["updated"]) else None
-        return f"{_name(stage)}  {steps}" + (f", last word {silent:.0f} s ago" if silent is not None else "")
-
-    return _section("running", stages, line)
+def _progress(stage: dict) -> str:
+    steps = f"step {stage['step']}/{stage['steps']}" if stage["steps"] else "starting"
+    silent = time.time() - stage["updated"] if _finite(stage["updated"]) else None
+    job = f"  job {stage['job']} on {stage['node'] or '?'}" if stage.get("job") else ""
+    return f"{_name(stage)}  {steps}" + (f", last word {silent:.0f} s ago" if silent is not None else "") + job
 
 
-def _section(title: str, items: list, line) -> list[str]:
-    if not items:
-        return []
-    rest = len(items) - STAGES
-    shown = [f"  {line(item)}" for item in items[:STAGES]]
+def _section(title: str, items: list, line: Callable[[dict], str], room: int) -> list[str]:
+    rest = len(items) - room
+    shown = [f"  {line(item)}" for item in items[:room]]
     return ["", f"{title}:", *shown, *([f"  and {rest} more"] if rest > 0 else [])]
 
 

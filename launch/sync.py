@@ -12,24 +12,30 @@ flattens every chart; ``metrics.jsonl`` keeps the original. MLflow is imported o
 import contextlib
 import logging
 import os
+import time
+from collections import defaultdict
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import urlsplit
 
 from common import paths
 from common.errors import UserError
-from launch import database_file, locks, view
+from launch import database_file, locks, mlflow_runs, view
 from launch import records as reader
+from launch.address import address, own_file, refusal
+from launch.offsets import Offsets
 from launch.records import Record
 
+SHORT = 10  # seconds a sweep waits for a sync that is running before it goes on without
 METRICS, PARAMS = 800, 100  # of one batch; MLflow takes 1000 entries in all, of which 100 parameters
-ENDED = {"done": "FINISHED", "failed": "FAILED"}
 # A short patience with a server that does not answer: the records wait in their files. Whoever sets these, is obeyed.
 SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # two lines a stage
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
 }
+# What MLflow says where another process did something to the same run.
+CONFLICTS = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INVALID_STATE", "RESOURCE_DOES_NOT_EXIST")
 
 # Databases this process moved aside. MLflow keeps a file open and remembers it by its address, so that each successor
 # is opened under another spelling of the same path.
@@ -47,39 +53,17 @@ class SyncResult(NamedTuple):
     skipped: int
 
 
-def address(runs: Path) -> str:
-    """Where the view is kept: ``MLFLOW_TRACKING_URI``, or a database file in the runs folder."""
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or _own_file(runs)
-    try:
-        urlsplit(uri)
-    except ValueError as problem:
-        raise UserError(
-            f"MLFLOW_TRACKING_URI is no address ({problem}); expected something like http://host:5000"
-        ) from problem
-    return uri
-
-
-def _own_file(runs: Path) -> str:
-    return f"sqlite:///{Path(runs).absolute() / 'mlflow.db'}"
-
-
-def shown(text: str, uri: str | None = None) -> str:
-    """A text (or the address itself) without the user name and password of the address in it."""
-    user = urlsplit(uri or text).netloc.rpartition("@")[0]
-    return text.replace(f"{user}@", "") if user else text
-
-
 def sync(records: list[Record], runs: Path, uri: str | None = None, report=print) -> SyncResult:
     """Send what is new in ``records`` to MLflow; raises ``UserError`` where it cannot be reached (nothing is lost)."""
     runs, uri = Path(runs).absolute(), uri or address(runs)
-    records = [r for r in records if r.config and not r.problem and (r.done or r.status.get("started"))]
+    records = [r for r in records if r.config and not r.problem]
     if not records:
         return SyncResult(0, 0, 0)
     with locks.exclusive(runs / ".sync.lock", "sync", report):
-        offsets = view.Offsets(runs, uri)
-        if not any(map(offsets.news, records)):
-            return SyncResult(0, 0, len(records))
-        own = runs / "mlflow.db" if uri == _own_file(runs) else None
+        offsets = Offsets(runs, uri)
+        if not _news(records, offsets, runs):
+            return SyncResult(0, 0, sum(map(offsets.shows, records)))
+        own = runs / "mlflow.db" if uri == own_file(runs) else None
         damaged = own is not None and database_file.condition(own, thorough=True) == "damaged"
         while True:
             if damaged:
@@ -88,8 +72,40 @@ def sync(records: list[Record], runs: Path, uri: str | None = None, report=print
                 return _attempt(records, offsets, runs, uri, own is not None)
             except _failures() as problem:
                 if own is None or damaged or not database_file.shows_damage(problem):
-                    raise _refusal(problem, runs, uri) from problem
+                    raise refusal(problem, runs, uri) from problem
                 damaged = True
+
+
+def establish(task: str, runs: Path, report=print) -> bool:
+    """Create database and experiment once, before anything could race for them.
+
+    False, and a note, where that cannot be done now: the records do not need it, and the next ``sync`` makes up for it.
+    """
+    runs = Path(runs).absolute()
+    try:
+        uri = address(runs)
+        with locks.exclusive(runs / ".sync.lock", "sync", report, patience=SHORT):
+            offsets = Offsets(runs, uri)
+            if task not in offsets.experiments:
+                with _mlflow(uri, uri == own_file(runs)) as client:
+                    offsets.know(task, _experiment(client, task, runs, uri)[1])
+                offsets.save()
+        return True
+    except UserError as problem:
+        report(f"note: MLflow is not prepared; `make sync` does it later ({problem})")
+    except _failures() as problem:
+        report(f"note: {refusal(problem, runs, uri)}")
+    return False
+
+
+def _news(records, offsets, runs) -> bool:
+    if any(offsets.shows(stage) and offsets.news(stage) for stage in records):
+        return True
+    return any(_changed(sweep, offsets) for sweep in view.sweeps(records, reader.sweeps(runs)))
+
+
+def _changed(sweep: view.Sweep, offsets) -> bool:
+    return offsets.sweeps.get(f"{sweep.task}/{sweep.name}", sweep.status) != sweep.status
 
 
 def _attempt(records, offsets, runs, uri, own) -> SyncResult:
@@ -105,7 +121,7 @@ def _attempt(records, offsets, runs, uri, own) -> SyncResult:
     return result
 
 
-def _replace(database: Path, offsets: view.Offsets, report) -> None:
+def _replace(database: Path, offsets: Offsets, report) -> None:
     """Make room for a new database: all of it comes from the records."""
     try:
         aside = database_file.set_aside(database)
@@ -119,72 +135,59 @@ def _replace(database: Path, offsets: view.Offsets, report) -> None:
     report(f"{database} was damaged and is now {aside.name}; a new one is filled from the records")
 
 
-def _refusal(problem: BaseException, runs: Path, uri: str) -> UserError:
-    reason = (str(problem).strip() or type(problem).__name__).splitlines()[0][:300]
-    return UserError(
-        f"MLflow at {shown(uri)} did not take the records ({shown(reason, uri)}). Nothing is lost: they are in "
-        f"{runs}, and the next `make sync` sends what is missing. MLFLOW_TRACKING_URI sets the address; "
-        "without it the view is mlflow.db in the runs folder, which may be deleted at any time"
-    )
-
-
 def _send(client, records, offsets, runs, uri) -> SyncResult:
     """Send all that is new; one run a stage, one parent run a sweep."""
+    from mlflow.exceptions import MlflowException
+
     members = reader.sweeps(runs)
     experiments = {}
-    for task in sorted({r.task for r in records}):
+    for task in sorted({r.task for r in records if offsets.shows(r) or r.task in offsets.experiments}):
         experiments[task], identity = _experiment(client, task, runs, uri)
         offsets.know(task, identity)
     created = sent = skipped = 0
     parents: dict[tuple[str, str], str] = {}
+    children = defaultdict(list)
+    latest = []
     for stage in records:
         # Read again under the lock: another sync may have sent a newer state than the one we were called with.
-        if not offsets.news(stage) or not offsets.news(stage := reader.read_one(stage.folder)) or stage.problem:
-            skipped += 1
+        shown = offsets.shows(stage)
+        stage = view.again(stage) if shown and offsets.news(stage) else stage
+        latest.append(stage)
+        if not shown or stage.problem or not offsets.news(stage):
+            skipped += shown
             continue
-        names = members.get((stage.task, stage.digest), [])
-        owner = (stage.task, names[0]) if names else None
-        if owner and owner not in parents:
-            parents[owner] = _parent(client, experiments[stage.task], stage, names[0])
-        known, new = _run(client, experiments[stage.task], stage, offsets, names, parents.get(owner))
-        sent += _send_stage(client, stage, known, names, uri)
+        experiment, above = experiments[stage.task], (stage.task, view.owner(stage, members))
+        if above[1] and above not in parents:
+            parents[above] = mlflow_runs.sweep(client, experiment, *above, view.began(stage))
+            offsets.sweeps["/".join(above)] = ""  # its status is still to be sent, also should this sync break off
+        labels = view.tags(stage, members.get((stage.task, stage.digest), []))
+        labels |= {"mlflow.parentRunId": parents[above]} if above in parents else {}
+        for last in (False, True):
+            known = offsets.stages.get(view.key(stage))
+            try:
+                known, new = mlflow_runs.stage(client, experiment, stage, known, labels)
+                sent += _send_stage(client, stage, known, labels, uri)
+                break
+            except MlflowException as problem:
+                # A sync on another machine deleted the run as one too many, or filled it at the same moment.
+                if last or problem.error_code not in CONFLICTS:
+                    raise
         created += new
+        children[above].append(known["run"])
         offsets.stages[view.key(stage)] = known
         offsets.save(at_least=1.0)
-    for (task, name), run in parents.items():
-        wanted = {digest for (of, digest), names in members.items() if of == task and names[0] == name}
-        started = [r for r in records if r.task == task and r.digest in wanted]
-        _set_parent_state(client, run, started, ended=len(started) == len(wanted))
+    for sweep in view.sweeps(latest, members):
+        above = sweep[:2]
+        if _changed(sweep, offsets):
+            run = mlflow_runs.sweep(client, experiments[sweep.task], *above, view.milliseconds(time.time()))
+            for child in children[above] if run != parents.get(above, run) else []:
+                client.set_tag(child, "mlflow.parentRunId", run)
+            mlflow_runs.set_status(client, run, sweep.status, sweep.ended)
+            offsets.sweeps["/".join(above)] = sweep.status
     return SyncResult(created, sent, skipped)
 
 
-def _run(client, experiment, stage, offsets, sweeps, parent) -> tuple[dict, bool]:
-    """The stage's entry of the offsets and whether its run is new: created only where no run carries its digest."""
-    found, known = _find(client, experiment, stage), offsets.stages.get(view.key(stage))
-    if not (found and known and found["run"] == known["run"]):  # someone deleted the run, or the offsets
-        known = found
-    if known and not view.valid(stage, known):
-        client.delete_run(known["run"])
-        known = None
-    if known:
-        return dict(known), False
-    labels = view.tags(stage, sweeps) | ({"mlflow.parentRunId": parent} if parent else {})
-    name = str(stage.config.get("label") or f"{stage.method} {stage.digest[:8]}")
-    started = view.milliseconds(stage.status.get("started"))
-    run = client.create_run(experiment, start_time=started, tags=labels, run_name=name)
-    return {"run": run.info.run_id, "offset": 0, "seal": 0, "state": ""}, True
-
-
-def _find(client, experiment, stage) -> dict | None:
-    """The run that carries the stage's digest, and how far it was filled (its ``synced`` tag, written last)."""
-    found = client.search_runs([experiment], f"tags.digest = '{stage.digest}'", max_results=1, order_by=["created ASC"])
-    if not found:
-        return None
-    offset, checksum, state = (found[0].data.tags.get("synced") or "0 0 -").split()
-    return {"run": found[0].info.run_id, "offset": int(offset), "seal": int(checksum), "state": state.strip("-")}
-
-
-def _send_stage(client, stage, known, sweeps, uri) -> int:
+def _send_stage(client, stage, known, labels, uri) -> int:
     """Send what is new of one stage and bring ``known`` up to date; returns the number of values sent."""
     from mlflow.entities import Metric, Param, RunTag
 
@@ -193,9 +196,11 @@ def _send_stage(client, stage, known, sweeps, uri) -> int:
     values += [Metric(*value) for value in view.final(stage)] if stage.done else []
     # Parameters cannot change, but the end may add one: a sparsity that rounds decide.
     params = [] if known["state"] and not stage.done else [Param(*pair) for pair in view.parameters(stage).items()]
+    # A tag stays until it is written over: the reason of a failure is none for what was tried again.
+    outlived = {"reason": ""} if known["state"] not in ("", stage.state) else {}
     known.update(offset=end, seal=view.seal(stage, end), state=stage.state)
     # The tag that says how far the run is filled goes with the last batch, which MLflow writes after its values.
-    labels = view.tags(stage, sweeps) | {"synced": f"{end} {known['seal']} {stage.state}"}
+    labels = outlived | labels | {"synced": f"{end} {known['seal']} {stage.state}"}
     batches = max(1, -(-len(values) // METRICS), -(-len(params) // PARAMS))
     for i in range(batches):
         client.log_batch(
@@ -207,30 +212,8 @@ def _send_stage(client, stage, known, sweeps, uri) -> int:
     if stage.done and uri.startswith("sqlite:"):  # beside a local database; a server gets the numbers alone
         client.log_artifact(run, str(paths.config(stage.folder)))
         client.log_artifact(run, str(paths.summary(stage.folder)))
-    if stage.state in ENDED:
-        client.set_terminated(run, ENDED[stage.state], view.milliseconds(stage.status.get("updated")))
-    else:
-        client.update_run(run, status="RUNNING" if stage.state == "running" else "SCHEDULED")
+    mlflow_runs.set_status(client, run, view.status(stage), view.ended(stage))
     return len(values)
-
-
-def _parent(client, experiment, stage, name) -> str:
-    """The run that stands for a sweep, created with its first stage."""
-    found = client.search_runs([experiment], f"tags.kind = 'sweep' and tags.sweep = '{name}'", max_results=1)
-    if found:
-        return found[0].info.run_id
-    labels = {"kind": "sweep", "sweep": name, "task": stage.task}
-    started = view.milliseconds(stage.status.get("started"))
-    return client.create_run(experiment, start_time=started, tags=labels, run_name=name).info.run_id
-
-
-def _set_parent_state(client, run, stages, ended) -> None:
-    """A sweep has ended when all its stages have; it failed when one of them did."""
-    if ended and all(stage.state in ENDED for stage in stages):
-        end = max(view.milliseconds(stage.status.get("updated")) for stage in stages)
-        client.set_terminated(run, ENDED["failed" if any(s.state == "failed" for s in stages) else "done"], end)
-    else:
-        client.update_run(run, status="RUNNING")
 
 
 def _experiment(client, task, runs, uri) -> tuple[str, str]:

@@ -1,5 +1,6 @@
 """``make ui``: the MLflow view in a browser, kept up to date while it is open."""
 
+import contextlib
 import functools
 import os
 import signal
@@ -13,8 +14,10 @@ import urllib.request
 from pathlib import Path
 
 from common.errors import UserError
-from launch import records, view
-from launch.sync import SETTINGS, address, shown, sync
+from launch import live
+from launch.address import address, shown
+from launch.offsets import Offsets
+from launch.sync import SETTINGS, sync
 
 EVERY = 10  # seconds between two syncs
 START = 90  # seconds the server may take to answer
@@ -31,63 +34,88 @@ say = functools.partial(print, flush=True)
 def ui(runs: Path, port: int = 5000, report=say) -> None:
     """Sync, serve the view on this machine until Ctrl-C, and sync again every ten seconds meanwhile.
 
-    With ``MLFLOW_TRACKING_URI`` at a server there is nothing to start: sync, and say where to look.
+    With ``MLFLOW_TRACKING_URI`` at a server there is nothing to start: sync, say where to look, and keep syncing.
     """
     runs = Path(runs).absolute()
     uri = address(runs)
-    if uri.startswith("http"):
-        _say(sync(records.read(where=runs), runs, uri, report), report)
-        _pages(shown(uri).rstrip("/"), runs, uri, report)
-        return
-    if not 0 < int(port) < 65536 or not _free(int(port)):
+    remote = uri.startswith("http")
+    if not remote and (not 0 < int(port) < 65536 or not _free(int(port))):
         raise UserError(f"port {port} is taken or not allowed here; choose another: make ui PORT={int(port) + 1}")
-    _say(sync(records.read(where=runs), runs, uri, report), report)
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill ends the server, too
-    try:
-        with tempfile.TemporaryFile() as log:
-            server = _start(runs, uri, int(port), log)
-            try:
+    with _ends_like_ctrl_c():
+        result = sync(live.read(where=runs), runs, uri, report)
+        report(f"synced: {result.points} new points, {result.new_runs} new runs, {result.skipped} stages unchanged")
+        try:
+            if remote:
+                _pages(shown(uri).rstrip("/"), runs, uri, report)
+                report("Ctrl-C ends the syncing; the server stays")
+                while True:
+                    time.sleep(EVERY)
+                    _catch_up(runs, uri, report)
+            with tempfile.TemporaryFile() as log, _server(runs, uri, int(port), log) as server:
                 _await(server, int(port), log)
                 _pages(f"http://127.0.0.1:{port}", runs, uri, report)
                 report("Ctrl-C ends it")
                 _follow(server, runs, uri, report, log)
-            except KeyboardInterrupt:
-                report("closed; the records stay")
-            finally:
-                _end(server)
+        except KeyboardInterrupt:
+            report("closed; the records stay")
+
+
+@contextlib.contextmanager
+def _ends_like_ctrl_c():
+    """A polite kill or a closed terminal ends the server, too."""
+    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) != signal.SIG_IGN]  # as under nohup
+    before = {number: signal.signal(number, signal.default_int_handler) for number in numbers}
+    try:
+        yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _pages(server: str, runs: Path, uri: str, report) -> None:
     """The address of each task's runs; MLflow's front page opens on language-model traces, where there are none."""
     report(f"MLflow: {server}")
-    for task, identity in sorted(view.Offsets(runs, uri).experiments.items()):
+    for task, identity in sorted(Offsets(runs, uri).experiments.items()):
         report(f"  {task}: {server}/#/experiments/{identity.partition('/')[0]}/runs?workflowType=machine_learning")
 
 
 def _follow(server: subprocess.Popen, runs: Path, uri: str, report, log) -> None:
-    """Keep syncing while the server lives; a sync that fails is reported, and the next one catches up."""
+    """Keep syncing while the server lives."""
     while True:
         try:
             server.wait(EVERY)
         except subprocess.TimeoutExpired:
-            try:
-                sync(records.read(where=runs), runs, uri, report)
-            except UserError as problem:
-                report(str(problem))
+            _catch_up(runs, uri, report)
             continue
         ended = f"the MLflow server ended by itself (code {server.returncode}); repeat `make ui`"
         raise UserError(f"{ended}. Its last words:{_tail(log)}")
 
 
-def _start(runs: Path, uri: str, port: int, log) -> subprocess.Popen:
+def _catch_up(runs: Path, uri: str, report) -> None:
+    """A sync that fails is reported; the next one makes up for it."""
+    try:
+        sync(live.read(where=runs), runs, uri, report)
+    except UserError as problem:
+        report(str(problem))
+
+
+@contextlib.contextmanager
+def _server(runs: Path, uri: str, port: int, log):
+    """An MLflow server, ended with all its processes."""
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri]
     command += ["--artifacts-destination", str(runs / "mlartifacts"), "--workers", "1"]
     command += ["--host", "127.0.0.1", "--port", str(port)]
     environment = {**SETTINGS, **SERVER, **os.environ}
-    # A session of its own: Ctrl-C reaches us alone, and we end the server with all its processes.
-    return subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+    # A session of its own: Ctrl-C reaches us alone.
+    server = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+    try:
+        yield server
+    finally:
+        for number in (signal.SIGTERM, signal.SIGKILL):  # the second for what outlived its parent
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(server.pid, number)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                server.wait(10)
 
 
 def _await(server: subprocess.Popen, port: int, log) -> None:
@@ -108,16 +136,6 @@ def _tail(log) -> str:
     return "".join(f"\n  {line}" for line in lines)
 
 
-def _end(server: subprocess.Popen) -> None:
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        if server.poll() is None:
-            os.killpg(server.pid, number)
-            try:
-                server.wait(10)
-            except subprocess.TimeoutExpired:
-                continue
-
-
 def _free(port: int) -> bool:
     with socket.socket() as trial:
         trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -126,7 +144,3 @@ def _free(port: int) -> bool:
         except OSError:
             return False
         return True
-
-
-def _say(result, report) -> None:
-    report(f"synced: {result.points} new points, {result.new_runs} new runs, {result.skipped} stages unchanged")

@@ -1,72 +1,23 @@
-"""What a stage looks like in MLflow, and how far it was sent: pure functions of the record, without MLflow."""
+"""What stages and sweeps look like in MLflow: pure functions of the records, without MLflow."""
 
-import hashlib
 import json
 import math
 import time
 import zlib
 from collections.abc import Iterator
-from pathlib import Path
+from dataclasses import replace
+from typing import NamedTuple
 
-from common import paths, record
-from common.errors import UserError
-from launch import database_file
+from common import paths
+from launch import records
 from launch.records import Record
 
 VALUE, TAG = 6000, 5000  # characters MLflow keeps of a parameter and of a tag
 
-
-class Offsets:
-    """How far each stage was sent to one address: one small file, written after the batches it speaks of.
-
-    An entry is {run, offset (bytes), seal (checksum of the lines at the offset), state}. Losing the file costs nothing
-    but time: the same numbers stand in the run's ``synced`` tag, and sending a line twice leaves one point.
-    """
-
-    def __init__(self, runs: Path, uri: str):
-        self.path = runs / ".sync" / f"{hashlib.sha256(uri.encode()).hexdigest()[:16]}.json"
-        database = Path(uri[len("sqlite:///") :]) if uri.startswith("sqlite:///") else None
-        try:
-            stored = (
-                record.read_json(self.path, {})
-                if database is None or database_file.condition(database) == "usable"
-                else {}
-            )
-        except (OSError, ValueError):  # a disk that filled up can leave an empty file: start from the runs' tags
-            stored = {}
-        stages, experiments = [_mapping(_mapping(stored).get(name)) for name in ("stages", "experiments")]
-        self.stages: dict[str, dict] = {key: entry for key, entry in stages.items() if _is_entry(entry)}
-        self.experiments: dict[str, str] = {key: value for key, value in experiments.items() if isinstance(value, str)}
-        self.saved = time.monotonic()
-
-    def news(self, stage: Record) -> bool:
-        known = self.stages.get(key(stage))
-        same = known and known["state"] == stage.state and known["offset"] == committed(stage)
-        return not (same and valid(stage, known))
-
-    def know(self, task: str, identity: str) -> None:
-        """Forget what was sent to an experiment that is no longer there (its database was replaced)."""
-        if self.experiments.get(task, identity) != identity:
-            self.stages = {key: value for key, value in self.stages.items() if not key.startswith(f"{task}/")}
-        self.experiments[task] = identity
-
-    def forget(self) -> None:
-        """Nothing was sent yet: the database is a new one."""
-        self.stages, self.experiments = {}, {}
-
-    def save(self, at_least: float = 0.0) -> None:
-        """Write the file, unless that was done less than ``at_least`` seconds ago; ``UserError`` where it cannot be."""
-        if time.monotonic() - self.saved < at_least:
-            return
-        try:
-            self.path.parent.mkdir(exist_ok=True)
-            record.write_json(self.path, {"experiments": self.experiments, "stages": self.stages})
-        except OSError as problem:
-            raise UserError(
-                f"cannot note in {self.path} what was sent to MLflow ({problem.strerror}): {self.path.parent} has to "
-                "be a folder that can be written, on a disk with room. Nothing is lost: repeat `make sync` then"
-            ) from problem
-        self.saved = time.monotonic()
+# MLflow's word for a state; every other state waits to be trained or to go on. Ours stands in the tag ``state``.
+STATUS = {"done": "FINISHED", "failed": "FAILED", "cancelled": "KILLED", "blocked": "KILLED", "running": "RUNNING"}
+WAITING = "SCHEDULED"
+ENDED = ("FINISHED", "FAILED", "KILLED")
 
 
 def committed(stage: Record) -> int:
@@ -151,9 +102,76 @@ def tags(stage: Record, sweeps: list[str]) -> dict[str, str]:
         "variant": stage.variant,
         "parent": config.get("parent") or "",
         "collapsed": str(bool(summary.get("collapsed"))).lower() if stage.done else "",
-        "reason": str(stage.status.get("reason") or "") if stage.state in ("failed", "stopped") else "",
+        "reason": "" if stage.state in ("done", "running") else stage.reason,
+        **job(stage),
     }
     return {name: str(value)[:TAG] for name, value in found.items() if value != ""}
+
+
+def job(stage: Record) -> dict[str, object]:
+    """Where it was trained; other from one attempt to the next, so never parameters."""
+    marks = {name: stage.status.get(name) for name in ("job", "node", "restarts")}
+    marks |= {"attempts": stage.status.get("attempt"), "cluster": stage.element.cluster if stage.element else None}
+    return {name: "" if value is None else value for name, value in marks.items()}
+
+
+def status(stage: Record) -> str:
+    return STATUS.get(stage.state, WAITING)
+
+
+def began(stage: Record) -> int:
+    """Milliseconds; of a stage that failed before it began: when it was submitted."""
+    submitted = stage.element.submitted if stage.element else 0
+    return milliseconds(stage.status.get("started")) or milliseconds(submitted) or milliseconds(time.time())
+
+
+def ended(stage: Record) -> int:
+    """Milliseconds: its last word, or the end of its job where that came later."""
+    end = 0 if stage.done or stage.job is None else milliseconds(stage.job.ended)
+    return max(end, milliseconds(stage.status.get("updated"))) or milliseconds(time.time())
+
+
+class Sweep(NamedTuple):
+    """A sweep as one run: MLflow's status of it, and when its last stage ended (milliseconds; None: not yet)."""
+
+    task: str
+    name: str
+    status: str
+    ended: int | None
+
+
+def owner(stage: Record, members: dict[tuple[str, str], list[str]]) -> str | None:
+    """The oldest sweep that asked for the stage: its run is shown under that one."""
+    return next(iter(members.get((stage.task, stage.digest), [])), None)
+
+
+def sweeps(stages: list[Record], members: dict[tuple[str, str], list[str]]) -> list[Sweep]:
+    """The sweeps of the tasks that ``stages`` are of, all stages of those tasks given.
+
+    A sweep has ended when all its stages have, and failed when one of them did.
+    """
+    found = {(stage.task, stage.digest): stage for stage in stages}
+    tasks, groups = {stage.task for stage in stages}, {}
+    for (task, digest), names in members.items():
+        if task in tasks:
+            groups.setdefault((task, names[0]), []).append(found.get((task, digest)))
+    result = []
+    for (task, name), own in groups.items():
+        words = {WAITING if stage is None else status(stage) for stage in own}
+        verdict = next(word for word in ("RUNNING", WAITING, "FAILED", "KILLED", "FINISHED") if word in words)
+        end = max(map(ended, own)) if verdict in ENDED else None
+        result.append(Sweep(task, name, verdict, end))
+    return result
+
+
+def again(stage: Record) -> Record:
+    """Its files read once more; the scheduler's word stands as long as they tell of the same attempt."""
+    fresh = records.read_one(stage.folder)
+    same = all(fresh.status.get(name) == stage.status.get(name) for name in ("state", "attempt"))
+    if stage.refined is None or fresh.done or fresh.problem or not same:
+        return fresh
+    names = ("element", "job", "submissions", "refined")
+    return replace(fresh, **{name: getattr(stage, name) for name in names})
 
 
 def key(stage: Record) -> str:
@@ -167,15 +185,6 @@ def milliseconds(seconds) -> int:
 def _number(value) -> float:
     """A number of a file that anyone may have edited; 0 for anything that is none."""
     return value if isinstance(value, (int, float)) and math.isfinite(value) else 0
-
-
-def _mapping(value) -> dict:
-    return value if isinstance(value, dict) else {}
-
-
-def _is_entry(value) -> bool:
-    kinds = {"run": str, "offset": int, "seal": int, "state": str}
-    return isinstance(value, dict) and all(isinstance(value.get(name), kind) for name, kind in kinds.items())
 
 
 def _numbers(values: dict) -> Iterator[tuple[str, float]]:

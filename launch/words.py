@@ -10,8 +10,14 @@ KEYS = {
     "method": "one method or several, as in imp,rigl (default: the preset's)",
     "preset": "how much: default, laptop or paper",
     "data": "folder with the data set in its original format",
-    "cluster": "where to run (default: local)",
+    "cluster": "where to run: a file of launch/clusters/ (default: local)",
     "workers": "local: processes at a time (default: one per core)",
+    "run": "one stage, by the first letters of its name: tail, why, retry, cancel, clean",
+    "watch": "status, tail: watch=1 keeps looking until everything has ended",
+    "last": "tail: how many lines (default: 20)",
+    "weights": "clean: weights=1 also removes the weights of finished stages",
+    "descendants": "clean: descendants=1 also removes what stands on the stages named",
+    "yes": "cancel, clean: yes=1 does not ask",
     "format": "plan, status: format=json prints one JSON document",
     "port": "ui: the port to listen on (default: 5000)",
 }
@@ -19,7 +25,7 @@ KEYS = {
 
 @dataclass
 class Request:
-    """The words of one command. ``overrides``: dotted key -> the values given for it, as text."""
+    """The words of one command. ``overrides``: dotted key -> the values given for it, as text; the cluster's apart."""
 
     task: str = "classic"
     method: str = ""
@@ -29,7 +35,14 @@ class Request:
     workers: str = ""
     format: str = "text"
     port: str = ""
+    run: str = ""
+    watch: str = ""
+    last: str = ""
+    weights: str = ""
+    descendants: str = ""
+    yes: str = ""
     overrides: dict[str, list[str]] = field(default_factory=dict)
+    cluster_overrides: dict[str, list[str]] = field(default_factory=dict)
     given: tuple[str, ...] = ()
 
     @property
@@ -60,15 +73,15 @@ def parse(words: list[str]) -> Request:
             raise UserError(f"{key} is given twice; give several values as {key}=a,b")
         seen.add(key)
         group = key.split(".")[0]
-        dotted = "." in key and group in GROUPS
+        dotted = "." in key and group in (*GROUPS, "cluster")
         if (key in KEYS or dotted) and not value:
             raise UserError(f"{key} has no value; leave it out, or write {key}=<value>")
         if key in KEYS:
             setattr(request, key, value)
         elif dotted:
-            request.overrides[key] = split(value)
+            (request.cluster_overrides if group == "cluster" else request.overrides)[key] = split(value)
         else:
-            valid = [*KEYS, "run.<key>", "task.<key>", "method.<key>"]
+            valid = [*KEYS, "run.<key>", "task.<key>", "method.<key>", "cluster.<key>"]
             hint = nearest(key.lower(), [*KEYS, *(f"{g}.{key.split('.')[-1]}" for g in GROUPS)])
             raise UserError(f"unknown key {key!r}{hint} (keys: {', '.join(valid)})")
     if request.data and "task.data" in seen:
@@ -78,6 +91,9 @@ def parse(words: list[str]) -> Request:
     for name in request.methods:
         if len(several := name.split()) > 1:
             raise UserError(f"several methods are separated by commas: method={','.join(several)}, found {name!r}")
+    for name in ("watch", "weights", "descendants", "yes"):
+        if getattr(request, name) not in ("", "0", "1"):
+            raise UserError(f"{name} is 0 or 1, found {getattr(request, name)!r}")
     request.given = tuple(seen)
     if request.format not in ("text", "json"):
         raise UserError(f"format is text or json, found {request.format!r}")

@@ -1,5 +1,6 @@
 """For every test: one thread, its own runs/ and reports/, nothing sent anywhere."""
 
+import contextlib
 import os
 
 # Before anything imports torch or mlflow, and inherited by every process a test starts.
@@ -15,6 +16,11 @@ for name in (*INHERITED, *VARIABLES, "MAKEFLAGS", "MAKEOVERRIDES", "MAKELEVEL", 
 import pytest  # noqa: E402
 from hypothesis import settings  # noqa: E402
 
+from tests import slurm_cluster, slurm_files  # noqa: E402
+
+for name in [name for name in os.environ if name.startswith(slurm_cluster.FOREIGN)]:
+    del os.environ[name]
+
 settings.register_profile("project", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("project")
 
@@ -25,3 +31,70 @@ def folders(tmp_path, monkeypatch):
     monkeypatch.setenv("RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("REPORTS", str(tmp_path / "reports"))
     return tmp_path
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """``-m "not slurm"`` leaves out whatever uses one of the fixtures below."""
+    for item in items:
+        if {"slurm_session", "slurm_session_accounting", "slurm_with"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker("slurm")
+
+
+def need_slurm(accounting: bool) -> None:
+    """Skip, saying what to install, where there is no Slurm; fail instead where REQUIRE_SLURM is set (.ci/run)."""
+    if missing := slurm_files.missing(accounting):
+        packages = slurm_files.PACKAGES + f" {slurm_files.ACCOUNTING_PACKAGES}" * accounting
+        reason = f"a real Slurm is needed: apt-get install {packages} (not found: {', '.join(missing)})"
+        (pytest.fail if os.environ.get("REQUIRE_SLURM") else pytest.skip)(reason)
+
+
+def session_cluster(accounting: bool):
+    need_slurm(accounting)
+    with slurm_cluster.Cluster(accounting=accounting) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def slurm_session():
+    yield from session_cluster(accounting=False)
+
+
+@pytest.fixture(scope="session")
+def slurm_session_accounting():
+    yield from session_cluster(accounting=True)
+
+
+def lend(cluster, monkeypatch):
+    """SLURM_CONF names the cluster during the test; afterwards no job is left and every node is up again."""
+    for variable, value in cluster.environment().items():
+        monkeypatch.setenv(variable, value)
+    yield cluster
+    cluster.clear()
+
+
+@pytest.fixture
+def slurm(slurm_session, monkeypatch):
+    """The session's Slurm without accounting, free of jobs: a ``tests.slurm_cluster.Cluster``."""
+    yield from lend(slurm_session, monkeypatch)
+
+
+@pytest.fixture
+def slurm_accounting(slurm_session_accounting, monkeypatch):
+    """The session's Slurm with accounting, free of jobs."""
+    yield from lend(slurm_session_accounting, monkeypatch)
+
+
+@pytest.fixture
+def slurm_with(monkeypatch):
+    """A Slurm for this test alone, as ``slurm_with(min_job_age=5)``; SLURM_CONF names the one started last."""
+    with contextlib.ExitStack() as stack:
+
+        def start(**settings) -> slurm_cluster.Cluster:
+            need_slurm(settings.get("accounting", False))
+            cluster = stack.enter_context(slurm_cluster.Cluster(**settings))
+            for variable, value in cluster.environment().items():
+                monkeypatch.setenv(variable, value)
+            return cluster
+
+        yield start

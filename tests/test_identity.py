@@ -127,6 +127,7 @@ def test_a_field_added_later_at_its_neutral_value_changes_no_digest():
     old = config.identity(Before, {"rate": 0.2})
     assert config.identity(After, {"rate": 0.2, "noise": 0.0, "patterns": []}) == old
     assert config.identity(After, {"rate": 0.2, "noise": 0.1, "patterns": []}) == {"rate": 0.2, "noise": 0.1}
+    assert config.identity(After, {"rate": 0.2}) == old, "of a stage that was planned before they were there"
     assert "patterns" in config.identity(After, {"rate": 0.2, "noise": 0.0, "patterns": ["a"]})
 
 

@@ -28,6 +28,7 @@ def mark(folder, **status) -> None:
         record.write_json(paths.status(folder), status)
     else:
         record.write_json(paths.summary(folder), {})
+        paths.weights(folder).touch()
         record.write_text(paths.done(folder), folder.name)
 
 
@@ -231,3 +232,18 @@ def test_a_method_edited_since_is_noticed():
     paths.config(pruned.folder).write_text(text.replace(pruned.config["source"]["method"], "0123456789ab"))
     note = "note: common/methods/snip.py was edited since these were trained"
     assert note in plan.text(make("method=snip", "run.seed=0", "method.sparsity=0.5"))
+
+
+def test_a_parent_whose_weights_were_removed_is_trained_again_where_it_is_needed():
+    for found in make("method=imp", "run.seed=0,1", f"method.sparsity={LEVELS}").stages.values():
+        mark(found.folder)
+        plan.write(plan.Plan("classic", "default", {found.digest: found}, []))
+    dense = methods(make("method=dense", "run.seed=0"), "dense")[0]
+    paths.weights(dense.folder).unlink()
+    assert make("method=imp", "run.seed=0,1", f"method.sparsity={LEVELS}").todo() == [], "nothing asked for needs them"
+    made = make("method=omp_after", "run.seed=0,1", f"method.sparsity={LEVELS}")
+    again = made.stages[dense.digest]
+    assert again.state == "damaged" and "weights were removed" in again.why
+    assert [s.seed for s in methods(made, "dense") if s.state != "done"] == [0]
+    plan.write(made)
+    assert not paths.done(dense.folder).exists(), "a stage with DONE would not be trained"

@@ -13,11 +13,13 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from common import paths, record, registry, run
 from common.training import checkpoint
+from common.wishes import SAVE
 from tests import training
 from tests.training import Death
 
@@ -229,6 +231,65 @@ def test_stopped_at_any_steps_and_resumed(method, undisturbed):
         empty_again(folder)
 
     check()
+
+
+@pytest.mark.parametrize("method", ["dense", "gmp", "imp", "rigl"])
+def test_saved_on_request_a_stage_trains_on_and_ends_as_if_nobody_had_asked(method, undisturbed, monkeypatch):
+    """What a job does that is told it may be killed soon: it is not killed yet."""
+    values = {**settings_of(method), "run.checkpoint_every": 0}
+    folder, saved, save = fresh(method, values), [], checkpoint.save_resume_point
+    monkeypatch.setattr(checkpoint, "save_resume_point", lambda f, c: saved.append(c["step"]) or save(f, c))
+    ask, during = training.answers({0: SAVE, 7: SAVE, 8: SAVE, 31: SAVE}), []
+
+    def stop():
+        status = record.read_json(paths.status(folder))
+        during.append((status["state"], status["step"], paths.checkpoint(folder).exists()))
+        return ask()
+
+    assert run.execute(folder, stop) == "done"
+    assert saved == [0, 7, 8, 31]
+    assert [there for _, _, there in during] == [False] + [True] * 59
+    assert {state for state, _, _ in during} == {"running"} and during[8][1] == 7
+    assert training.result(folder) == undisturbed(method, values)
+
+
+def test_killed_after_a_save_on_request_it_goes_on_from_there(undisturbed):
+    values = {**settings_of("gmp"), "run.checkpoint_every": 0}
+    folder = fresh("gmp", values)
+    child = os.fork()
+    if child == 0:
+        run.execute(folder, training.answers({20: SAVE, 43: training.die}))
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    steps = []
+    assert run.execute(folder, lambda: steps.append(1)) == "done"
+    assert len(steps) == 40
+    assert training.result(folder) == undisturbed("gmp", values)
+
+
+def test_asked_to_save_and_then_to_leave(undisturbed):
+    values = {**settings_of("gmp"), "run.checkpoint_every": 0}
+    folder = fresh("gmp", values)
+    assert run.execute(folder, training.answers({5: SAVE, 6: "the time limit is near"})) == "stopped"
+    assert checkpoint.load(paths.checkpoint(folder))["step"] == 6
+    assert checkpoint.load(paths.previous_checkpoint(folder))["step"] == 5
+    assert run.execute(folder) == "done"
+    assert training.result(folder) == undisturbed("gmp", values)
+
+
+def test_a_resume_point_of_before_stages_had_processes_is_resumed(undisturbed):
+    folder = fresh("gmp")
+    assert training.attempt(folder, Death("step", call=35)) == -signal.SIGKILL
+    config = record.read_config(folder)
+    del config["settings"]["run"]["processes"]
+    record.write_text(paths.config(folder), yaml.safe_dump(config, sort_keys=False))
+    for path in (paths.checkpoint(folder), paths.previous_checkpoint(folder)):
+        content = checkpoint.load(path)
+        checkpoint.save(path, {key: value for key, value in content.items() if key != "random_ranks"})
+    steps = []
+    assert run.execute(folder, lambda: steps.append(1)) == "done"
+    assert len(steps) == 30
+    assert training.result(folder) == undisturbed("gmp")
 
 
 # --- damaged files ----------------------------------------------------------------------------------------------------

@@ -1,5 +1,7 @@
 """One stage from its folder: what it refuses, what it writes, in which order, and what its summary says."""
 
+import errno
+import fcntl
 import json
 import os
 import signal
@@ -148,6 +150,76 @@ def test_busy_while_another_process_holds_the_lock_and_free_when_it_dies():
     assert run.execute(folder) == "done", "and done is done"
 
 
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK])
+def test_a_file_system_without_locks_is_trained_on_with_a_warning(number, monkeypatch):
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    folder = training.line("gmp")[-1]
+    assert run.execute(folder, training.answers({9: "asked to stop"})) == "stopped"
+    assert run.execute(folder) == "done"
+    warnings = training.summary(folder)["warnings"]
+    assert len(warnings) == 1 and "cannot be locked" in warnings[0] and os.strerror(number) in warnings[0]
+
+
+@pytest.mark.parametrize("number", [errno.EAGAIN, errno.EACCES])
+def test_a_lock_that_is_held_is_no_file_system_without_locks(number, monkeypatch):
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    assert run.execute(training.line("gmp")[-1]) == "busy"
+
+
+def test_marks_of_an_attempt_are_in_its_status_and_in_no_other():
+    folder = training.line("gmp")[-1]
+    seen = []
+    stop = training.answers({9: lambda: seen.append(status(folder)), 10: "asked to stop"})
+    assert run.execute(folder, stop, {"job": "12_3", "node": "n1", "state": "queued"}) == "stopped"
+    assert (seen[0]["job"], seen[0]["node"], seen[0]["state"]) == ("12_3", "n1", "running")
+    assert (status(folder)["job"], status(folder)["state"], status(folder)["step"]) == ("12_3", "stopped", 10)
+    stop = training.answers({0: lambda: seen.append(status(folder)), 1: "asked to stop"})
+    assert run.execute(folder, stop, {"job": "13_0"}) == "stopped"
+    assert (seen[1]["job"], seen[1]["attempt"], seen[1]["step"]) == ("13_0", 2, 10)
+    assert "node" not in status(folder)
+    assert run.execute(folder) == "done"
+    assert not {"job", "node"} & set(status(folder))
+
+
+@pytest.mark.parametrize("content", [None, "", "{", "[]"])
+def test_a_mark_without_a_whole_summary_is_no_end(content):
+    """The same question as the planner's, so that no stage is done for one and not for the other."""
+    parent, folder = training.line("omp_after")
+    training.train([parent])
+    expected = training.result(parent)
+    paths.summary(parent).unlink()
+    if content is not None:
+        paths.summary(parent).write_text(content)
+    assert run.execute(folder) == "blocked"
+    seen = []
+    assert run.execute(parent, lambda: seen.append(paths.done(parent).exists())) == "done"
+    assert len(seen) == 60 and not any(seen), "while it is trained it has no mark"
+    assert training.result(parent) == expected
+
+
+def test_a_summary_that_cannot_be_read_now_does_not_undo_the_stage(monkeypatch):
+    folder = training.trained("gmp")
+    read = record.read_json
+
+    def failing(path, default=None):
+        if Path(path).name == "summary.json":
+            raise OSError(errno.EIO, "Input/output error", str(path))
+        return read(path, default)
+
+    with monkeypatch.context() as context:
+        context.setattr(record, "read_json", failing)
+        assert run.execute(folder) == "failed"
+    assert "Input/output error" in status(folder)["reason"]
+    assert paths.done(folder).exists()
+    assert run.execute(folder) == "done"
+
+
 def test_what_is_raised_inside_is_recorded(monkeypatch):
     def wrong(self, state):
         raise KeyError("no such thing")
@@ -172,7 +244,7 @@ FIELDS = {
     "epochs": float, "collapsed": bool, "digest": str, "parent": (str, type(None)), "variant": str, "collapse": list,
     "zeros": float, "selection": str, "scored_step": int, "best_step": int, "baseline": float, "test_loss": float,
     "unmoved": list, "layers": dict, "masks": str, "weights": str, "seconds": float, "device": str, "torch": str,
-    "commit": str, "warnings": list,
+    "threads": int, "processes": int, "commit": str, "warnings": list,
 }  # fmt: skip
 
 
@@ -247,7 +319,7 @@ def test_resume_points_follow_the_clock_too(monkeypatch):
         clock[0] += 1.0
 
     assert run.execute(folder, tick) == "done"
-    assert saved == [6, 12, 18, 24, 30, 36, 42, 48, 54, 60]
+    assert saved == [6, 13, 20, 27, 34, 41, 48, 55]  # looked at before stop(), which is when this clock ticks
 
 
 def test_warming_up_reads_the_data_and_draws_nothing():

@@ -1,18 +1,23 @@
 """Reading a runs tree: quick, tolerant of anything half-written, and without a trace."""
 
 import fcntl
+import io
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+from fake_slurm import Slurm, job, make, row, snapshot, submitted
 from stages import stage
 
 from common import paths
-from launch import records
-from launch.status import status, text
+from launch import live, records
+from launch.scheduler import Job
+from launch.status import status, text, watch
 
 ROOT = Path(__file__).parent.parent
 
@@ -28,10 +33,6 @@ def document(runs):
 def set_status(folder, **changes):
     path = paths.status(folder)
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
-
-
-def snapshot(runs):
-    return {p: (p.stat().st_mtime_ns, p.read_bytes() if p.is_file() else sorted(p.iterdir())) for p in runs.rglob("*")}
 
 
 def test_states_follow_from_the_files(tmp_path):
@@ -171,20 +172,116 @@ def test_reading_changes_nothing(tmp_path):
     assert snapshot(tmp_path) == before
 
 
-def test_a_thousand_stages_without_torch(tmp_path):
-    """Below a second on a quiet machine (0.5 s measured); the bound leaves room for a busy one."""
-    template = stage(tmp_path, "template")
+def test_a_thousand_stages_without_torch(tmp_path, monkeypatch):
+    """Half of them in Slurm's hands; below a second on a quiet machine, the bound leaves room for a busy one."""
+    runs = tmp_path / "runs"
+    template = stage(runs, "template")
     contents = {path.name: path.read_bytes() for path in template.iterdir()}
-    for i in range(999):
-        folder = tmp_path / "toy" / f"{i:012x}"
+    names = [f"{i:012x}" for i in range(999)]
+    for i, name in enumerate(names):
+        folder = runs / "toy" / name
         folder.mkdir()
-        for name, content in contents.items():
-            (folder / name).write_bytes(content)
+        for file, content in contents.items():
+            if i % 2 or file not in ("DONE", "summary.json", "status.json"):
+                (folder / file).write_bytes(content)
+    waiting = [f"toy/{name}" for i, name in enumerate(names) if not i % 2]
+    for i in range(10):
+        submitted(runs, *[[name] for name in waiting[i::10]], job=str(100 + i), array=f"array-{i}")
+    rows = [row(f"{100 + i}_{k}", "PENDING", "Priority", name=f"array-{i}") for i in range(10) for k in range(50)]
+    slurm = Slurm(tmp_path / "bin", monkeypatch)
+    slurm.squeue(*rows)
     code = (
-        "import sys, time; from launch import records, status; start = time.process_time();"
-        "found = status.status(records.read(where=sys.argv[1])); status.text(found);"
-        "print(found['stages'], time.process_time() - start, 'torch' in sys.modules, 'mlflow' in sys.modules)"
+        "import sys, time; start = time.process_time(); from launch import live, status;"
+        "found = status.status(live.read()); status.text(found);"
+        "print(found['counts']['done'], found['counts']['queued'], time.process_time() - start);"
+        "print({'torch', 'mlflow', 'submitit', 'numpy'} & set(sys.modules))"
     )
-    command = [sys.executable, "-c", code, str(tmp_path)]
-    out = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
-    assert out[0] == "1000" and float(out[1]) < 3 and out[2:] == ["False", "False"]
+    monkeypatch.setenv("RUNS", str(runs))
+    out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    done, queued, seconds = out.splitlines()[0].split()
+    assert (done, queued) == ("500", "500") and float(seconds) < 3 and out.splitlines()[1] == "set()"
+    assert len(slurm.calls) == 1
+
+
+def on_slurm(runs, words):
+    return status(live.read(where=runs, asks=lambda wanted, users: {name: words[name] for name in wanted}))
+
+
+def test_what_waits_in_the_queue_and_why(tmp_path):
+    words = {}
+    for i, (word, reason) in enumerate([("PENDING", "Priority")] * 3 + [("PENDING", "Dependency"), ("RUNNING", "")]):
+        make(tmp_path, f"s{i}", "running" if word == "RUNNING" else "new")
+        words[f"12_{i}"] = job(word, reason)
+    submitted(tmp_path, *[[f"toy/s{i}"] for i in range(5)])
+    found = json.loads(json.dumps(on_slurm(tmp_path, words)))
+    assert found["pending"] == {"Priority": 3, "Dependency": 1} and found["counts"] == {"running": 1, "queued": 4}
+    assert found["running"][0]["job"] == "12_4" and found["running"][0]["node"] == "n1"
+    shown = text(found)
+    assert "queued: 3 Priority, 1 Dependency" in shown and "job 12_4 on n1" in shown
+
+
+def test_failures_cancellations_and_silence(tmp_path):
+    make(tmp_path, "a", "running")
+    make(tmp_path, "b", parent="a")
+    make(tmp_path, "c")
+    submitted(tmp_path, ["toy/a"], ["toy/b"], ["toy/c"])
+    words = {"12_0": job("OUT_OF_MEMORY"), "12_1": job("CANCELLED"), "12_2": job("CANCELLED")}
+    found = on_slurm(tmp_path, words)
+    assert found["counts"] == {"blocked": 1, "cancelled": 1, "failed": 1}
+    shown = text(found)
+    assert "its job ran out of memory" in shown and "1 because imp a, on which it stands" in shown
+    assert "cancelled (the next" in shown
+    words = dict.fromkeys(words, Job("UNKNOWN", "squeue did not answer within 10 s"))
+    found = on_slurm(tmp_path, words)
+    assert found["scheduler"] and "no answer (squeue did not answer within 10 s)" in text(found)
+
+
+def test_everything_at_once_fits_one_screen(tmp_path):
+    words = {}
+    for i in range(200):
+        make(tmp_path, f"s{i:03}", "running" if i % 2 else "new", method=f"method_{i % 40}", sparsity=i / 200)
+        words[f"12_{i}"] = job(("RUNNING", "GONE", "CANCELLED", "FAILED", "PENDING")[i % 5], "Priority")
+    submitted(tmp_path, *[[f"toy/s{i:03}"] for i in range(200)])
+    lines = text(on_slurm(tmp_path, words)).splitlines()
+    assert len(lines) <= 50 and max(map(len, lines)) <= 130
+    assert any("more lines (FORMAT=json has all)" in line for line in lines)
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_watching_ends_by_itself(tmp_path):
+    """A new stage does not keep it going: nobody is about to train it."""
+    make(tmp_path, "a", "running")
+    make(tmp_path, "b")
+    submitted(tmp_path, ["toy/a"])
+    words = [{"12_0": job(word)} for word in ("PENDING", "PENDING", "RUNNING", "UNKNOWN", "CANCELLED")]
+    for out in (io.StringIO(), Terminal()):
+        left = iter(words)
+        read = lambda: live.read(where=tmp_path, asks=lambda wanted, users: next(left))  # noqa: E731, B023
+        assert watch(read, every=0.01, out=out) == 0
+        shown = out.getvalue()
+        assert shown.count("2 stages: ") == (5 if out.isatty() else 4)  # elsewhere only when a count changes
+        assert ("\x1b[2J" in shown) == out.isatty()
+        assert "2 stages: 1 new, 1 cancelled" in shown
+        assert next(left, None) is None
+
+
+def test_control_c_ends_watching(tmp_path):
+    make(tmp_path, "a", "running", ago=0)
+    code = "from launch import live, status; import sys; sys.exit(status.watch(live.read, every=60))"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env={**os.environ, "RUNS": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert "1 running" in process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    out = process.communicate(timeout=60)[0]
+    assert process.returncode == 0 and "what runs goes on" in out and "Traceback" not in out

@@ -1,79 +1,31 @@
 """The MLflow view, against real MLflow: every point once, whatever is repeated, cut off, killed or started twice."""
 
 import json
-import os
-import signal
-import socket
 import sqlite3
 import subprocess
 import sys
-import threading
 import time
-import urllib.request
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
+from fake_slurm import Slurm, make, row, submitted
+from mlflow_view import METRICS, ROOT, SYNC, View, empty_database, free_port, go, plan, process, recorded, stored
 from stages import START, line, stage
 
 from common import paths
 from common.errors import UserError
-from launch import records
-from launch.sync import address, shown, sync
-from launch.ui import ui
-
-ROOT = Path(__file__).parent.parent
-METRICS = ("loss", "learning_rate", "sparsity", "validation_loss", "validation_score")
-SYNC = "import sys; from launch import records, sync; sync.sync(records.read(where=sys.argv[1]), sys.argv[1])"
-
-
-@pytest.fixture(scope="session")
-def empty_database(tmp_path_factory):
-    """MLflow takes two seconds to make a database; the tests start from copies of one."""
-    from mlflow import MlflowClient
-
-    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    MlflowClient(f"sqlite:///{path}").search_experiments()
-    return path.read_bytes()
+from launch import live, locks, records
+from launch import sync as module
+from launch.address import address, shown
+from launch.sync import establish, sync
 
 
 @pytest.fixture
-def runs(tmp_path, empty_database):
+def runs(tmp_path):
     runs = tmp_path / "runs"
     runs.mkdir()
-    (runs / "mlflow.db").write_bytes(empty_database)
+    (runs / "mlflow.db").write_bytes(empty_database())
     return runs
-
-
-def plan(runs, name, *digests):
-    folder = runs / ".sweeps" / name
-    folder.mkdir(parents=True)
-    (folder / "plan.jsonl").write_text("".join(json.dumps({"task": "toy", "digest": d}) + "\n" for d in digests))
-
-
-def go(runs, uri=None, report=print):
-    return sync(records.read(where=runs), runs, uri, report)
-
-
-class View:
-    """What MLflow holds, by digest."""
-
-    def __init__(self, runs, uri=None):
-        from mlflow import MlflowClient
-
-        self.client = MlflowClient(uri or address(runs))
-        self.experiment = self.client.get_experiment_by_name("toy")
-        self.all = self.client.search_runs([self.experiment.experiment_id], max_results=1000)
-        self.stages = {r.data.tags["digest"]: r for r in self.all if r.data.tags["kind"] == "stage"}
-
-    def history(self, digest, name):
-        """(step, milliseconds, value) of one metric."""
-        found = self.client.get_metric_history(self.stages[digest].info.run_id, name)
-        return sorted((m.step, m.timestamp, m.value) for m in found)
-
-    def counts(self):
-        """Number of per-step points of each stage, and of stage runs."""
-        numbers = {d: len(self.history(d, "loss")) for d in self.stages}
-        return len([r for r in self.all if r.data.tags["kind"] == "stage"]), numbers
 
 
 def test_parameters_metrics_tags_times_and_the_parent_run(runs):
@@ -296,19 +248,6 @@ def test_damaged_and_unstarted_stages_are_passed_over(runs):
     assert view.history("torn", "learning_rate")[1][2] != view.history("torn", "learning_rate")[1][2]  # sent as NaN
 
 
-def test_two_syncs_at_once_double_nothing(runs):
-    plan(runs, "first", *(f"s{i}" for i in range(6)))
-    for i in range(6):
-        stage(runs, f"s{i}")
-    command = [sys.executable, "-c", SYNC, str(runs)]
-    both = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    said = [process.communicate(timeout=120)[0] for process in both]
-    assert [process.returncode for process in both] == [0, 0]
-    view = View(runs)
-    assert view.counts() == (6, {f"s{i}": 4 for i in range(6)}) and len(view.all) == 7
-    assert sum("waiting" in text for text in said) <= 1
-
-
 def test_an_unreachable_server_is_one_clear_message_and_loses_nothing(runs, monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     stage(runs, "abc")
@@ -327,109 +266,160 @@ def test_addresses(runs, monkeypatch):
         address(runs)
 
 
-def free_port():
-    with socket.socket() as trial:
-        trial.bind(("127.0.0.1", 0))
-        return trial.getsockname()[1]
+def statuses(runs):
+    view = View(runs)
+    return {d: (r.info.status, r.data.tags["state"], r.data.tags.get("reason", "")) for d, r in view.stages.items()}
 
 
-def answers(port):
-    try:
-        return urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1).status == 200
-    except OSError:
-        return False
+def test_states_of_the_queue_and_the_run_of_their_sweep(runs, tmp_path, monkeypatch):
+    """Running, then its job was cancelled and what stands on it is blocked; a job that failed before it began."""
+    slurm = Slurm(tmp_path / "bin", monkeypatch)
+    sweep = submitted(runs, ["toy/a"], ["toy/b"], ["toy/c"], ["toy/d"])
+    lines = [json.dumps({"task": "toy", "digest": d}) for d in "abcd"]
+    (sweep / "plan.jsonl").write_text("\n".join(lines))
+    marks = {"job": "12_0", "node": "n1", "attempt": 3, "restarts": 2}
+    folder = make(runs, "a", "running")
+    paths.status(folder).write_text(json.dumps(json.loads(paths.status(folder).read_text()) | marks))
+    for digest, parent in (("b", "a"), ("c", None), ("d", None)):
+        make(runs, digest, parent=parent)
+
+    def turn(a, b, c):
+        why = "DependencyNeverSatisfied" if a == "CANCELLED" else "Dependency"
+        slurm.squeue(row("12_0", a), row("12_1", b, why), row("12_2", c, code=256), row("12_3", "PENDING"))
+        sync(live.read(where=runs), runs)
+        (parent,) = [r for r in View(runs).all if r.data.tags["kind"] == "sweep"]
+        return parent.info
+
+    assert turn("RUNNING", "PENDING", "PENDING").status == "RUNNING"
+    assert statuses(runs) == {"a": ("RUNNING", "running", "")}  # what waits for its first turn is no run yet
+    tags, parameters = View(runs).stages["a"].data.tags, View(runs).stages["a"].data.params
+    assert {"job": "12_0", "node": "n1", "attempts": "3", "restarts": "2", "cluster": "here"}.items() <= tags.items()
+    assert not {"job", "node", "attempts", "restarts", "cluster"} & set(parameters)
+    assert turn("PENDING", "PENDING", "PENDING").status == "SCHEDULED"  # preempted
+    assert statuses(runs)["a"][:2] == ("SCHEDULED", "queued")
+    assert turn("CANCELLED", "PENDING", "FAILED").status == "SCHEDULED"
+    seen = statuses(runs)
+    assert seen["a"] == ("KILLED", "cancelled", "its job was cancelled") and seen["c"][:2] == ("FAILED", "failed")
+    assert "exit code 1" in seen["c"][2] and View(runs).stages["c"].info.start_time > START * 1000
+    assert not {"b", "d"} & set(seen)
+    stage(runs, "d")  # it ended well; nobody will start b
+    end = turn("CANCELLED", "PENDING", "FAILED")
+    assert end.status == "FAILED" and end.end_time and sync(live.read(where=runs), runs) == (0, 0, 3)
+    stage(runs, "a")  # tried again
+    make(runs, "b", "running")
+    assert turn("CANCELLED", "RUNNING", "FAILED").status == "RUNNING"
+    seen = statuses(runs)
+    assert seen["a"] == ("FINISHED", "done", "") and seen["b"] == ("RUNNING", "running", "")
 
 
-class Server:
-    """A real MLflow server on this machine, which can be killed and started again."""
-
-    def __init__(self, folder):
-        self.port, self.process = free_port(), None
-        self.command = [
-            sys.executable,
-            "-m",
-            "mlflow",
-            "server",
-            "--backend-store-uri",
-            f"sqlite:///{folder}/server.db",
-        ]
-        self.command += ["--artifacts-destination", f"{folder}/artifacts", "--host", "127.0.0.1", "--workers", "1"]
-        self.command += ["--port", str(self.port)]
-
-    def start(self):
-        variables = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_SQLALCHEMYSTORE_POOLCLASS": "NullPool"}
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
-        self.process = subprocess.Popen(self.command, env=os.environ | variables, **quiet)
-        wait(lambda: answers(self.port))
-
-    def kill(self):
-        if self.process and self.process.poll() is None:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait(30)
+def test_what_the_files_say_meanwhile_is_newer_than_the_queue(runs):
+    make(runs, "a", "running")
+    old = [replace(record, refined=("queued", "Priority")) for record in records.read(where=runs)]
+    sync(old, runs)
+    assert statuses(runs)["a"] == ("SCHEDULED", "queued", "Priority")
+    stage(runs, "a")
+    sync([replace(record, refined=("running", "")) for record in old], runs)
+    assert statuses(runs)["a"] == ("FINISHED", "done", "")
 
 
-def wait(condition, seconds=90):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.1)
+def test_the_run_of_a_sweep_ends_also_when_the_sync_broke_off_before(runs, monkeypatch):
+    plan(runs, "first", "a", "b")
+    stage(runs, "a")
+    stage(runs, "b")
+
+    def refuse(*_):
+        raise OSError("the server is gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module.view, "sweeps", lambda *_: [])
+        assert go(runs).new_runs == 2
+    with monkeypatch.context() as patch:
+        patch.setattr(module.mlflow_runs, "set_status", refuse)
+        with pytest.raises(UserError, match="the server is gone"):
+            go(runs)
+    assert go(runs) == (0, 0, 2) and go(runs) == (0, 0, 2)
+    (parent,) = [r for r in View(runs).all if r.data.tags["kind"] == "sweep"]
+    assert parent.info.status == "FINISHED"
 
 
-def test_a_server_that_is_killed_and_returns_loses_and_doubles_nothing(runs, tmp_path, empty_database, monkeypatch):
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    stages, lines = 12, 400
-    plan(runs, "first", *(f"s{i:02d}" for i in range(stages)))
-    for i in range(stages):
-        stage(runs, f"s{i:02d}", lines=lines)
-    (tmp_path / "server.db").write_bytes(empty_database)
-    server = Server(tmp_path)
-    uri = f"http://127.0.0.1:{server.port}"
-    try:
-        server.start()
+@pytest.mark.parametrize("turn", range(4))  # MLflow draws the runs' numbers, and so which of two stays
+def test_runs_that_another_machine_creates_at_the_same_moment_are_one(runs, monkeypatch, turn):
+    from mlflow import MlflowClient
 
-        def kill_in_the_middle():
-            from mlflow import MlflowClient
+    plan(runs, "first", "a", "b")
+    stage(runs, "a", lines=30)
+    stage(runs, "b", state="failed")
+    create = MlflowClient.create_run
 
-            client = MlflowClient(f"sqlite:///{tmp_path}/server.db")
-            wait(lambda: (e := client.get_experiment_by_name("toy")) and len(client.search_runs([e.experiment_id])) > 4)
-            server.kill()
+    def twice(self, *arguments, **options):
+        create(self, *arguments, **options)
+        return create(self, *arguments, **options)
 
-        killer = threading.Thread(target=kill_in_the_middle)
-        killer.start()
-        with pytest.raises(UserError, match="Nothing is lost"):
-            go(runs, uri)
-        killer.join()
-        reached = View(runs, f"sqlite:///{tmp_path}/server.db").counts()[0]
-        server.start()
-        assert 0 < reached < stages and go(runs, uri).new_runs == stages - reached
-        view = View(runs, uri)
-        assert view.counts() == (stages, {f"s{i:02d}": lines for i in range(stages)}) and len(view.all) == stages + 1
-    finally:
-        server.kill()
+    monkeypatch.setattr(MlflowClient, "create_run", twice)
+    go(runs)
+    view = View(runs)
+    assert len(view.all) == 3 and stored(runs / "mlflow.db") == recorded(runs)
+    (parent,) = [r for r in view.all if r.data.tags["kind"] == "sweep"]
+    assert {r.data.tags["mlflow.parentRunId"] for r in view.stages.values()} == {parent.info.run_id}
 
 
-def test_ui_syncs_serves_and_ends_with_its_server(runs):
-    stage(runs, "abc")
-    port = free_port()
-    code = "import sys; from pathlib import Path; from launch.ui import ui; ui(Path(sys.argv[1]), int(sys.argv[2]))"
-    command = [sys.executable, "-c", code, str(runs), str(port)]  # into a pipe, where nothing is shown unless flushed
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    try:
-        said = [process.stdout.readline() for _ in range(2)]
-        assert "1 new runs" in said[0] and f"http://127.0.0.1:{port}" in said[1] and answers(port)
-        with pytest.raises(UserError, match="PORT="):
-            ui(runs, port)
-    finally:
-        process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=60)
-    assert process.returncode == 0 and "closed" in out and not answers(port)
+def test_a_run_that_another_machine_deletes_meanwhile_is_made_again(runs, monkeypatch):
+    from mlflow import MlflowClient
+
+    plan(runs, "first", "a")
+    stage(runs, "a", lines=400)  # three batches
+    batch, deleted = MlflowClient.log_batch, []
+
+    def cut_off(self, run, *arguments, **options):
+        batch(self, run, *arguments, **options)
+        if not deleted:
+            deleted.append(run)
+            self.delete_run(run)
+            self.delete_run(self.get_run(run).data.tags["mlflow.parentRunId"])
+
+    monkeypatch.setattr(MlflowClient, "log_batch", cut_off)
+    go(runs)
+    view = View(runs)
+    assert len(view.all) == 2 and stored(runs / "mlflow.db") == recorded(runs)
+    (parent,) = [r for r in view.all if r.data.tags["kind"] == "sweep"]
+    assert parent.info.status == "FINISHED" and deleted
+    assert view.stages["a"].data.tags["mlflow.parentRunId"] == parent.info.run_id
 
 
-def test_the_last_words_of_a_server_that_died(tmp_path):
-    from launch.ui import _follow
+def test_two_that_establish_and_one_that_syncs_at_once_on_no_database(runs):
+    (runs / "mlflow.db").unlink()
+    stage(runs, "a")
+    code = "import sys; from launch import sync; print(sync.establish('toy', sys.argv[1]))"
+    every = [process(code, runs), process(code, runs), process(SYNC, runs)]
+    said = [each.communicate(timeout=120)[0] for each in every]
+    assert [each.returncode for each in every] == [0, 0, 0], said
+    assert [text.splitlines()[-1] for text in said[:2]] == ["True", "True"]
+    view = View(runs)
+    assert [e.name for e in view.client.search_experiments()].count("toy") == 1 and view.counts() == (1, {"a": 4})
+    assert view.experiment.tags["mlflow.experimentKind"] == "custom_model_development"
 
-    with open(tmp_path / "log", "w+b") as log:
-        command = [sys.executable, "-c", "import sys; print('the disk is full'); sys.exit(3)"]
-        server = subprocess.Popen(command, stdout=log)
-        with pytest.raises(UserError, match=r"(?s)code 3.*the disk is full"):
-            _follow(server, tmp_path, "", print, log)
+
+def test_establishing_where_that_cannot_be_is_a_note(runs, monkeypatch):
+    said = []
+    assert establish("toy", runs, said.append) and not said
+    with locks.exclusive(runs / ".sync.lock", "sync"):  # by a long sync
+        monkeypatch.setattr(module, "SHORT", 0.2)
+        assert not establish("other", runs, said.append)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://somebody:secret@127.0.0.1:{free_port()}")
+    start = time.monotonic()
+    assert not establish("toy", runs, said.append) and time.monotonic() - start < 20
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://[::1")
+    assert not establish("toy", runs, said.append)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "no-such-scheme://here")
+    assert not establish("toy", runs, said.append)
+    notes = [text for text in said if text.startswith("note: ")]
+    assert len(notes) == 4 and not any("secret" in text or "\n" in text for text in said)
+
+
+def test_establishing_again_asks_nobody(runs):
+    assert establish("toy", runs)
+    code = "import sys; from launch import sync; print(sync.establish('toy', sys.argv[1]), 'mlflow' in sys.modules)"
+    assert process(code, runs).communicate(timeout=60)[0] == "True False\n"
+    (runs / "mlflow.db").write_bytes(empty_database())  # thrown away: the next sync makes both again
+    stage(runs, "a")
+    assert go(runs).new_runs == 1 and View(runs).counts() == (1, {"a": 4})

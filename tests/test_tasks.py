@@ -44,7 +44,7 @@ def test_config(task):
 
 def test_config_yaml(task):
     content = yaml.safe_load((paths.root() / "tasks" / task / "config.yaml").read_text())
-    assert set(content) <= {"run", "task", "methods", "presets"}
+    assert set(content) <= {"run", "task", "methods", "needs", "presets"}
     run = config.merge(config.Run, "run", [("config.yaml", content.get("run"))])
     values = config.merge(type(default(task)), "task", [("config.yaml", content.get("task"))])
     assert not config.complaints_of_run(config.build(config.Run, run))

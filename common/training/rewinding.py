@@ -1,6 +1,7 @@
 """The weights a dense stage had at an early step: kept by it, or trained again from the start and checked."""
 
 import math
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -16,13 +17,14 @@ def snapshot_of(trainer, root: Path, step: int) -> dict[str, torch.Tensor]:
     What is trained again is compared with the losses that ``root`` logged, to the first at or after ``step + 1`` (the
     first that the weights asked for have a part in); ``RuntimeError`` where they differ.
     """
-    path = paths.snapshot(root, step)
-    try:
-        return checkpoint.load(path)
-    except (FileNotFoundError, checkpoint.DamagedFile):
-        pass  # it follows from the stage's settings; nothing is lost but time
+    path, kept = paths.snapshot(root, step), None
+    with suppress(FileNotFoundError, checkpoint.DamagedFile):  # it follows from the stage's settings
+        kept = checkpoint.load(path)
+    if all(trainer.team.gather(kept is not None)):  # else all processes train it again, together
+        return kept
     stage = record.read_config(root)
     again = type(trainer)(stage["settings"], stage["method"], stage["task"])
+    again.team = trainer.team
     if step > again.steps:
         raise ValueError(f"method.rewind={step} is beyond the {again.steps} steps of the dense training")
     logged = logged_losses(root)
@@ -40,7 +42,8 @@ def snapshot_of(trainer, root: Path, step: int) -> dict[str, torch.Tensor]:
                 )
             if state.step == step:
                 weights = sp.snapshot(state.model)
-    checkpoint.save(path, weights)
+    if trainer.team.rank == 0:
+        checkpoint.save(path, weights)
     return weights
 
 

@@ -11,11 +11,16 @@ from common.training import checkpoint, probing, rewinding
 
 
 class State:
-    """Handed to every method call. ``step`` counts finished optimizer steps of ``steps``."""
+    """Handed to every method call. ``step`` counts finished optimizer steps of ``steps``.
+
+    ``network`` is what the loss calls: the model itself, or what makes several processes train it together.
+    """
 
     def __init__(self, trainer, model: nn.Module, steps: int, parent: "Parent | None"):
         run = trainer.run
         self.model, self.steps, self.step, self.seed = model, steps, 0, run.seed
+        self.network: nn.Module = model
+        self.moved = False  # have masks changed since the processes of this stage last compared them?
         self.weights = sp.prunable(model, embeddings=run.prune_embeddings, exclude=tuple(run.exclude))
         self.masks = sp.Masks(self.weights)
         self.optimizer = None
@@ -28,7 +33,20 @@ class State:
 
     def set_masks(self, masks: dict[str, torch.Tensor], grown_values=None) -> tuple[int, int]:
         """Change the masks, with the hygiene of ``Masks.update``; returns the numbers of grown and dropped weights."""
+        self.moved = True
         return self.masks.update(masks, self.optimizer, grown_values)
+
+    def agree(self, when: str, weights: bool = False) -> None:
+        """Compare masks, and ``weights`` if asked for, with those of the stage's other processes.
+
+        ``Disagreement`` where they differ. Every process must call it at the same step.
+        """
+        team, self.moved = self._trainer.team, False
+        if team.size == 1:
+            return
+        team.agree(self.masks.checksum(), f"masks {when}")
+        if weights:
+            team.agree(sp.checksum(dict(self.model.named_parameters())), f"weights {when}")
 
     def gradients(self) -> dict[str, torch.Tensor]:
         """The dense gradients of the prunable weights (zeros where the loss does not reach one)."""

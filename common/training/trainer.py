@@ -1,8 +1,9 @@
 """The one loop: order of hooks, precision, accumulation, masks, evaluation, selection, resume points.
 
 A task subclasses ``Trainer`` and says what its model, batches, loss and score are; it never copies the loop. One
-step: micro-batches accumulate; anything not finite stops the stage before a weight or mask moves; the method sees the
-dense averaged gradient; gradients are masked and only then clipped; optimizer; masks again; the method's step.
+step: micro-batches accumulate, each process of the stage taking its share; anything not finite stops the stage before
+a weight or mask moves; the method sees the dense averaged gradient; gradients are masked and only then clipped;
+optimizer; masks again; the method's step.
 """
 
 import math
@@ -13,11 +14,13 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from common import config, paths, record, registry, seeds
+from common import config, registry, seeds
 from common import sparsity as sp
 from common.errors import UserError
-from common.training import checkpoint, optimization
+from common.training import journal, optimization, resuming
 from common.training.state import Parent, State
+from common.training.team import ALONE, Team
+from common.wishes import SAVE
 
 SNAPSHOT_SHARES = (0.0, 0.01, 0.05)  # dense training keeps its weights at these shares of its steps, for rewinding
 
@@ -31,6 +34,7 @@ class Trainer:
 
     metric = "accuracy"  # what ``score`` is; higher is better
     planned_data: str | None = None  # the fingerprint the stage was planned with, to compare with what is read
+    team: Team = ALONE  # the processes that train the stage together
 
     def __init__(self, settings: dict, method: str, task: str):
         cls = config.classes(task, method)
@@ -58,11 +62,14 @@ class Trainer:
         raise NotImplementedError
 
     def batch(self, indices: torch.Tensor, position: int):
-        """Batch ``position``: the examples ``indices`` (int64), on ``self.device``; a function of both alone."""
+        """The examples ``indices`` (int64), on ``self.device``; a function of both arguments alone.
+
+        ``position`` is another number for every call of a training: noise of the data may be drawn from it.
+        """
         raise NotImplementedError
 
     def loss(self, model: nn.Module, batch) -> torch.Tensor:
-        """Mean loss over the batch, a scalar with gradient."""
+        """Mean loss over the batch, a scalar with gradient. Outputs must come from calling ``model`` itself."""
         raise NotImplementedError
 
     def evaluate(self, model: nn.Module, split: str) -> dict:
@@ -109,9 +116,11 @@ class Trainer:
         model = self.build_seeded("initialisation").to(self.device)
         state = State(self, model, self.steps, parent)
         self.method.attach(state)
+        state.network = self.team.wrap(model)
         state.optimizer = optimization.optimizer(self.run, self.parameter_groups(model))
         self.order = optimization.Order(seeds.derive(self.run.seed, "data"), self.examples(), self.run.batch_size)
-        torch.manual_seed(seeds.derive(self.run.seed, "training"))  # dropout and other noise
+        own = [self.team.rank] if self.team.rank else []  # dropout and other noise: each process has its own
+        torch.manual_seed(seeds.derive(self.run.seed, "training", *own))
         return state
 
     def step(self, state: State) -> float:
@@ -120,14 +129,16 @@ class Trainer:
         rate = optimization.learning_rate(self.run, state.step, state.steps)
         for group in state.optimizer.param_groups:
             group["lr"] = rate * group["scale"]
-        total = 0.0
+        total, team = 0.0, self.team
         for micro in range(self.run.accumulate):
             position = state.step * self.run.accumulate + micro
-            batch = self.batch(self.order(position), position)
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.run.precision == "bfloat16"):
-                loss = self.loss(state.model, batch) + self.method.penalty(state)
-            (loss / self.run.accumulate).backward()
+            batch = self.batch(team.share(self.order(position)), position * team.size + team.rank)
+            with team.accumulating(state.network, last=micro + 1 == self.run.accumulate):
+                with torch.autocast(self.device.type, torch.bfloat16, enabled=self.run.precision == "bfloat16"):
+                    loss = self.loss(state.network, batch) + self.method.penalty(state)
+                (loss / self.run.accumulate).backward()
             total += loss.item() / self.run.accumulate
+        total = team.mean(total)
         self._check_finite(state, total)
         if not self.method.on_gradients(state):
             state.masks.apply_to_gradients()
@@ -154,49 +165,58 @@ class Trainer:
     def fit(self, folder: Path, digest: str, parent: Parent | None, stop) -> State | str:
         """Train to the end and return the final state, or the reason for which ``stop()`` ended it (resumable)."""
         state = self.begin(parent)
-        saved, warnings = checkpoint.load_resume_point(folder, digest)
+        saved, warnings = resuming.choose(self.team, folder, digest)
         if saved is None:
             self.method.start(state)
             self.start_sums = state.sums()
         else:
-            self._resume(state, saved)
+            resuming.restore(self, state, saved)
         if parent is not None:
             parent.forget()  # a second copy of a large model is not to be held for the whole training
         self.warnings += warnings
-        with closing(record.Metrics(folder, saved["metrics"] if saved else 0)) as log:
-            return self._train(state, folder, digest, stop, log, fresh=saved is None)
+        state.agree("at the start", weights=True)
+        kind = journal.Silence if self.team.rank else journal.Journal
+        with closing(kind(folder, digest, saved["metrics"] if saved else 0)) as log:
+            return self._train(state, stop, log, fresh=saved is None)
 
-    def _train(self, state: State, folder: Path, digest: str, stop, log: record.Metrics, fresh: bool) -> State | str:
+    def _train(self, state: State, stop, log: journal.Journal, fresh: bool) -> State | str:
         keeps = getattr(self.method, "keeps_snapshots", False)
         wanted = {round(share * state.steps) for share in SNAPSHOT_SHARES} if keeps else set()
-        last_save = last_status = time.monotonic()
-        # going back to an earlier resume point takes back what was said to be safe to read
-        record.update_status(folder, step=state.step, steps=state.steps, committed=log.offset)
+        last_save = time.monotonic()
+        log.begin(state.step, state.steps)
         if 0 in wanted and fresh:
-            checkpoint.save(paths.snapshot(folder, 0), sp.snapshot(state.model))
+            log.snapshot(0, state.model)
         while state.step < state.steps:
-            if reason := stop():
-                self._save(state, folder, digest, log)
-                return reason
+            due = SAVE if time.monotonic() - last_save > self.run.checkpoint_seconds else None
+            wish, moved = self.team.any(stop() or due, state.moved)
+            if moved:
+                state.agree(f"after step {state.step}")
+            if wish:
+                self._save(state, log)
+                last_save = time.monotonic()
+                if wish is not SAVE:
+                    return wish
             loss = self.step(state)
             if state.step in wanted:
-                checkpoint.save(paths.snapshot(folder, state.step), sp.snapshot(state.model))
+                log.snapshot(state.step, state.model)
             if state.step % self.run.log_every == 0 or state.step == state.steps:
                 rate = state.optimizer.param_groups[0]["lr"]
                 log.write(state.step, loss=loss, learning_rate=rate, sparsity=state.masks.sparsity)
             if state.step % self.run.evaluate_every == 0 or state.step == state.steps:
                 self._validate(state, log)
-            now, every = time.monotonic(), self.run.checkpoint_every
-            if now - last_save > self.run.checkpoint_seconds or (every and state.step % every == 0):
-                self._save(state, folder, digest, log)
+            if self.run.checkpoint_every and state.step % self.run.checkpoint_every == 0:
+                self._save(state, log)
                 last_save = time.monotonic()
-            elif now - last_status > 1:
-                record.update_status(folder, step=state.step)
-                last_status = now
+            log.tick(state.step)
+        state.agree("at the end", weights=True)
         log.commit()
         return state
 
-    def _validate(self, state: State, log: record.Metrics) -> None:
+    def _save(self, state: State, log: journal.Journal) -> None:
+        state.agree(f"after step {state.step}")
+        log.save(resuming.content(self, state))
+
+    def _validate(self, state: State, log: journal.Journal) -> None:
         if self.settings["task"].get("validation") == 0:
             return
         state.model.eval()
@@ -212,37 +232,6 @@ class Trainer:
             self.best = {"value": value, "step": state.step, "loss": found["loss"], "score": found["score"]}
             if self.run.select != "last":
                 self.best["model"] = sp.snapshot(state.model)
-
-    def _save(self, state: State, folder: Path, digest: str, log: record.Metrics) -> None:
-        offset = log.commit()
-        content = {
-            "digest": digest,
-            "step": state.step,
-            "metrics": offset,
-            "model": state.model.state_dict(),
-            "optimizer": state.optimizer.state_dict(),
-            "masks": state.masks.state_dict(),
-            "method": self.method.state_dict(),
-            "best": self.best,
-            "last_validation": self.last_validation,
-            "warnings": self.warnings,
-            "start_sums": self.start_sums,
-            "random": torch.get_rng_state(),
-            "random_cuda": torch.cuda.get_rng_state_all() if self.device.type == "cuda" else [],
-        }
-        checkpoint.save_resume_point(folder, content)
-        record.update_status(folder, step=state.step, committed=offset)
-
-    def _resume(self, state: State, saved: dict) -> None:
-        sp.restore(state.model, saved["model"])
-        state.masks.load_state_dict(saved["masks"])
-        state.optimizer.load_state_dict(saved["optimizer"])
-        self.method.load_state_dict(saved["method"])
-        state.step, self.best, self.start_sums = saved["step"], saved["best"], saved["start_sums"]
-        self.last_validation, self.warnings = saved["last_validation"], saved.get("warnings", [])
-        torch.set_rng_state(saved["random"])
-        if self.device.type == "cuda":
-            torch.cuda.set_rng_state_all(saved["random_cuda"])
 
     def unmoved(self, state: State) -> list[str]:
         """Trainable tensors that still have their starting values: a frozen head or backbone nobody asked for."""

@@ -1,0 +1,123 @@
+"""What was handed to Slurm: one append-only list a sweep, the intent written before and the job's number after sbatch.
+
+A process killed in between leaves an intent without a number; the next submission finds out what became of it by the
+job's name, which is unique. Nothing here asks the scheduler.
+"""
+
+import json
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from common import paths
+
+
+@dataclass(frozen=True)
+class Element:
+    """One element of a Slurm array: it trains ``stages`` (``task/digest``), in that order."""
+
+    sweep: Path  # the sweep's folder
+    array: str  # the array's name, used once
+    cluster: str
+    folder: Path  # of submitit's files: logs and pickles
+    code: str  # the frozen code it runs
+    job: str | None  # the array's number; None: killed between the intent and the note of the number
+    index: int
+    stages: tuple[str, ...]
+    submitted: float  # unix seconds
+
+    @property
+    def id(self) -> str | None:
+        return None if self.job is None else f"{self.job}_{self.index}"
+
+    @property
+    def out(self) -> Path:
+        return self.folder / f"{self.id}_0_log.out"
+
+    @property
+    def err(self) -> Path:
+        return self.folder / f"{self.id}_0_log.err"
+
+
+def path(sweep: Path) -> Path:
+    return Path(sweep) / "jobs.jsonl"
+
+
+def write(sweep: Path, event: str, **content) -> None:
+    """Append one event and wait until it is on disk."""
+    line = json.dumps({"event": event, **content, "time": time.time()}) + "\n"
+    # A line torn by a full disk or a kill must not swallow the next one.
+    with open(path(sweep), "ab+") as file:
+        if file.tell():
+            file.seek(-1, os.SEEK_END)
+            line = line if file.read(1) == b"\n" else "\n" + line
+        file.write(line.encode())
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def events(sweep: Path) -> list[dict]:
+    """The events of one sweep, oldest first; a torn line says nothing."""
+    try:
+        lines = path(sweep).read_text(errors="replace").splitlines()
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    found = []
+    for line in lines:
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(event, dict) and isinstance(event.get("array"), str):
+            found.append(event)
+    return found
+
+
+def of_sweep(sweep: Path) -> list[Element]:
+    """The elements of one sweep; arrays that Slurm refused, or that were taken back, are left out."""
+    sweep = Path(sweep)
+    intents, jobs, dropped = {}, {}, set()
+    for event in events(sweep):
+        name = event["array"]
+        if event["event"] == "intent":
+            intents[name] = event
+        elif event["event"] == "submitted":
+            jobs[name] = str(event["job"])
+        elif event["event"] == "dropped":
+            dropped.add(name)
+    return [
+        Element(
+            sweep,
+            name,
+            str(intent.get("cluster", "")),
+            Path(intent.get("folder", sweep)),
+            str(intent.get("code", "")),
+            jobs.get(name),
+            index,
+            tuple(stages),
+            float(intent.get("time", 0)),
+        )
+        for name, intent in intents.items()
+        if name not in dropped
+        for index, stages in enumerate(intent.get("elements", []))
+    ]
+
+
+def elements(where: Path | None = None) -> list[Element]:
+    """Every element of every sweep in a runs folder (default ``RUNS``), oldest first."""
+    folder = Path(where or paths.runs()) / ".sweeps"
+    try:
+        sweeps = sorted(entry.path for entry in os.scandir(folder) if entry.is_dir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return sorted((e for sweep in sweeps for e in of_sweep(Path(sweep))), key=lambda element: element.submitted)
+
+
+def by_stage(found: list[Element]) -> dict[str, list[Element]]:
+    """``task/digest`` -> its elements, oldest first: the last one counts."""
+    members: dict[str, list[Element]] = {}
+    for element in found:
+        for stage in element.stages:
+            members.setdefault(stage, []).append(element)
+    return members

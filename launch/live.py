@@ -1,0 +1,258 @@
+"""Records as they are on a cluster: what the files say, refined by the queue and the accounting. Reads only.
+
+Slurm is asked before the files are read: a job that is over by then has written all it will ever write.
+"""
+
+import os
+import signal
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from common import paths
+from common.errors import UserError
+from common.record import finished
+from launch import ledger, locks, records, scheduler
+from launch.ledger import Element
+from launch.records import Record
+from launch.scheduler import Job
+
+SHOWN = 8  # candidates listed for a digest prefix that fits several
+BARRED = ("failed", "blocked", "cancelled")  # states of a stage in which nothing that stands on it can start
+
+CANCELLED = "cancelled"  # the event that `make cancel` leaves in the ledger, with "jobs": ids
+STARTING, IN_TURN = "its job is starting", "its turn comes after other stages of its job"
+CUT_SHORT = "its submission was cut short; the next `make sweep` finds out what became of it"
+ENDINGS = {
+    "OUT_OF_MEMORY": "its job ran out of memory",
+    "NODE_FAIL": "its node failed",
+    "BOOT_FAIL": "its node did not start",
+    "DEADLINE": "its job's deadline passed",
+    "LAUNCH_FAILED": "its job could not be started",
+    "TIMEOUT": "its job reached the time limit",
+    "PREEMPTED": "its job was preempted and not queued again",
+    "CANCELLED": "its job was cancelled",
+    "COMPLETED": "its job ended before the stage did",
+    "REVOKED": "its job was moved to another cluster",
+    scheduler.GONE: "Slurm no longer knows its job",
+}
+
+
+def read(task: str | None = None, where: Path | None = None, asks: scheduler.Ask = scheduler.ask) -> list[Record]:
+    """As ``records.read``, refined by what Slurm says about the stages that were handed to it and are not done.
+
+    Where nothing was, nothing is asked and nothing changes.
+    """
+    where = Path(where or paths.runs())
+    members = {
+        name: elements
+        for name, elements in ledger.by_stage(ledger.elements(where)).items()
+        if (task is None or name.split("/")[0] == task) and not paths.done(where / name).exists()
+    }
+    answers = _cancelled(members, asks(*_question(members))) if members else {}
+    return refine(records.read(task, where), members, answers)
+
+
+def in_flight(where: Path | None = None, asks: scheduler.Ask = scheduler.ask) -> tuple[dict[str, Element], list[str]]:
+    """Stages that Slurm is going to train, or trains (``task/digest`` -> the element), and those it is mute about.
+
+    An element whose submission was cut short is neither; who submits next finds out what became of it.
+    """
+    where = Path(where or paths.runs())
+    members = {
+        name: [element for element in elements if element.id]
+        for name, elements in ledger.by_stage(ledger.elements(where)).items()
+        if not finished(where / name)
+    }
+    answers = asks(*_question(members)) if any(members.values()) else {}
+    alive, mute = {}, []
+    for name, elements in members.items():
+        words = [answers[element.id].alive for element in elements]
+        if True in words:
+            alive[name] = next(e for e, word in zip(reversed(elements), reversed(words)) if word)
+        elif None in words:
+            mute.append(name)
+    return alive, mute
+
+
+def _question(members: dict[str, list[Element]]) -> tuple[dict[str, str], set[int]]:
+    """What to ask: job id -> the array's name; and the users who submitted, since a tree may be shared."""
+    elements = {element for found in members.values() for element in found}
+    users = {owner for sweep in {e.sweep for e in elements} if (owner := _owner(ledger.path(sweep))) is not None}
+    return {e.id: e.array for e in elements if e.id}, users
+
+
+def _cancelled(members: dict[str, list[Element]], answers: dict[str, Job]) -> dict[str, Job]:
+    """Slurm keeps nothing, in no list, of an array element that was cancelled before it started; the ledger does."""
+    gone = {e for found in members.values() for e in found if e.id and answers[e.id].state == scheduler.GONE}
+    events = [event for sweep in {e.sweep for e in gone} for event in ledger.events(sweep)]
+    noted = {(event["array"], name) for event in events if event["event"] == CANCELLED for name in event["jobs"]}
+    return answers | {e.id: replace(answers[e.id], state="CANCELLED") for e in gone if (e.array, e.id) in noted}
+
+
+def _owner(path: Path) -> int | None:
+    try:
+        return os.stat(path).st_uid
+    except OSError:
+        return None
+
+
+def refine(found: list[Record], members: dict[str, list[Element]], answers: dict[str, Job]) -> list[Record]:
+    """``members``: ``task/digest`` -> its elements, oldest first; ``answers``: job id -> Slurm's word."""
+    originals = {_key(record): record for record in found}
+    refined: dict[str, Record] = {}
+    open_: set[str] = set()
+
+    def settle(name: str) -> Record:
+        if name in refined:
+            return refined[name]
+        record, elements = originals[name], members.get(name)
+        if not elements or name in open_:  # a circle of damaged files has no ancestors
+            return record
+        open_.add(name)
+        element, job = _counts([(e, answers.get(e.id or "", Job(scheduler.UNKNOWN, CUT_SHORT))) for e in elements])
+        parent = f"{record.task}/{record.config.get('parent')}"
+        barred = _barrier(settle(parent)) if parent in originals else ""
+        turn = _has_turn(record, element, originals)
+        result = _state(record, element, job, barred, turn)
+        refined[name] = replace(record, element=element, job=job, submissions=len(elements), refined=result)
+        return refined[name]
+
+    return [settle(name) for name in originals]
+
+
+def _key(record: Record) -> str:
+    return f"{record.task}/{record.digest}"
+
+
+def _counts(pairs: list[tuple[Element, Job]]) -> tuple[Element, Job]:
+    """The last element that lives, else the last."""
+    return next((pair for pair in reversed(pairs) if pair[1].alive), pairs[-1])
+
+
+def _barrier(parent: Record) -> str:
+    """Why nothing can start from ``parent``; empty where something can, or will."""
+    if parent.state not in BARRED:
+        return ""
+    if parent.state == "blocked" and parent.reason:
+        return parent.reason
+    return f"{parent.method} {parent.digest[:12]}, on which it stands, is {parent.state}"
+
+
+def _has_turn(record: Record, element: Element, originals: dict[str, Record]) -> bool:
+    """In an element that trains several stages one after another: can its end be about this one?"""
+    others = [originals[name] for name in element.stages if name in originals and name != _key(record)]
+    mine = record.status.get("state") == "running"
+    began = ("running", "failed")
+    return mine or not any(_said(other, element) and other.status.get("state") in began for other in others)
+
+
+def _said(record: Record, element: Element) -> bool:
+    """Was the status written by this element, or by somebody since it was submitted?"""
+    return record.status.get("job") == element.id or record.moment("updated") >= element.submitted
+
+
+def _state(own: Record, element: Element, job: Job, barred: str, turn: bool) -> tuple[str, str]:
+    """The state of a stage with an array element, and why. Done stays done; no answer makes nothing worse."""
+    state, written = own.state, own.status.get("state")
+    reason = str(own.status.get("reason") or "")
+    if own.done or own.problem:
+        return state, reason
+    verdict = written in ("failed", "blocked") and _said(own, element)  # its own word, newer than the submission
+    if job.alive:
+        if job.state in scheduler.WAITING:
+            return "queued", job.reason or ("not yet considered by Slurm" if job.state == "PENDING" else job.state)
+        if verdict:
+            return state, reason
+        first = element.stages[0] == _key(own)
+        return ("running", "") if written == "running" else ("queued", STARTING if first else IN_TURN)
+    if job.alive is None:
+        # a process on another machine may hold a lock that is not seen here: silence alone is no end
+        silent = state in ("new", "interrupted")
+        return ("unknown", job.reason or job.state) if silent else (state, reason or job.reason)
+    if not own.status and _planned_since(own, element):
+        return state, reason  # the folder was deleted and planned anew: the job was about another one
+    elsewhere = written == "running" and locks.held(paths.lock(own.folder)) is True
+    if elsewhere or (job.ended is not None and own.moment("started") > job.ended + 1):  # Slurm rounds to seconds
+        return ("running", "") if elsewhere else (state, reason)  # trained since by somebody else
+    if verdict:
+        return state, reason
+    if barred and written != "failed":
+        return "blocked", barred
+    if job.reason == scheduler.NEVER:
+        return "blocked", "a job that it waited for did not succeed"
+    if job.state == "CANCELLED":
+        return "cancelled", ending(job)
+    if written == "stopped" and _said(own, element):  # it saved all it had, and said why it had to leave
+        return state, reason
+    if job.state in scheduler.BAD and turn:
+        return "failed", _cause(own, element, job)
+    lost = state in ("new", "queued", "running", "interrupted", "unknown")
+    return ("interrupted", ending(job)) if lost else (state, reason)
+
+
+def _planned_since(own: Record, element: Element) -> bool:
+    try:
+        return paths.config(own.folder).stat().st_mtime > element.submitted
+    except OSError:
+        return False
+
+
+def _cause(own: Record, element: Element, job: Job) -> str:
+    """Why a job failed whose stage says nothing about it."""
+    if element.code and not Path(element.code).is_dir():
+        return f"the frozen code it was to run is gone ({element.code})"
+    if not own.status and job.state == "FAILED" and not (element.out.exists() or element.err.exists()):
+        return (
+            f"{ending(job)} and left no trace in {own.folder.parent.parent}: the nodes probably do not see this folder "
+            "(RUNS has to be on a file system that they share)"
+        )
+    return ending(job)
+
+
+def ending(job: Job) -> str:
+    """In words, how a job ended."""
+    return ENDINGS.get(job.state) or f"its job ended as {job.state}{exit_words(job.exit_code)}"
+
+
+def exit_words(code: str) -> str:
+    """``3:0`` -> `` with exit code 3``, ``0:9`` -> `` by signal 9 (SIGKILL)``; empty where it says nothing."""
+    number, _, name = code.partition(":")
+    if name.isdecimal() and int(name):
+        known = {s.value: s.name for s in signal.Signals} | {scheduler.OUT_OF_MEMORY: "out of memory"}
+        # others are no signals: 53 stands for files that could not be opened
+        return f" by signal {name} ({known[int(name)]})" if int(name) in known else f" with Slurm's own code {code}"
+    return f" with exit code {number}" if number.isdecimal() and int(number) else ""
+
+
+def again(record: Record, asks: scheduler.Ask = scheduler.ask) -> Record:
+    """One stage read once more; its ancestors are not looked at."""
+    name, where = _key(record), record.folder.parent.parent
+    elements = ledger.by_stage(ledger.elements(where)).get(name)
+    members = {name: elements} if elements and not paths.done(record.folder).exists() else {}
+    answers = _cancelled(members, asks(*_question(members))) if members else {}
+    return refine([records.read_one(record.folder)], members, answers)[0]
+
+
+def find(prefix: str, found: Iterable[Record]) -> Record:
+    """The stage whose digest begins with ``prefix``. ``UserError`` when none does, or several do."""
+    wanted = prefix.rpartition("/")[2].lower()
+    several = [record for record in found if record.digest.startswith(wanted)] if wanted else []
+    exact = [record for record in several if record.digest == wanted]
+    if len(exact or several) == 1:
+        return (exact or several)[0]
+    if not several:
+        raise UserError(
+            f"expected RUN=<the first letters of a stage's name>, found {prefix!r}; `make status` shows names, "
+            "`make plan` with the words of a sweep those of its stages"
+        )
+    lines = [f"  {label(record)}" for record in several[:SHOWN]]
+    more = [f"  and {len(several) - SHOWN} more"] if len(several) > SHOWN else []
+    raise UserError("\n".join([f"RUN={prefix} fits {len(several)} stages; give more letters:", *lines, *more]))
+
+
+def label(record: Record) -> str:
+    """One line: name, what it is, state."""
+    level = "" if record.sparsity is None else f" {record.sparsity:.2%}"
+    what = f"{record.task} {record.method}{level} seed {record.seed}"
+    return f"{record.digest[:12]}  {what}  {record.state}" + (f"  {record.variant}" if record.variant else "")

@@ -1,0 +1,172 @@
+"""The verbs that look, and those that tidy up: status, tail, why, report, sync, ui, cancel, clean, test, lint, help."""
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+from common import paths, registry
+from common.errors import UserError
+from launch.words import Request
+from launch.work import number
+
+
+def status(request: Request) -> int:
+    """how far every stage is, one screen; WATCH=1 keeps looking until everything has ended"""
+    from launch import live, scheduler
+    from launch import status as view
+
+    task = _task(request)
+    if request.watch == "1":
+        asks = scheduler.remembering()
+        return view.watch(lambda: live.read(task, asks=asks))
+    document = view.status(live.read(task))
+    print(json.dumps(document) if request.format == "json" else view.text(document))
+    return 0
+
+
+def tail(request: Request) -> int:
+    """the last lines that RUN=<first letters> recorded and printed; WATCH=1 follows"""
+    from launch import live
+    from launch import tail as view
+
+    lines = number(request.last or "20", "last", 1, 100000)
+    return view.tail(live.find(_named(request), live.read(_task(request))), lines, request.watch == "1")
+
+
+def why(request: Request) -> int:
+    """why RUN=<first letters> is where it is: reason, last lines of the error, node, attempts, time used"""
+    from launch import inspect, live
+
+    found = live.read(_task(request))
+    print(inspect.why(live.find(_named(request), found), found))
+    return 0
+
+
+def cancel(request: Request) -> int:
+    """take what is queued or running off the cluster: all, or of TASK=, METHOD=, RUN=; asks (YES=1 does not)"""
+    from launch import cancel as view
+
+    return view.cancel(*_filtered(request), _asks(request))
+
+
+def clean(request: Request) -> int:
+    """remove what is no longer needed; WEIGHTS=1 finished weights too, METHOD= or RUN= whole stages; asks"""
+    from launch import clean as view
+
+    chosen, found = _filtered(request)
+    # all leftovers go, whichever stage they are of; weights and whole stages are those asked for
+    named = {"method", "run"} | ({"task"} if request.weights == "1" else set())
+    whole = chosen if named & set(request.given) else None
+    descendants = request.descendants == "1"
+    return view.clean(view.plan(found, whole, request.weights == "1", descendants), _asks(request))
+
+
+def report(request: Request) -> int:
+    """reports/<task>/results.csv, tables and curves: of all that is done, or of what the same words would sweep"""
+    from launch import live
+    from launch import plan as planner
+
+    registry.task_part(request.task, "config")
+    chosen = set(request.given) - {"task"}
+    wished = set(planner.make(request).wished) if chosen else None
+    found = live.read(request.task)
+    if not any(r.done and (wished is None or r.digest in wished) for r in found):
+        raise UserError(
+            f"nothing of this is finished for task {request.task} in {paths.runs()}: 'make sweep' with the same words "
+            "trains it, 'make status' shows what there is"
+        )
+    write_report(request.task, found, wished)
+    return 0
+
+
+def write_report(task: str, found: list, wished: set[str] | None) -> None:
+    """Print the table and write the report: of the stages ``wished`` among the records ``found``, or of all."""
+    from launch import report
+
+    shown = [r for r in found if wished is None or r.digest in wished]
+    print("\n" + report.table(shown) + "\n", flush=True)
+    try:
+        written = report.write(task, found, shown, paths.reports())
+    except OSError as error:
+        raise UserError(
+            f"cannot write the report to {paths.reports()} ({error.strerror or error}); REPORTS=<folder> chooses "
+            f"another. The results themselves are safe in {paths.runs()}"
+        ) from None
+    for note in written.notes:
+        print(f"note: {note}")
+    print(f"results: {_short(written.csv)} (every finished stage) and {_short(written.markdown)}")
+    for figure in written.figures:
+        print(f"figure:  {_short(figure)}")
+
+
+def _short(path: Path) -> str:
+    return os.path.relpath(path) if Path(path).is_relative_to(Path.cwd()) else str(path)
+
+
+def sync(request: Request) -> int:
+    """fill MLflow from runs/"""
+    from launch import live
+    from launch import sync as view
+
+    result = view.sync(live.read(), paths.runs())
+    print(f"MLflow has everything: {result.new_runs} new runs, {result.points} new values, {result.skipped} unchanged")
+    return 0
+
+
+def ui(request: Request) -> int:
+    """open the MLflow UI, kept up to date while it is open"""
+    from launch import ui as view
+
+    view.ui(paths.runs(), number(request.port or "5000", "port", 1, 65535))
+    return 0
+
+
+def test(request: Request) -> int:
+    """run the tests; ARGS="-k name" for some"""
+    try:
+        arguments = shlex.split(os.environ.get("ARGS", ""))
+    except ValueError as error:
+        raise UserError(f"ARGS must be words for pytest, found {os.environ['ARGS']!r} ({error})") from None
+    return subprocess.call([sys.executable, "-m", "pytest", *arguments], cwd=paths.root())
+
+
+def lint(request: Request) -> int:
+    """check the style"""
+    checks = (["check", "."], ["format", "--check", "."])
+    return max(subprocess.call([sys.executable, "-m", "ruff", *check], cwd=paths.root()) for check in checks)
+
+
+def _task(request: Request) -> str | None:
+    """The task asked for, checked; None for all."""
+    if "task" not in request.given:
+        return None
+    registry.task_part(request.task, "config")
+    return request.task
+
+
+def _named(request: Request) -> str:
+    if not request.run:
+        raise UserError("which run? expected RUN=<the first letters of its name>; `make status` lists names")
+    return request.run
+
+
+def _filtered(request: Request) -> tuple[list, list]:
+    """The records that TASK, METHOD and RUN choose, and those of every task."""
+    from launch import live
+
+    for name in request.methods:
+        registry.method(name)
+    task, found = _task(request), live.read()
+    chosen = [live.find(request.run, found)] if request.run else found
+    chosen = [r for r in chosen if task in (None, r.task)]
+    return [r for r in chosen if not request.methods or r.method in request.methods], found
+
+
+def _asks(request: Request):
+    """What asks before something is lost; YES=1 answers it."""
+    from launch.confirm import confirm
+
+    return lambda question: confirm(question, request.yes == "1")

@@ -1,0 +1,69 @@
+"""``make retry``: what failed, and what that blocks, as stages to train once more with the very same settings."""
+
+from collections import defaultdict
+
+from common import registry
+from common.errors import UserError
+from launch import live
+from launch.plan import Stage
+from launch.records import Record, outdated
+from launch.words import Request
+
+
+def chosen(found: list[Record], request: Request) -> list[Record]:
+    """Among all records those that failed and match METHOD and RUN, and all that are blocked by them."""
+    for name in request.methods:
+        registry.method(name)
+    if request.run:
+        one = live.find(request.run, found)
+        if one.state not in ("failed", "blocked", "cancelled", "interrupted", "stopped"):
+            raise UserError(f"{one.digest} is {one.state}: only what did not get done can be tried again")
+        own = [one]
+    else:
+        own = [r for r in found if r.state == "failed" and (not request.methods or r.method in request.methods)]
+    taken = {r.digest for r in own}
+    waiting = [r for r in found if r.state == "blocked"]
+    while more := [r for r in waiting if r.config.get("parent") in taken and r.digest not in taken]:
+        own += more
+        taken |= {r.digest for r in more}
+    if old := outdated(found) & taken:
+        raise UserError(
+            f"{len(old)} of them were planned for an older version of the code ({', '.join(sorted(old)[:3])}): "
+            "'make sweep' plans them anew"
+        )
+    return own
+
+
+def places(own: list[Record], found: list[Record], request: Request) -> dict[tuple[str, str], list[Stage]]:
+    """(task, cluster) -> stages, parents first; the cluster asked for, or the one they were on."""
+    by_digest = {r.digest: r for r in found}
+    chosen: dict[tuple[str, str], list[Stage]] = defaultdict(list)
+    for record in sorted(own, key=lambda r: _depth(r, by_digest)):
+        name = request.cluster if "cluster" in request.given else record.element.cluster if record.element else "local"
+        depth = _depth(record, by_digest)
+        chosen[record.task, name].append(_stage(record, depth))
+    return chosen
+
+
+def _depth(record: Record, by_digest: dict[str, Record]) -> int:
+    depth, parent = 0, record.config.get("parent")
+    while parent in by_digest and depth < len(by_digest):
+        depth, parent = depth + 1, by_digest[parent].config.get("parent")
+    return depth
+
+
+def _stage(record: Record, depth: int) -> Stage:
+    content = record.config
+    return Stage(
+        record.digest,
+        record.task,
+        record.method,
+        content["parent"],
+        depth,
+        record.folder,
+        record.seed,
+        content["sparsity"],
+        record.state,
+        "asked for again",
+        content,
+    )

@@ -1,0 +1,167 @@
+"""Hands a plan to Slurm: what is neither done nor on its way becomes arrays, each after those it waits for.
+
+Killed at any point, the next submission goes on: an array's intent is on disk before sbatch is called and its number
+after; an intent without a number is looked up by the array's unique name. One submission at a time holds a lock, which
+a running sbatch inherits.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from common import paths, record
+from common.errors import UserError
+from launch import arrays, ledger, live, locks, slurm, snapshot
+from launch import cluster as clusters
+from launch.cluster import Cluster
+
+ENDING = 60  # seconds to wait for an array that is taken back
+
+
+@dataclass
+class Submission:
+    """What was submitted: arrays with their numbers, and the stages that were on their way already."""
+
+    arrays: list[tuple[str, arrays.Array]] = field(default_factory=list)
+    stages: int = 0
+    elements: int = 0
+    waiting: int = 0  # stages that an earlier submission is going to train
+
+
+def submit(stages: Sequence, cluster: Cluster, name: str, write: Callable[[], Path], report=print) -> Submission:
+    """Submit those of ``stages`` (of ``plan.Stage``, parents first) that are neither done nor on their way.
+
+    ``name``: the cluster's. ``write()`` writes the stages' folders and the sweep's, and returns the latter.
+    ``UserError`` with Slurm's message where it refuses; then nothing of this submission is left in the queue.
+    """
+    if not slurm.present():
+        raise UserError(
+            f"CLUSTER={name} needs Slurm's sbatch on PATH, which is not there: log in to the cluster's login node "
+            "(or `module load slurm`); CLUSTER=local trains here"
+        )
+    paths.sweeps().mkdir(parents=True, exist_ok=True)
+    with locks.exclusive(paths.sweeps() / ".submit.lock", "submission", report) as lock:
+        try:
+            settle(report)
+            return _locked(stages, cluster, name, write, lock)
+        except slurm.Refused as problem:
+            raise UserError(f"Slurm did not take this: {problem}. Nothing of it was submitted") from None
+
+
+def _locked(stages, cluster: Cluster, name: str, write, lock: int) -> Submission:
+    alive, mute = live.in_flight()
+    if mute:
+        raise UserError(
+            f"Slurm does not say what became of {len(mute)} stages that were submitted before; expected an answer of "
+            "squeue. Nothing was submitted; repeat the command when it answers"
+        )
+    # A stage that is to be trained again although it is done says so by its state.
+    over = {s.digest for s in stages if s.state != "damaged" and record.finished(s.folder)}
+    todo = [s for s in stages if f"{s.task}/{s.digest}" not in alive and s.digest not in over]
+    result = Submission(waiting=sum(f"{s.task}/{s.digest}" in alive for s in stages), stages=len(todo))
+    if not todo:
+        return result
+    parents = {key.split("/")[1]: element.id for key, element in alive.items()}
+    found = divide(todo, cluster, parents)
+    code = snapshot.freeze()
+    sweep = write()
+    token = uuid.uuid4().hex[:8]
+    _try_out(sweep, found[0], cluster, code)
+    numbers: list[str] = []
+    try:
+        for index, array in enumerate(found):
+            title = f"{todo[0].task}-{token}-{index}"
+            numbers.append(_submit_one(sweep, title, array, numbers, cluster, name, code, lock))
+    except BaseException as problem:
+        _take_back(sweep, f"{todo[0].task}-{token}-", numbers, problem)
+        raise
+    result.arrays = list(zip(numbers, found, strict=True))
+    result.elements = sum(len(array.lanes) for array in found)
+    return result
+
+
+def divide(todo: Sequence, cluster: Cluster, parents: dict[str, str]) -> list[arrays.Array]:
+    """The arrays of ``todo`` under this site's limits; ``parents``: those on their way, with their elements.
+
+    ``slurm.Refused``: Slurm does not answer.
+    """
+    most = cluster.max_array_size or slurm.largest_array()
+    limit = cluster.max_submitted or slurm.submit_limit(cluster.account)
+    limit = None if limit is None else max(0, limit - slurm.queued())
+    return arrays.arrays(todo, parents, most, limit, need=processes)
+
+
+def processes(stage) -> int:
+    return stage.config["settings"]["run"].get("processes", 1)
+
+
+def settle(report=print) -> None:
+    """Find out what became of arrays whose submission was cut off between the intent and the note of their number."""
+    lost = {element.array: element for element in ledger.elements() if element.job is None}
+    for array, element in lost.items():
+        count = sum(other.array == array for other in ledger.of_sweep(element.sweep))
+        number = slurm.find(array)
+        if number and slurm.submitted(element.folder, number, count):
+            ledger.write(element.sweep, "submitted", array=array, job=number)
+            report(f"array {array} of a submission that was cut off is job {number}")
+            continue
+        if number:  # its paths never got to their place: it would fail on the node
+            slurm.cancel([number])
+            _await_end(array)
+        reason = "cut off while it was submitted"
+        ledger.write(element.sweep, "dropped", array=array, reason=reason)
+        report(f"array {array} was {reason}; its stages are submitted anew")
+
+
+def _await_end(array: str) -> None:
+    end = time.monotonic() + ENDING
+    while time.monotonic() < end:
+        out = slurm.call(["squeue", "--noheader", f"--name={array}", "--format=%T"], timeout=30)
+        if not out.split():
+            return
+        time.sleep(0.5)
+    raise UserError(f"array {array} of a submission that was cut off does not end; scancel it, then repeat the command")
+
+
+def _try_out(sweep: Path, array: arrays.Array, cluster: Cluster, code: Path) -> None:
+    """Have Slurm look at the first array, as if nothing had to be waited for, before anything is written down."""
+    parameters = clusters.parameters(cluster, "test", code, array.need, "")
+    slurm.test(sweep / "try", len(array.lanes), parameters, cluster.python)
+
+
+def _submit_one(sweep, title, array: arrays.Array, numbers, cluster: Cluster, name: str, code: Path, lock: int) -> str:
+    waits = dependency(array, numbers)
+    folder = sweep / f"array-{len(numbers)}"
+    lanes = [[stage.folder for stage in lane] for lane in array.lanes]
+    keys = [[f"{stage.task}/{stage.digest}" for stage in lane] for lane in array.lanes]
+    place = dict(cluster=name, code=str(code), folder=str(folder), processes=array.need)
+    ledger.write(sweep, "intent", array=title, elements=keys, depends=waits, **place)
+    parameters = clusters.parameters(cluster, title, code, array.need, waits)
+    number = slurm.submit(folder, lanes, code, parameters, cluster.python, keep=[lock])
+    ledger.write(sweep, "submitted", array=title, job=number)
+    return number
+
+
+def dependency(array: arrays.Array, numbers: Sequence[str]) -> str:
+    """What an array waits for, as sbatch takes it: empty, ``afterok:12_3`` or ``aftercorr:12``."""
+    if array.after is None:
+        return ""
+    if isinstance(array.after, str):
+        return f"afterok:{array.after}"
+    number, index = array.after
+    return f"aftercorr:{numbers[number]}" if index is None else f"afterok:{numbers[number]}_{index}"
+
+
+def _take_back(sweep: Path, prefix: str, numbers: list[str], problem: BaseException) -> None:
+    """Cancel what this submission put into the queue so far, and say so in the ledger."""
+    found = {e.array: e.job for e in ledger.of_sweep(sweep) if e.array.startswith(prefix)}
+    slurm.cancel([*numbers, *(job for job in found.values() if job and job not in numbers)])
+    for array, job in found.items():
+        if job:  # what has no number may yet be in the queue: the next submission looks it up
+            ledger.write(sweep, "dropped", array=array, reason=f"taken back: {problem}"[:500])
+        elif isinstance(problem, slurm.Refused):
+            ledger.write(sweep, "dropped", array=array, reason=f"refused: {problem}"[:500])

@@ -1,0 +1,194 @@
+"""The verbs that train, or say what would be trained: plan, smoke, sweep, retry, prepare."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+from common import paths, registry
+from common.errors import UserError
+from launch import cluster as clusters
+from launch import grid
+from launch.words import Request
+
+
+def plan(request: Request) -> int:
+    """what a sweep would train: new, done, shared and why, and what it costs; nothing is started or written"""
+    from launch import estimate
+    from launch import plan as planner
+
+    place = _place(request)
+    wanted = planner.make(request)
+    cost = estimate.estimate(wanted, place)
+    if request.format == "json":
+        print(json.dumps(planner.document(wanted) | {"cost": cost}))
+    else:
+        print(planner.text(wanted))
+        print("\n".join(f"  {line}" for line in estimate.text(cost)))
+    return 0
+
+
+def smoke(request: Request) -> int:
+    """the first cell of a sweep in a few steps, here and now; keeps nothing"""
+    from launch import smoke as trial
+
+    return trial.smoke(request)
+
+
+def sweep(request: Request) -> int:
+    """train what is missing, here or on CLUSTER=; here it ends with table, curves and MLflow; repeat it at will"""
+    from launch import plan as planner
+
+    usable(paths.runs(), "RUNS", write=True)
+    place = _place(request)
+    if isinstance(place, int):
+        usable(paths.reports(), "REPORTS", write=True)
+    wanted = planner.make(request)
+    print(planner.text(wanted), flush=True)
+    if not isinstance(place, int):
+        return _submit(wanted, place, request)
+    code = 0
+    if todo := wanted.todo():
+        code, whole = _train_here(todo, planner.write(wanted), place)
+        if not whole:
+            return code
+    else:
+        print("everything asked for is done")
+    return show(wanted) or code
+
+
+def retry(request: Request) -> int:
+    """train again what failed and what that blocks, with the same settings; TASK=, METHOD=, RUN= choose"""
+    from launch import live
+    from launch import plan as planner
+    from launch import retry as again
+
+    usable(paths.runs(), "RUNS", write=True)
+    found = live.read(request.task if "task" in request.given else None)
+    chosen = again.chosen(found, request)
+    if not chosen:
+        print("nothing failed here; `make status` shows what there is")
+        return 0
+    code = 0
+    for (task, name), stages in again.places(chosen, found, request).items():
+        one = Request(task=task, cluster=name, cluster_overrides=request.cluster_overrides, workers=request.workers)
+        wanted = planner.Plan(task, "retry", {s.digest: s for s in stages}, [s.digest for s in stages])
+        print(f"{task}: {len(stages)} stages again, {'here' if name == 'local' else f'on {name}'}", flush=True)
+        place = _place(one)
+        if isinstance(place, int):
+            code = max(code, _train_here(stages, planner.write(wanted), place)[0])
+        else:
+            code = max(code, _submit(wanted, place, one))
+    return code
+
+
+def prepare(request: Request) -> int:
+    """fetch and check the data a task's settings name, into DATA or data/<task>/"""
+    for settings in grid.data_sets(request):
+        registry.task_part(request.task, "prepare").prepare(settings)
+    return 0
+
+
+def _train_here(todo: list, folder: Path, workers: int) -> tuple[int, bool]:
+    """Train on this machine: the exit code, and whether it came to an end of its own."""
+    from launch import local
+    from launch.progress import Progress
+
+    print(f"training {len(todo)} stages here; Ctrl-C stops, the same command goes on from there", flush=True)
+    result = local.run(todo, workers or None, Progress(), folder)
+    if result.error:
+        print(f"error: the workers gave up: {result.error}", file=sys.stderr)
+    return result.code, not (result.error or result.interrupted)
+
+
+def _submit(wanted, cluster: clusters.Cluster, request: Request) -> int:
+    """Hand what is missing to Slurm, and say what happens next."""
+    from launch import plan as planner
+    from launch import submit, sync
+
+    if not wanted.todo():
+        print("everything asked for is done")
+        return 0
+
+    def write() -> Path:
+        folder = planner.write(wanted)
+        sync.establish(wanted.task, paths.runs())  # by one process, before there is any job
+        return folder
+
+    result = submit.submit(wanted.todo(), cluster, request.cluster, write)
+    on_their_way = f"{result.waiting} stages were submitted before and are on their way"
+    if not result.stages:
+        print(f"nothing new to submit: {on_their_way}")
+        return 0
+    numbers = [number for number, _ in result.arrays]
+    span = numbers[0] if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
+    parts = (result.stages, "stage"), (result.elements, "element"), (len(numbers), "array")
+    stages, elements, arrays = (f"{count} {word}{'s' * (count != 1)}" for count, word in parts)
+    print(f"submitted {stages} as {elements} of {arrays} (job {span})", flush=True)
+    if result.waiting:
+        print(on_their_way)
+    print("look at it: make status WATCH=1 · make why RUN=<first letters> · make ui; afterwards: make report")
+    return 0
+
+
+def show(wanted) -> int:
+    """The end of a sweep: table and curves of what was asked for, what failed, MLflow."""
+    from launch import live, sync
+    from launch.look import write_report
+
+    found = live.read(wanted.task)
+    own = [r for r in found if r.digest in wanted.stages]
+    failed = [r for r in own if r.state in ("failed", "blocked")]
+    write_report(wanted.task, found, set(wanted.wished))
+    for stage in failed[:10]:
+        where = f" (traceback in {paths.error(stage.folder)})" if stage.state == "failed" else ""
+        print(f"{stage.state}: {stage.method} {stage.digest}: {stage.status.get('reason')}{where}")
+    lost = set(wanted.wished) - {r.digest for r in own if r.state == "done"}
+    if len(failed) > 10:
+        print(f"... and {len(failed) - 10} more: `make status` lists them")
+    print("MLflow is brought up to date ...", flush=True)
+    try:
+        sync.sync(found, paths.runs())
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    if len(lost) > len(failed):
+        print(f"error: {len(lost)} stages asked for are not finished; `make status` names them", file=sys.stderr)
+    print("all runs side by side: make ui (MLflow)")
+    return 1 if lost else 0
+
+
+def _place(request: Request) -> "int | clusters.Cluster":
+    """Where to train: the number of workers here (0: one a core), or a Slurm cluster."""
+    path = clusters.file_of(request.cluster)
+    if request.cluster == "local":
+        if request.cluster_overrides:
+            raise UserError(f"{next(iter(request.cluster_overrides))} is for a Slurm cluster; name one with CLUSTER=")
+        workers = request.workers or grid.read_yaml(path).get("workers", 0)
+        return number(str(workers), "workers (0: one per core)", 0, 4096)
+    if request.workers:
+        raise UserError(f"WORKERS is for CLUSTER=local; {request.cluster} has array_parallelism")
+    return clusters.read(request)
+
+
+def number(text: str, name: str, least: int, most: int) -> int:
+    """A whole number from ``least`` to ``most``; ``UserError`` otherwise."""
+    try:
+        if least <= int(text) <= most:
+            return int(text)
+    except ValueError:
+        pass
+    raise UserError(f"{name} must be a whole number from {least} to {most}, found {text!r}")
+
+
+def usable(folder: Path, name: str, write: bool = False) -> None:
+    """``UserError`` where ``folder`` is no folder and cannot become one, or cannot be written to."""
+    try:
+        place = next(path for path in (folder, *folder.parents) if path.exists())
+        problem = "" if place.is_dir() else f"{place} is not a folder"
+    except OSError as error:
+        place, problem = folder, error.strerror or str(error)
+    if write and not problem and not os.access(place, os.W_OK | os.X_OK):
+        problem = f"{place} cannot be written to"
+    if problem:
+        raise UserError(f"{name} is {folder}: {problem}; {name}=<folder> chooses another")
