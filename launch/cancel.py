@@ -8,6 +8,7 @@ from common import paths
 from common.errors import UserError
 from launch import ledger, live, scheduler
 from launch.ledger import Element
+from launch.live import amount
 from launch.records import Record
 
 SHOWN = 20  # stages listed by name
@@ -94,10 +95,6 @@ def _stands_on(record: Record, names: set[str], by_name: dict[str, Record]) -> b
             return True
         record = by_name.get(parent)
     return False
-
-
-def amount(number: int, noun: str) -> str:
-    return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
 def _note(elements: Iterable[Element]) -> None:

@@ -120,10 +120,14 @@ def _weights(where: Path, found: Sequence[Record], chosen: list[Record]) -> Clea
     files = [
         ([paths.weights(r.folder), paths.selected(r.folder), *r.folder.glob("snapshot-*.pt")], r.folder) for r in free
     ]
-    notes = ["scores, metrics and curves stay; a stage planned later that starts from one of these trains it again"]
+    notes = []
     if len(free) < len(done):
-        notes.append(f"{len(done) - len(free)} finished stages keep their weights: unfinished ones start from them")
+        notes.append(f"weights kept, as unfinished stages start from them: {len(done) - len(free)}")
     group = Group("finished stages: weights.pt, selected.pt, snapshots", files)
+    if group.items:
+        notes.append(
+            "scores, metrics and curves stay; a stage planned later that starts from one of these trains it again"
+        )
     return Cleaning(where, [group] if group.items else [], notes)
 
 
@@ -135,16 +139,16 @@ def _stages(where: Path, found: Sequence[Record], chosen: list[Record], descenda
         notes.append(f"{len(below)} of these stand on the others: {_names(below)}")
         chosen = chosen + below
     elif below:
-        notes.append(f"{len(below)} stages stand on these and stay, DESCENDANTS=1 takes them along: {_names(below)}")
+        notes.append(f"kept, though standing on these ({len(below)}; DESCENDANTS=1 takes them along): {_names(below)}")
     busy = [record for record in found if record.state in LIVE]
     used = {record.digest for record in busy} | _needed(busy, found)
     kept = [record for record in chosen if record.digest in used]
     if kept:
-        notes.append(f"{len(kept)} stay: they run or wait in a queue, or one that does needs them: {_names(kept)}")
+        notes.append(f"kept, as running, queued, or needed by what is ({len(kept)}): {_names(kept)}")
     gone = [record for record in chosen if record.digest not in used]
     finished = sum(record.state == "done" for record in gone)
     if finished:
-        notes.append(f"{finished} of them are finished: their results are lost")
+        notes.append(f"finished among them: {finished}; their results are lost")
     group = Group("whole stages", [([record.folder], record.folder) for record in gone])
     return Cleaning(where, [group] if group.items else [], notes)
 

@@ -11,6 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common import paths
+from common.errors import UserError
+
+# What an event has to say; "cancelled" is left by `make cancel`, since Slurm forgets what never started.
+NEEDED = {"intent": {"elements", "time"}, "submitted": {"job"}, "cancelled": {"jobs"}}
 
 
 @dataclass(frozen=True)
@@ -58,18 +62,27 @@ def write(sweep: Path, event: str, **content) -> None:
 
 
 def events(sweep: Path) -> list[dict]:
-    """The events of one sweep, oldest first; a torn line says nothing."""
+    """The events of one sweep, oldest first; a torn or strange line says nothing. ``UserError``: it cannot be read."""
     try:
         lines = path(sweep).read_text(errors="replace").splitlines()
     except (FileNotFoundError, NotADirectoryError):
         return []
+    except OSError as problem:  # taken for empty, everything in it would be submitted once more
+        raise UserError(
+            f"{path(sweep)} cannot be read ({problem.strerror}): it lists the jobs of a sweep, and nothing can "
+            "be said about them without it; mend it, or move the folder it is in elsewhere when its jobs have ended"
+        ) from None
     found = []
     for line in lines:
         try:
             event = json.loads(line)
         except ValueError:
             continue
-        if isinstance(event, dict) and isinstance(event.get("array"), str):
+        if (
+            isinstance(event, dict)
+            and isinstance(event.get("array"), str)
+            and NEEDED.get(event.get("event"), set()) <= set(event)
+        ):
             found.append(event)
     return found
 
@@ -80,11 +93,11 @@ def of_sweep(sweep: Path) -> list[Element]:
     intents, jobs, dropped = {}, {}, set()
     for event in events(sweep):
         name = event["array"]
-        if event["event"] == "intent":
+        if event.get("event") == "intent":
             intents[name] = event
-        elif event["event"] == "submitted":
+        elif event.get("event") == "submitted":
             jobs[name] = str(event["job"])
-        elif event["event"] == "dropped":
+        elif event.get("event") == "dropped":
             dropped.add(name)
     return [
         Element(

@@ -256,3 +256,7 @@ def label(record: Record) -> str:
     level = "" if record.sparsity is None else f" {record.sparsity:.2%}"
     what = f"{record.task} {record.method}{level} seed {record.seed}"
     return f"{record.digest[:12]}  {what}  {record.state}" + (f"  {record.variant}" if record.variant else "")
+
+
+def amount(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")

@@ -149,7 +149,10 @@ def _task(request: Request) -> str | None:
 
 def _named(request: Request) -> str:
     if not request.run:
-        raise UserError("which run? expected RUN=<the first letters of its name>; `make status` lists names")
+        raise UserError(
+            "which stage? expected RUN=<the first letters of its name>: `make status` shows those that run or failed, "
+            "reports/<task>/results.csv those that are done"
+        )
     return request.run
 
 

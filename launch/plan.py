@@ -137,12 +137,15 @@ def make(request: Request) -> Plan:
 
 
 def _on_their_way(stages: dict[str, Stage]) -> None:
-    """Name what a cluster is going to train; what Slurm is mute about stays as its files say."""
-    for key, element in live.in_flight()[0].items():
+    """Name what a cluster is going to train."""
+    alive, mute = live.in_flight()
+    news = {key: f"job {element.id} trains it" for key, element in alive.items()}
+    news |= dict.fromkeys(mute, "it was submitted, and Slurm does not say what became of it")
+    for key, reason in news.items():
         stage = stages.get(key.split("/")[1])
         if stage is not None and stage.task == key.split("/")[0] and stage.state != "done":
-            state = "running" if stage.state == "running" else "queued"
-            stages[stage.digest] = replace(stage, state=state, why=f"job {element.id} trains it")
+            state = "unknown" if key in mute else "running" if stage.state == "running" else "queued"
+            stages[stage.digest] = replace(stage, state=state, why=reason)
 
 
 def _without_weights(stages: dict[str, Stage]) -> None:
@@ -244,7 +247,7 @@ def text(plan: Plan) -> str:
     total = ", ".join(f"{n} {state}" for state, n in sorted(counts.items()))
     some = next(iter(plan.stages.values())).config["settings"]["task"]
     name = " · ".join(str(part) for part in (plan.task, some.get("dataset"), some.get("model")) if part)
-    lines = [f"{name} · preset {plan.preset}: {len(plan.stages)} stages ({total})"]
+    lines = [f"{name} · preset {plan.preset}: {live.amount(len(plan.stages), 'stage')} ({total})"]
     roots = Counter((plan.stages[digest].method, count) for digest, count in plan.shared().items())
     for (method, count), n in sorted(roots.items()):
         lines.append(f"  {n} {method} shared by {count}" + (" each" if n > 1 else ""))

@@ -49,7 +49,9 @@ def submit(stages: Sequence, cluster: Cluster, name: str, write: Callable[[], Pa
             settle(report)
             return _locked(stages, cluster, name, write, lock)
         except slurm.Refused as problem:
-            raise UserError(f"Slurm did not take this: {problem}. Nothing of it was submitted") from None
+            raise UserError(
+                f"Slurm did not take this: {problem}. Nothing of it was submitted{_hint(problem)}"
+            ) from None
 
 
 def _locked(stages, cluster: Cluster, name: str, write, lock: int) -> Submission:
@@ -165,3 +167,9 @@ def _take_back(sweep: Path, prefix: str, numbers: list[str], problem: BaseExcept
             ledger.write(sweep, "dropped", array=array, reason=f"taken back: {problem}"[:500])
         elif isinstance(problem, slurm.Refused):
             ledger.write(sweep, "dropped", array=array, reason=f"refused: {problem}"[:500])
+
+
+def _hint(problem: slurm.Refused) -> str:
+    if "submit limit" not in str(problem).lower():
+        return ""
+    return '; SET="cluster.max_submitted=<number>" has several stages share an element, so that fewer are submitted'

@@ -68,7 +68,8 @@ def parse(words: list[str]) -> Request:
     for word in words:
         key, equals, value = word.partition("=")
         if not equals or not key:
-            raise UserError(f"expected key=value, found {word!r} (for example task=classic method=rigl run.seed=0,1)")
+            example = "for example task=classic method=rigl run.seed=0,1; a stage is named by run=<first letters>"
+            raise UserError(f"expected key=value, found {word!r} ({example})")
         if key in seen:
             raise UserError(f"{key} is given twice; give several values as {key}=a,b")
         seen.add(key)

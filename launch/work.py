@@ -73,7 +73,8 @@ def retry(request: Request) -> int:
     for (task, name), stages in again.places(chosen, found, request).items():
         one = Request(task=task, cluster=name, cluster_overrides=request.cluster_overrides, workers=request.workers)
         wanted = planner.Plan(task, "retry", {s.digest: s for s in stages}, [s.digest for s in stages])
-        print(f"{task}: {len(stages)} stages again, {'here' if name == 'local' else f'on {name}'}", flush=True)
+        where = "here" if name == "local" else f"on {name}"
+        print(f"{task}: {live.amount(len(stages), 'stage')} again, {where}", flush=True)
         place = _place(one)
         if isinstance(place, int):
             code = max(code, _train_here(stages, planner.write(wanted), place)[0])
@@ -91,10 +92,13 @@ def prepare(request: Request) -> int:
 
 def _train_here(todo: list, folder: Path, workers: int) -> tuple[int, bool]:
     """Train on this machine: the exit code, and whether it came to an end of its own."""
-    from launch import local
+    from launch import live, local
     from launch.progress import Progress
 
-    print(f"training {len(todo)} stages here; Ctrl-C stops, the same command goes on from there", flush=True)
+    if queued := sum(stage.state == "queued" for stage in todo):
+        print(f"note: jobs of yours wait to train {queued} of these; they will find them done (or: make cancel)")
+    amount = live.amount(len(todo), "stage")
+    print(f"training {amount} here; Ctrl-C stops, the same command goes on from there", flush=True)
     result = local.run(todo, workers or None, Progress(), folder)
     if result.error:
         print(f"error: the workers gave up: {result.error}", file=sys.stderr)
@@ -103,8 +107,8 @@ def _train_here(todo: list, folder: Path, workers: int) -> tuple[int, bool]:
 
 def _submit(wanted, cluster: clusters.Cluster, request: Request) -> int:
     """Hand what is missing to Slurm, and say what happens next."""
+    from launch import live, submit, sync
     from launch import plan as planner
-    from launch import submit, sync
 
     if not wanted.todo():
         print("everything asked for is done")
@@ -116,14 +120,14 @@ def _submit(wanted, cluster: clusters.Cluster, request: Request) -> int:
         return folder
 
     result = submit.submit(wanted.todo(), cluster, request.cluster, write)
-    on_their_way = f"{result.waiting} stages were submitted before and are on their way"
+    on_their_way = f"{live.amount(result.waiting, 'stage')} submitted before and on the way"
     if not result.stages:
         print(f"nothing new to submit: {on_their_way}")
         return 0
     numbers = [number for number, _ in result.arrays]
     span = numbers[0] if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
     parts = (result.stages, "stage"), (result.elements, "element"), (len(numbers), "array")
-    stages, elements, arrays = (f"{count} {word}{'s' * (count != 1)}" for count, word in parts)
+    stages, elements, arrays = (live.amount(*part) for part in parts)
     print(f"submitted {stages} as {elements} of {arrays} (job {span})", flush=True)
     if result.waiting:
         print(on_their_way)

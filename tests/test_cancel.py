@@ -168,3 +168,13 @@ def test_asking(monkeypatch):
     for typed, expected in (("y\n", True), (" YES \n", True), ("\n", False), ("no\n", False), ("", False)):
         monkeypatch.setattr("sys.stdin", Keyboard(typed))
         assert confirm.confirm("Really?") is expected
+
+
+def test_what_never_started_stays_known_as_cancelled(runs, slurm, capsys):
+    make(runs, "a")
+    make(runs, "b")
+    submitted(runs, ["toy/a"], ["toy/b"])
+    slurm.squeue(row("12_[0-1]", "PENDING", "Priority"))
+    cancels(slurm, row("12_1", "PENDING", "Priority"))  # of an element that never ran nothing is left
+    assert run(runs, "a")[0] == 0 and "1 of 1 job ended" in capsys.readouterr().out
+    assert [record.state for record in live.read(where=runs)] == ["cancelled", "queued"]

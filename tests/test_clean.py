@@ -147,7 +147,7 @@ def test_weights_of_finished_stages(runs, capsys):
         fill(make(runs, name, state, parent=parent), *WEIGHTS, "checkpoint.pt")
     assert go(runs, read(runs), weights=True) == 0
     out = capsys.readouterr().out
-    assert "trains it again" in out and "1 finished stages keep their weights" in out
+    assert "trains it again" in out and "weights kept, as unfinished stages start from them: 1" in out
     for name in "ab":
         assert not set(WEIGHTS) & names(runs / "toy" / name) and paths.done(runs / "toy" / name).exists()
     for name in "cd":
@@ -171,7 +171,7 @@ def test_whole_stages(runs, capsys):
         make(runs, name, state, parent=parent)
     assert go(runs, read(runs), chosen="a") == 0
     out = capsys.readouterr().out
-    assert "2 stages stand on these and stay, DESCENDANTS=1" in out and "b toy imp" in out and "results are lost" in out
+    assert "standing on these (2; DESCENDANTS=1" in out and "b toy imp" in out and "results are lost" in out
     assert names(runs / "toy") == {"b", "c", "e"}
     assert go(runs, read(runs), chosen="b", descendants=True) == 0
     assert names(runs / "toy") == {"e"}
@@ -184,7 +184,7 @@ def test_what_runs_or_waits_stays_and_what_it_stands_on(runs, capsys):
     found = read(runs, e0=job("PENDING", "Priority"), e1=job("RUNNING"))
     assert go(runs, found, chosen="abc") == 0 and names(runs / "toy") == {"a", "b", "c"}
     out = capsys.readouterr().out
-    assert "nothing to delete" in out and "3 stay" in out
+    assert "nothing to delete" in out and "needed by what is (3)" in out
     assert go(runs, read(runs, e0=job("UNKNOWN"), e1=job("GONE")), chosen="abc") == 0
     assert names(runs / "toy") == {"a", "b"}  # unknown is not dead
 

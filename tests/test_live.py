@@ -295,3 +295,26 @@ def test_what_holds_for_every_tree(tmp_path_factory, drawn, lane):
         if word.alive is False:
             assert record.state not in ("queued", "running", "unknown", "new")
     assert len(asked) == (any(files != "done" for files, *_ in drawn))
+
+
+def test_what_was_cancelled_before_it_started(runs):
+    """Slurm forgets such an element at once, with or without accounting; `make cancel` wrote it down."""
+    for name in "ab":
+        make(runs, name)
+    sweep = submitted(runs, ["toy/a"], ["toy/b"])
+    assert state_of(runs, job("GONE")).state == "interrupted"
+    ledger.write(sweep, live.CANCELLED, array="array-one", jobs=["12_0"])
+    ledger.write(sweep, live.CANCELLED, array="another", jobs=["12_1"])
+    assert [state_of(runs, job("GONE"), name).state for name in "ab"] == ["cancelled", "interrupted"]
+    gone = state_of(runs, job("GONE"))
+    assert live.again(gone, lambda wanted, users: dict.fromkeys(wanted, job("GONE"))).state == "cancelled"
+    assert state_of(runs, job("RUNNING")).state == "queued", "Slurm's own word comes first"
+    assert state_of(runs, job("FAILED")).state == "failed"
+
+
+def test_later_stages_of_a_job_wait_for_their_turn(runs):
+    make(runs, "a", "running")
+    make(runs, "b", parent="a")
+    submitted(runs, ["toy/a", "toy/b"])
+    assert state_of(runs, job("RUNNING"), "b").reason == live.IN_TURN
+    assert state_of(runs, job("PENDING"), "b").reason == "not yet considered by Slurm"

@@ -38,7 +38,7 @@ def names(site: Site) -> list[str]:
 def test_a_sweep_is_submitted_once_and_equals_a_local_one(site):
     said = site.sweep(*SWEEP)
     assert "submitted 14 stages as 14 elements of 7 arrays" in said
-    assert "nothing new to submit: 14 stages were submitted before" in site.sweep(*SWEEP) or site.counts()["done"]
+    assert "nothing new to submit: 14 stages submitted before" in site.sweep(*SWEEP) or site.counts()["done"]
     site.done()
     site.settled()
     assert submitted(site) == names(site), "every stage in one element"
