@@ -28,7 +28,7 @@ LISTENS = {
     "sweep": {"task", "method", "preset", "data", "cluster", "workers"},
     "retry": {"task", "method", "run", "cluster", "workers"},
     "prepare": {"task", "preset", "data"},
-    "status": {"task", "format", "watch"},
+    "status": {"task", "method", "format", "watch", "last"},
     "tail": {"task", "run", "last", "watch"},
     "why": {"task", "run"},
     "cancel": {"task", "method", "run", "yes"},

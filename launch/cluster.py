@@ -86,25 +86,26 @@ def file_of(name: str) -> Path:
 def read(request: Request, composer: "grid.Composer | None" = None) -> Cluster:
     """The cluster of a request with what its task and preset need.
 
-    Later ones win: defaults, the cluster's file, the task, the preset, the file's ``needs.<task>``, ``cluster.<key>=``.
+    Later ones win: defaults, the task, the preset, the cluster's file, its ``needs.<task>``, ``cluster.<key>=``.
     ``UserError`` lists everything that cannot work.
     """
     path = file_of(request.cluster)
     content = grid.read_yaml(path)
     own = {key: value for key, value in content.items() if key != "needs"}
-    own["extra"] = {key: _word(value) for key, value in _mapping(path, "extra", own.get("extra")).items()}
+    extra = _mapping(path, "extra", own.get("extra"))
+    own["extra"] = {key: _word(value) for key, value in extra.items() if value is not False}
     special = _mapping(path, "needs", content.get("needs"))
     for task in special:
         if task not in registry.tasks():
             known = ", ".join(registry.tasks())
             raise UserError(f"{path}: needs: unknown task {task!r}{nearest(task, registry.tasks())} (tasks: {known})")
     composer = composer or grid.Composer(request)
-    layers = [(str(path), own), *composer.needs, (f"{path}: needs.{request.task}", special.get(request.task))]
-    for origin, values in layers[1:]:
+    needs = [*composer.needs, (f"{path}: needs.{request.task}", special.get(request.task))]
+    for origin, values in needs:
         for key in _mapping(origin, "needs", values):
             if key not in NEEDS:
                 raise UserError(f"{origin}: unknown need {key!r}{nearest(key, NEEDS)} (expected: {', '.join(NEEDS)})")
-    layers.append(("the command line", _overrides(request)))
+    layers = [*composer.needs, (str(path), own), needs[-1], ("the command line", _overrides(request))]
     layers = [(origin, _as_text(values or {})) for origin, values in layers]
     cluster = config.build(Cluster, config.merge(Cluster, "cluster", layers))
     problems = complaints(cluster)
@@ -170,6 +171,14 @@ def complaints(cluster: Cluster) -> list[str]:
     return found
 
 
+def text(cluster: Cluster) -> str:
+    """What one array element asks for, in words."""
+    gpus = cluster.gres or (f"{cluster.gpus} GPU{'s' * (cluster.gpus > 1)}" if cluster.gpus else "no GPU")
+    cores = f"{cluster.cpus} core{'s' * (cluster.cpus > 1)} a process"
+    named = [f"{key} {getattr(cluster, key)}" for key in ("partition", "account", "qos") if getattr(cluster, key)]
+    return "an element asks for: " + ", ".join([f"{cluster.minutes} minutes", cluster.memory, cores, gpus, *named])
+
+
 def layout(cluster: Cluster, processes: int) -> tuple[int, int]:
     """Nodes and processes a node for a stage of ``processes``. ``UserError`` where they do not divide."""
     nodes = min(cluster.nodes, processes)
@@ -197,10 +206,16 @@ def parameters(cluster: Cluster, name: str, code: Path, processes: int, dependen
         "signal_delay_s": cluster.signal_seconds,
         "array_parallelism": cluster.array_parallelism or 10**6,
         "srun_args": ["--kill-on-bad-exit=1"],
-        "setup": [*cluster.setup, *_preamble(code)],
+        "setup": [*map(_checked, cluster.setup), *_preamble(code)],
         "additional_parameters": more,
         "wckey": None,
     }
+
+
+def _checked(line: str) -> str:
+    """A setup line that ends the job when it fails: what it was to provide is missing, a GPU's library perhaps."""
+    said = f"error: this line of the cluster file's setup failed: {line}"
+    return f"{{ {line}\n}} || {{ echo {_quoted(said)} >&2; exit 4; }}"
 
 
 def _preamble(code: Path) -> list[str]:
@@ -210,6 +225,7 @@ def _preamble(code: Path) -> list[str]:
     return [
         f"test -f {_quoted(code / 'COMPLETE')} || {{ echo {_quoted(gone)} >&2; exit 3; }}",
         "export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1}",
+        "export SLURM_EXPORT_ENV=ALL",  # what srun starts gets this environment, also under `--export=NONE`
         *(f"export {name}_THREADS=${{SLURM_CPUS_PER_TASK:-1}}" for name in libraries),
         f"export PYTHONPATH={_quoted(code)}",
     ]

@@ -48,8 +48,10 @@ def _facts(record: Record) -> list[tuple[str, str]]:
     if record.problem:
         facts.append(("problem", record.problem))
     if record.done and record.summary:
-        score = f"{record.summary.get('metric')} {record.summary.get('score')}"
-        facts.append(("score", f"{score} after {record.summary.get('steps')} steps"))
+        told = record.summary
+        score = f"{told['score']:.2f}" if isinstance(told.get("score"), (int, float)) else "none"
+        where = f"of step {told.get('scored_step')}, {told.get('steps')} steps trained"
+        facts.append(("score", f"{told.get('metric')} {score} {where}"))
     elif status.get("steps"):
         word = f", last word {_ago(record.moment('updated'))} ago" if record.moment("updated") else ""
         facts.append(("progress", f"step {status.get('step')} of {status.get('steps')}{word}"))

@@ -14,7 +14,7 @@ from launch.work import number
 
 
 def status(request: Request) -> int:
-    """how far every stage is, one screen; WATCH=1 keeps looking until everything has ended"""
+    """how far every stage is; METHOD= for some, LAST=1000 for names; WATCH=1 looks until everything has ended"""
     from launch import live, scheduler
     from launch import status as view
 
@@ -22,8 +22,12 @@ def status(request: Request) -> int:
     if request.watch == "1":
         asks = scheduler.remembering()
         return view.watch(lambda: live.read(task, asks=asks))
-    document = view.status(live.read(task))
-    print(json.dumps(document) if request.format == "json" else view.text(document))
+    names = number(request.last, "last", 1, 100000) if request.last else None
+    for name in request.methods:
+        registry.method(name)
+    found = [r for r in live.read(task) if not request.methods or r.method in request.methods]
+    document = view.status(found)
+    print(json.dumps(document) if request.format == "json" else view.text(document, names))
     return 0
 
 
@@ -150,8 +154,8 @@ def _task(request: Request) -> str | None:
 def _named(request: Request) -> str:
     if not request.run:
         raise UserError(
-            "which stage? expected RUN=<the first letters of its name>: `make status` shows those that run or failed, "
-            "reports/<task>/results.csv those that are done"
+            "which stage? expected RUN=<the first letters of its name>: `make status LAST=1000` names those that are "
+            "not done, reports/<task>/results.csv those that are"
         )
     return request.run
 

@@ -67,6 +67,8 @@ class Record:
         if self.done:
             return "done"
         state = self.status.get("state") or "new"
+        if state == "done":  # without DONE: it is to be trained again, or was killed between the two
+            return "interrupted"
         if state != "running":
             return state if state in STATES else "unknown"
         here = self.status.get("host") in (None, socket.gethostname())

@@ -9,29 +9,36 @@ from launch.plan import Stage
 from launch.records import Record, outdated
 from launch.words import Request
 
+ENDED = ("failed", "blocked", "cancelled")
+
 
 def chosen(found: list[Record], request: Request) -> list[Record]:
-    """Among all records those that failed and match METHOD and RUN, and all that are blocked by them."""
+    """Among all records those that failed and match METHOD and RUN, what they stand on, and what they block."""
     for name in request.methods:
         registry.method(name)
     if request.run:
         one = live.find(request.run, found)
-        if one.state not in ("failed", "blocked", "cancelled", "interrupted", "stopped"):
+        if one.state not in (*ENDED, "interrupted", "stopped"):
             raise UserError(f"{one.digest} is {one.state}: only what did not get done can be tried again")
         own = [one]
+    elif request.methods:
+        own = [r for r in found if r.state in ("failed", "blocked") and r.method in request.methods]
     else:
-        own = [r for r in found if r.state == "failed" and (not request.methods or r.method in request.methods)]
-    taken = {r.digest for r in own}
+        own = [r for r in found if r.state == "failed"]
+    by_digest = {r.digest: r for r in found}
+    taken = {r.digest: r for r in own}
+    for one in own:  # what a blocked stage stands on, and did not get done
+        while (one := by_digest.get(one.config.get("parent"))) is not None and one.state in ENDED:
+            taken[one.digest] = one
     waiting = [r for r in found if r.state == "blocked"]
     while more := [r for r in waiting if r.config.get("parent") in taken and r.digest not in taken]:
-        own += more
-        taken |= {r.digest for r in more}
-    if old := outdated(found) & taken:
+        taken |= {r.digest: r for r in more}
+    if old := outdated(found) & set(taken):
         raise UserError(
             f"{len(old)} of them were planned for an older version of the code ({', '.join(sorted(old)[:3])}): "
             "'make sweep' plans them anew"
         )
-    return own
+    return list(taken.values())
 
 
 def places(own: list[Record], found: list[Record], request: Request) -> dict[tuple[str, str], list[Stage]]:

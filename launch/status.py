@@ -12,8 +12,9 @@ from launch.records import STATES, Record
 from launch.scheduler import UNKNOWN
 
 LINES, STAGES = 24, 8  # rows of a section that fit on one screen; beyond that a section is summarised
-ROOM = 44  # lines of one screen, shared by the sections
+ROOM = 40  # lines of one screen, shared by the sections
 WAITING = ("queued", "new", "stopped", "interrupted", "blocked", "cancelled")
+ENDED_BADLY = ("failed", "blocked", "cancelled", "broken")
 MOVING = ("running", "queued", "unknown")  # states that may change without anybody's doing
 
 
@@ -35,6 +36,7 @@ def status(records: list[Record]) -> dict:
         "scheduler": next((r.job.reason for r in records if r.job and r.job.state == UNKNOWN), ""),
         "running": [_stage(r) for r in records if r.state == "running"],
         "failures": [{**_stage(r), "reason": _reason(r)} for r in records if r.state == "failed"],
+        "queued": [_stage(r) for r in records if r.state == "queued"],
         "interrupted": [_stage(r) for r in records if r.state == "interrupted"],
         "cancelled": [_stage(r) for r in records if r.state == "cancelled"],
         "blocked": dict(Counter(r.reason for r in records if r.state == "blocked").most_common()),
@@ -42,8 +44,8 @@ def status(records: list[Record]) -> dict:
     }
 
 
-def text(document: dict) -> str:
-    """The document on one screen of at most 110 columns."""
+def text(document: dict, names: int | None = None) -> str:
+    """The document on one screen of about 110 columns; with ``names`` up to so many names in each of its lists."""
     if not document["stages"]:
         return "no stages yet: `make plan` shows what a sweep would run, `make sweep` runs it"
     out = [_first(document)]
@@ -67,13 +69,19 @@ def text(document: dict) -> str:
         ("cancelled (the next `make sweep` takes them up again)", document["cancelled"], _name),
         ("unreadable", document["problems"], lambda p: f"{_tail(p['folder'])}  {_short(p['problem'], 70)}"),
     ]
+    if names:
+        sections.insert(1, ("queued", document["queued"], _name))
     sections = [section for section in sections if section[1]]
-    room = max(2, min(STAGES, (ROOM - len(out)) // max(1, len(sections)) - 3))
-    return "\n".join(out + [line for section in sections for line in _section(*section, room)])
+    room = names or max(2, min(STAGES, (ROOM - len(out)) // max(1, len(sections)) - 3))
+    out += [line for section in sections for line in _section(*section, room)]
+    if document["failures"]:
+        first = document["failures"][0]["digest"][:6]
+        out += ["", f"next: make why RUN={first} says more, make retry tries them again"]
+    return "\n".join(out)
 
 
 def watch(read: Callable[[], list[Record]], every: float = 5.0, out=None) -> int:
-    """Show the text again and again until nothing runs or waits any more, or until Ctrl-C; returns 0.
+    """Show the text again and again until nothing runs or waits any more (1 where something failed), or Ctrl-C (0).
 
     On a terminal it is redrawn; elsewhere it is written once, then a line whenever a count changes, and at the end.
     """
@@ -93,7 +101,7 @@ def watch(read: Callable[[], list[Record]], every: float = 5.0, out=None) -> int
                 print(_first(document), file=out, flush=True)
             before = document["counts"]
             if not moving:
-                return 0
+                return int(any(document["counts"].get(state) for state in ENDED_BADLY))
             time.sleep(every)
     except KeyboardInterrupt:
         print("\nno longer watching; what runs goes on", file=out)
@@ -170,9 +178,13 @@ def _summed(group: list[dict]) -> dict:
         "stages": sum(line["stages"] for line in group),
         "counts": counts,
         "collapsed": sum(line["collapsed"] for line in group),
-        "sparsity": f"{min(levels):.2%} - {max(levels):.2%}" if levels else "-",
-        "score": f"{min(scores):.2f} - {max(scores):.2f}" if scores else "-",
+        "sparsity": _span([f"{level:.2%}" for level in (min(levels), max(levels))]) if levels else "-",
+        "score": _span([f"{score:.2f}" for score in (min(scores), max(scores))]) if scores else "-",
     }
+
+
+def _span(ends: list[str]) -> str:
+    return " - ".join(dict.fromkeys(ends))
 
 
 def _table(lines: list[dict], detailed: bool) -> list[str]:
@@ -206,12 +218,13 @@ def _progress(stage: dict) -> str:
 def _section(title: str, items: list, line: Callable[[dict], str], room: int) -> list[str]:
     rest = len(items) - room
     shown = [f"  {line(item)}" for item in items[:room]]
-    return ["", f"{title}:", *shown, *([f"  and {rest} more"] if rest > 0 else [])]
+    return ["", f"{title}:", *shown, *([f"  and {rest} more (LAST=1000 names them)"] if rest > 0 else [])]
 
 
 def _name(stage: dict) -> str:
     level = "" if stage["sparsity"] is None else f" {stage['sparsity']:.2%}"
-    return f"{stage['digest'][:12]}  {stage['task']} {_short(stage['method'], 24)}{level} seed {stage['seed']}"
+    variant = f" ({_short(stage['variant'], 30)})" if stage["variant"] else ""
+    return f"{stage['digest'][:12]}  {stage['task']} {_short(stage['method'], 24)}{level} seed {stage['seed']}{variant}"
 
 
 def _short(value: str, width: int) -> str:

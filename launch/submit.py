@@ -7,6 +7,7 @@ a running sbatch inherits.
 
 from __future__ import annotations
 
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -70,9 +71,10 @@ def _locked(stages, cluster: Cluster, name: str, write, lock: int) -> Submission
     parents = {key.split("/")[1]: element.id for key, element in alive.items()}
     found = divide(todo, cluster, parents)
     code = snapshot.freeze()
+    _try_out(found[0], cluster, code)
+    unknown = [stage.folder for stage in todo if not stage.folder.exists()]
     sweep = write()
     token = uuid.uuid4().hex[:8]
-    _try_out(sweep, found[0], cluster, code)
     numbers: list[str] = []
     try:
         for index, array in enumerate(found):
@@ -80,6 +82,7 @@ def _locked(stages, cluster: Cluster, name: str, write, lock: int) -> Submission
             numbers.append(_submit_one(sweep, title, array, numbers, cluster, name, code, lock))
     except BaseException as problem:
         _take_back(sweep, f"{todo[0].task}-{token}-", numbers, problem)
+        _forget(unknown)
         raise
     result.arrays = list(zip(numbers, found, strict=True))
     result.elements = sum(len(array.lanes) for array in found)
@@ -129,10 +132,19 @@ def _await_end(array: str) -> None:
     raise UserError(f"array {array} of a submission that was cut off does not end; scancel it, then repeat the command")
 
 
-def _try_out(sweep: Path, array: arrays.Array, cluster: Cluster, code: Path) -> None:
+def _try_out(array: arrays.Array, cluster: Cluster, code: Path) -> None:
     """Have Slurm look at the first array, as if nothing had to be waited for, before anything is written down."""
     parameters = clusters.parameters(cluster, "test", code, array.need, "")
-    slurm.test(sweep / "try", len(array.lanes), parameters, cluster.python)
+    with tempfile.TemporaryDirectory(prefix=".try-", dir=paths.sweeps()) as folder:
+        slurm.test(Path(folder), len(array.lanes), parameters, cluster.python)
+
+
+def _forget(folders: list[Path]) -> None:
+    """Remove stages that were written for this submission alone, and in which nothing has happened."""
+    for folder in folders:
+        if folder.is_dir() and [path.name for path in folder.iterdir()] == [paths.config(folder).name]:
+            paths.config(folder).unlink(missing_ok=True)
+            folder.rmdir()
 
 
 def _submit_one(sweep, title, array: arrays.Array, numbers, cluster: Cluster, name: str, code: Path, lock: int) -> str:

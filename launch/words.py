@@ -14,7 +14,7 @@ KEYS = {
     "workers": "local: processes at a time (default: one per core)",
     "run": "one stage, by the first letters of its name: tail, why, retry, cancel, clean",
     "watch": "status, tail: watch=1 keeps looking until everything has ended",
-    "last": "tail: how many lines (default: 20)",
+    "last": "tail: how many lines (default: 20); status: how many names a list (default: what fits)",
     "weights": "clean: weights=1 also removes the weights of finished stages",
     "descendants": "clean: descendants=1 also removes what stands on the stages named",
     "yes": "cancel, clean: yes=1 does not ask",

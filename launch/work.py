@@ -24,7 +24,8 @@ def plan(request: Request) -> int:
         print(json.dumps(planner.document(wanted) | {"cost": cost}))
     else:
         print(planner.text(wanted))
-        print("\n".join(f"  {line}" for line in estimate.text(cost)))
+        lines = [] if isinstance(place, int) else [clusters.text(place), *_arrays(wanted, place)]
+        print("\n".join(f"  {line}" for line in [*lines, *estimate.text(cost)]))
     return 0
 
 
@@ -45,6 +46,8 @@ def sweep(request: Request) -> int:
         usable(paths.reports(), "REPORTS", write=True)
     wanted = planner.make(request)
     print(planner.text(wanted), flush=True)
+    if not isinstance(place, int):
+        print(f"  {clusters.text(place)}", flush=True)
     if not isinstance(place, int):
         return _submit(wanted, place, request)
     code = 0
@@ -88,6 +91,20 @@ def prepare(request: Request) -> int:
     for settings in grid.data_sets(request):
         registry.task_part(request.task, "prepare").prepare(settings)
     return 0
+
+
+def _arrays(wanted, place: clusters.Cluster) -> list[str]:
+    """How many arrays a sweep would be, as far as that is known without asking Slurm."""
+    from launch import arrays, live
+
+    todo = [stage for stage in wanted.todo() if stage.state not in ("queued", "running")]
+    if not todo:
+        return []
+    most, limit = place.max_array_size or 1001, place.max_submitted or None
+    found = arrays.arrays(todo, None, most, limit, need=lambda stage: stage.config["settings"]["run"]["processes"])
+    elements = sum(len(array.lanes) for array in found)
+    limits = "" if place.max_array_size and place.max_submitted else " (fewer where Slurm's own limits are small)"
+    return [f"to submit: {live.amount(elements, 'element')} of {live.amount(len(found), 'array')}{limits}"]
 
 
 def _train_here(todo: list, folder: Path, workers: int) -> tuple[int, bool]:

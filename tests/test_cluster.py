@@ -1,5 +1,6 @@
 """A cluster is one YAML: what wins over what, what reaches sbatch, and every mistake said before anything is queued."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -68,10 +69,31 @@ def test_every_field_reaches_sbatch(tmp_path):
     expected += " dependency=afterok:1_2 kill-on-invalid-dep=yes job-name=x-1 open-mode=append"
     for option in expected.split():
         assert f"#SBATCH --{option}" in lines
-    assert {"#SBATCH --requeue", "#SBATCH --exclusive", "module load cuda"} <= set(lines)
-    assert lines.index("module load cuda") < next(i for i, line in enumerate(lines) if line.startswith("srun"))
+    assert {"#SBATCH --requeue", "#SBATCH --exclusive", "{ module load cuda"} <= set(lines)
+    assert lines.index("{ module load cuda") < next(i for i, line in enumerate(lines) if line.startswith("srun"))
     assert "--kill-on-bad-exit=1" in next(line for line in lines if line.startswith("srun"))
     assert not any("wckey" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    "line, code",
+    [("true", 0), ("false", 4), ("export A=1\ntest $A = 1", 0), ("nonsense-command", 4), ("false || true", 0)],
+)
+def test_a_setup_line_that_fails_ends_the_job(tmp_path, line, code):
+    """What it was to provide is missing: training on would be on the wrong device, or with the wrong library."""
+    cluster = Cluster(setup=[line])
+    (tmp_path / "COMPLETE").touch()
+    setup = parameters(cluster, "x", tmp_path, 1, "")["setup"]
+    script = "\n".join([*setup, "echo reached ${A:-} $SLURM_EXPORT_ENV"])
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True)
+    assert done.returncode == code
+    assert ("reached" in done.stdout) == (code == 0)
+    if code:
+        assert "setup failed" in done.stderr and line in done.stderr
+
+
+def test_false_leaves_an_option_out(tmp_path):
+    assert read(tmp_path, "extra: {exclusive: false, mail-type: FAIL}").extra == {"mail-type": "FAIL"}
 
 
 def test_defaults_name_nothing_a_site_might_not_have(tmp_path):
@@ -87,13 +109,15 @@ def test_later_layers_win(tmp_path):
 
 
 def test_a_task_and_its_preset_say_what_they_need(tmp_path):
-    request = parse([f"cluster={written(tmp_path, 'time: 10')}"])
+    request = parse([f"cluster={written(tmp_path, 'cpus: 2')}"])
 
     class Composer:
         needs = (("task", {"time": "30", "gpus": 1}), ("preset", {"time": 60}))
 
     found = clusters.read(request, Composer)
-    assert (found.minutes, found.gpus) == (60, 1)
+    assert (found.minutes, found.gpus, found.cpus) == (60, 1, 2)
+    file = written(tmp_path, "time: 20")
+    assert clusters.read(parse([f"cluster={file}"]), Composer).minutes == 20, "who writes it into the file means it"
     Composer.needs = (("tasks/x/config.yaml: needs", {"tiem": 3}),)
     with pytest.raises(UserError, match=r"tasks/x/config.yaml: needs: unknown need 'tiem'.*time"):
         clusters.read(request, Composer)

@@ -247,3 +247,20 @@ def test_a_parent_whose_weights_were_removed_is_trained_again_where_it_is_needed
     assert [s.seed for s in methods(made, "dense") if s.state != "done"] == [0]
     plan.write(made)
     assert not paths.done(dense.folder).exists(), "a stage with DONE would not be trained"
+
+
+def test_status_and_report_survive_a_parent_that_is_to_be_trained_again():
+    """Its status still says done, and its summary is there; only DONE is gone until it is trained."""
+    from launch import records
+
+    made = make("method=omp_after", "run.seed=0", "method.sparsity=0.5")
+    plan.write(made)
+    dense = methods(made, "dense")[0]
+    mark(dense.folder)
+    record.write_json(paths.status(dense.folder), {"state": "done"})
+    paths.done(dense.folder).unlink()
+    found = records.read("classic")
+    assert {r.digest: r.state for r in found}[dense.digest] == "interrupted"
+    from launch import report, status
+
+    assert status.text(status.status(found)) and report.table(found)
