@@ -29,7 +29,8 @@ def cancel(
     Exit code 0, also when nothing was to be done or the answer was no; 1 when Slurm still holds some as before.
     ``UserError`` where Slurm does not answer, or where ``confirm`` cannot ask.
     """
-    mute = [record for record in chosen if record.element and record.job.alive is None]
+    # what a submission that was cut off left without a number, the next one looks up: no answer helps there
+    mute = [record for record in chosen if record.element and record.element.id and record.job.alive is None]
     if mute:
         raise UserError(
             f"Slurm does not say what became of {len(mute)} of these ({mute[0].job.reason or mute[0].job.state}): "

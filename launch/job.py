@@ -30,8 +30,16 @@ def train(stages: Sequence[str], code: str) -> str:
     if paths.root() != Path(code):
         raise SystemExit(f"error: this job was to run the frozen code {code}, but Python found {paths.root()}")
     element = Element()
+    try:
+        return _all(element, list(map(Path, stages)))
+    finally:  # all is said; a notice that comes while Python ends would make a failure of it
+        for number in (signal.SIGTERM, signal.SIGUSR2):
+            signal.signal(number, signal.SIG_IGN)
+
+
+def _all(element: Element, stages: Sequence[Path]) -> str:
     bad = []
-    for number, folder in enumerate(map(Path, stages)):
+    for number, folder in enumerate(stages):
         os.environ["RUNS"] = str(folder.parent.parent)
         outcome, reason = element.stage(folder, patient=number == 0, several=len(stages) > 1)
         print(f"{folder.parent.name}/{folder.name}: {outcome}{': ' if reason else ''}{reason}", flush=True)
@@ -57,6 +65,7 @@ class Element:
         self.child: Child | None = None
         self.leaving = False
         self.rounds = 0  # of trying a stage; tells the meetings of its ranks apart
+        self.busy = False  # does another process train the stage?
         self.begun = 0  # the step at which the last attempt began
         signal.signal(signal.SIGUSR2, self._time_limit)
         signal.signal(signal.SIGTERM, self._notice)
@@ -78,7 +87,8 @@ class Element:
             return "failed", "it failed before this element was requeued"
         while not self.leaving:
             outcome, reason = self._attempt(folder)
-            if outcome == "busy":
+            self.busy = outcome == "busy"
+            if self.busy:
                 time.sleep(BUSY)
             elif outcome == "blocked" and delays and not _parent_ended_badly(folder):
                 time.sleep(delays.pop(0))
@@ -120,20 +130,25 @@ class Element:
     def requeue(self, folder: Path) -> None:
         """Send this element back to the queue and wait to be ended by Slurm; raises where it cannot be done."""
         if self.rank == 0:
-            status = _status(folder)
-            stalled = 0 if (status.get("step") or 0) > self.begun else status.get("stalled", 0) + 1
-            if stalled >= STALLED:
-                reason = f"{stalled} times in a row the time limit came before a step was finished: raise cluster.time"
-                record.update_status(folder, state="failed", reason=reason)
-                raise SystemExit(f"error: {reason}")
-            record.update_status(folder, state="queued", reason="back in the queue at the time limit", stalled=stalled)
+            if not self.busy:  # else whoever trains the stage writes its status
+                self._say_queued(folder)
             if problem := _requeue(self.id):
                 reason = f"Slurm did not requeue it at the time limit: {problem}"
-                record.update_status(folder, state="stopped", reason=reason)
+                if not self.busy:
+                    record.update_status(folder, state="stopped", reason=reason)
                 raise SystemExit(f"error: {reason}; 'make sweep' resumes it from its checkpoint")
             print(f"{self.id} goes back to the queue", flush=True)
         time.sleep(KILLED)
         raise SystemExit("error: Slurm requeued this element and did not end it")
+
+    def _say_queued(self, folder: Path) -> None:
+        status = _status(folder)
+        stalled = 0 if (status.get("step") or 0) > self.begun else status.get("stalled", 0) + 1
+        if stalled >= STALLED:
+            reason = f"{stalled} times in a row the time limit came before a step was finished: raise cluster.time"
+            record.update_status(folder, state="failed", reason=reason)
+            raise SystemExit(f"error: {reason}")
+        record.update_status(folder, state="queued", reason="back in the queue at the time limit", stalled=stalled)
 
 
 def _requeue(element: str) -> str:

@@ -159,8 +159,10 @@ def _state(own: Record, element: Element, job: Job, barred: str, turn: bool) -> 
     if own.done or own.problem:
         return state, reason
     verdict = written in ("failed", "blocked") and _said(own, element)  # its own word, newer than the submission
+    # its lock is free while its job waits, unless somebody else (a sweep without Slurm) trains it
+    elsewhere = written == "running" and locks.held(paths.lock(own.folder)) is True
     if job.alive:
-        if job.state in scheduler.WAITING:
+        if job.state in scheduler.WAITING and not elsewhere:
             return "queued", job.reason or ("not yet considered by Slurm" if job.state == "PENDING" else job.state)
         if verdict:
             return state, reason
@@ -172,7 +174,6 @@ def _state(own: Record, element: Element, job: Job, barred: str, turn: bool) -> 
         return ("unknown", job.reason or job.state) if silent else (state, reason or job.reason)
     if not own.status and _planned_since(own, element):
         return state, reason  # the folder was deleted and planned anew: the job was about another one
-    elsewhere = written == "running" and locks.held(paths.lock(own.folder)) is True
     if elsewhere or (job.ended is not None and own.moment("started") > job.ended + 1):  # Slurm rounds to seconds
         return ("running", "") if elsewhere else (state, reason)  # trained since by somebody else
     if verdict:

@@ -26,6 +26,8 @@ def chosen(found: list[Record], request: Request) -> list[Record]:
     else:
         own = [r for r in found if r.state == "failed"]
     by_digest = {r.digest: r for r in found}
+    if not (request.run or request.methods):  # blocked by what was mended since
+        own += [r for r in found if r.state == "blocked" and _parent_done(r, by_digest)]
     taken = {r.digest: r for r in own}
     for one in own:  # what a blocked stage stands on, and did not get done
         while (one := by_digest.get(one.config.get("parent"))) is not None and one.state in ENDED:
@@ -39,6 +41,11 @@ def chosen(found: list[Record], request: Request) -> list[Record]:
             "'make sweep' plans them anew"
         )
     return list(taken.values())
+
+
+def _parent_done(record: Record, by_digest: dict[str, Record]) -> bool:
+    parent = by_digest.get(record.config.get("parent"))
+    return parent is not None and parent.done
 
 
 def places(own: list[Record], found: list[Record], request: Request) -> dict[tuple[str, str], list[Stage]]:

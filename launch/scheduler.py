@@ -242,7 +242,7 @@ def _chunks(wanted: Iterable[str]) -> list[list[str]]:
 
 def run(command: list[str]) -> subprocess.CompletedProcess | str:
     """The finished command, or why there was none. The user's own defaults for its output are left out."""
-    mine = ("SQUEUE_", "SACCT_", "SLURM_TIME_FORMAT")
+    mine = ("SQUEUE_", "SACCT_", "SCANCEL_", "SLURM_TIME_FORMAT")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(mine)}
     environment |= {"LC_ALL": "C", "SLURM_BITSTR_LEN": "0"}  # 0: lists of array indices in full
     try:

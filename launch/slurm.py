@@ -21,6 +21,8 @@ from launch import job
 
 TRIES, PAUSE = 4, 3.0  # of a controller that does not answer; seconds between
 LOST = ("timed out", "unable to contact", "zero bytes", "connection refused", "communication connection failure")
+DEFAULTS = ("account", "partition", "qos", "constraint", "reservation")  # of the user, where the script is silent
+FILTERS = ("SQUEUE_", "SCANCEL_", "SBATCH_")  # the user's own defaults for commands that are ours here
 TIMEOUT = 120  # seconds; sbatch itself gives up earlier
 
 
@@ -28,17 +30,28 @@ class Refused(Exception):
     """Slurm took none of it; the text is what it said."""
 
 
-def environment() -> dict[str, str]:
-    """What jobs inherit: ours, without what Slurm told the job we may be in (it would bind theirs to our cores)."""
+class Mute(Refused):
+    """Slurm did not say whether it took it."""
+
+
+def environment(script: str = "") -> dict[str, str]:
+    """What commands and jobs inherit: ours, without what Slurm told the job we may be in (it would bind theirs to our
+    cores), and without the user's own options: sbatch takes its variables before what a ``script`` says.
+    """
     inside = "SLURM_JOB_ID" in os.environ
-    return {k: v for k, v in os.environ.items() if not (inside and k.startswith("SLURM_") and k != "SLURM_CONF")}
+    told = {
+        k for k in os.environ if (inside and k.startswith("SLURM_") and k != "SLURM_CONF") or k == "SLURM_EXPORT_ENV"
+    }
+    kept = {f"SBATCH_{name.upper()}" for name in DEFAULTS if f"--{name}=" not in script}
+    told |= {k for k in os.environ if k.startswith(FILTERS) and k not in kept}
+    return {k: v for k, v in os.environ.items() if k not in told}
 
 
-def call(command: Sequence[str], keep: Sequence[int] = (), timeout: float = TIMEOUT) -> str:
+def call(command: Sequence[str], keep: Sequence[int] = (), timeout: float = TIMEOUT, script: str = "") -> str:
     """The output of a Slurm command. ``Refused`` with its message; ``keep``: descriptors that it holds open too."""
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=timeout, env=environment(), pass_fds=tuple(keep)
+            command, capture_output=True, text=True, timeout=timeout, env=environment(script), pass_fds=tuple(keep)
         )
     except FileNotFoundError:
         raise Refused(f"{command[0]} is not on PATH") from None
@@ -56,6 +69,11 @@ class Executor(backend.SlurmExecutor):
     def __init__(self, folder: Path, python: str, keep: Sequence[int] = ()):
         super().__init__(folder, python=python or None)
         self.keep = keep
+
+    @property
+    def _submitit_command_str(self) -> str:
+        # Slurm's notices may come while Python still starts, and would end it: until the job listens they are ignored.
+        return f'sh -c \'trap "" TERM USR2; exec "$@"\' sh {super()._submitit_command_str}'
 
     def script(self, count: int) -> Path:
         """Write the batch script of an array of ``count`` elements."""
@@ -91,7 +109,8 @@ def submit(
 
 def test(folder: Path, count: int, parameters: dict, python: str) -> None:
     """Ask Slurm whether it would take such an array; nothing is queued. ``Refused`` with its message."""
-    call(["sbatch", "--test-only", str(_executor(folder, parameters, python).script(count))])
+    script = _executor(folder, parameters, python).script(count)
+    call(["sbatch", "--test-only", str(script)], script=script.read_text())
 
 
 def _executor(folder: Path, parameters: dict, python: str, keep: Sequence[int] = ()) -> Executor:
@@ -108,17 +127,20 @@ def submitted(folder: Path, number: str, count: int) -> bool:
 
 def sbatch(script: Path, name: str, keep: Sequence[int] = ()) -> str:
     """Submit a script whose job's ``name`` is unique; returns the job's number. ``Refused`` with Slurm's message."""
-    for attempt in range(1, TRIES + 1):
+    for _ in range(TRIES):
         try:
-            return call(["sbatch", "--parsable", str(script)], keep).strip().split(";")[0]
+            return call(["sbatch", "--parsable", str(script)], keep, script=script.read_text()).strip().split(";")[0]
         except Refused as problem:
-            lost = any(word in str(problem).lower() for word in LOST)
-            if not lost or attempt == TRIES:
+            if not any(word in str(problem).lower() for word in LOST):
                 raise
-            time.sleep(PAUSE)
+            said = problem
+        time.sleep(PAUSE)
+        try:
             if number := find(name):  # it was taken, only the answer got lost
                 return number
-    raise AssertionError("unreachable")
+        except Refused as problem:
+            raise Mute(str(problem)) from None
+    raise Mute(str(said))
 
 
 def find(name: str) -> str | None:

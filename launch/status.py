@@ -33,7 +33,7 @@ def status(records: list[Record]) -> dict:
         "counts": _counts(records),
         "lines": lines,
         "pending": dict(Counter(r.reason for r in records if r.job and r.state == "queued").most_common()),
-        "scheduler": next((r.job.reason for r in records if r.job and r.job.state == UNKNOWN), ""),
+        "scheduler": next((r.job.reason for r in records if r.job and r.element.id and r.job.state == UNKNOWN), ""),
         "running": [_stage(r) for r in records if r.state == "running"],
         "failures": [{**_stage(r), "reason": _reason(r)} for r in records if r.state == "failed"],
         "queued": [_stage(r) for r in records if r.state == "queued"],

@@ -49,9 +49,19 @@ def submit(stages: Sequence, cluster: Cluster, name: str, write: Callable[[], Pa
         try:
             settle(report)
             return _locked(stages, cluster, name, write, lock)
+        except slurm.Mute as problem:
+            raise UserError(
+                f"Slurm stopped answering ({problem}): a part may be in its queue, which `make status` shows. Repeat "
+                "the command when it answers: nothing is submitted twice"
+            ) from None
         except slurm.Refused as problem:
             raise UserError(
                 f"Slurm did not take this: {problem}. Nothing of it was submitted{_hint(problem)}"
+            ) from None
+        except OSError as problem:
+            raise UserError(
+                f"cannot write to {paths.runs()} ({problem.strerror or problem}): expected a writable folder with free "
+                "space; RUNS=<folder> chooses another. What was submitted was taken back; repeat the command"
             ) from None
 
 
@@ -71,7 +81,7 @@ def _locked(stages, cluster: Cluster, name: str, write, lock: int) -> Submission
     parents = {key.split("/")[1]: element.id for key, element in alive.items()}
     found = divide(todo, cluster, parents)
     code = snapshot.freeze()
-    _try_out(found[0], cluster, code)
+    _try_out(found[0], cluster, code)  # before a stage is opened that is to be trained again although it is done
     unknown = [stage.folder for stage in todo if not stage.folder.exists()]
     sweep = write()
     token = uuid.uuid4().hex[:8]
@@ -173,11 +183,14 @@ def dependency(array: arrays.Array, numbers: Sequence[str]) -> str:
 def _take_back(sweep: Path, prefix: str, numbers: list[str], problem: BaseException) -> None:
     """Cancel what this submission put into the queue so far, and say so in the ledger."""
     found = {e.array: e.job for e in ledger.of_sweep(sweep) if e.array.startswith(prefix)}
-    slurm.cancel([*numbers, *(job for job in found.values() if job and job not in numbers)])
+    try:
+        slurm.cancel([*numbers, *(job for job in found.values() if job and job not in numbers)])
+    except slurm.Refused as silence:  # they stay as they are written down, and go on
+        raise slurm.Mute(f"{problem}; {silence}") from None
     for array, job in found.items():
         if job:  # what has no number may yet be in the queue: the next submission looks it up
             ledger.write(sweep, "dropped", array=array, reason=f"taken back: {problem}"[:500])
-        elif isinstance(problem, slurm.Refused):
+        elif isinstance(problem, slurm.Refused) and not isinstance(problem, slurm.Mute):
             ledger.write(sweep, "dropped", array=array, reason=f"refused: {problem}"[:500])
 
 

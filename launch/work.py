@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -136,7 +137,9 @@ def _submit(wanted, cluster: clusters.Cluster, request: Request) -> int:
         sync.establish(wanted.task, paths.runs())  # by one process, before there is any job
         return folder
 
-    result = submit.submit(wanted.todo(), cluster, request.cluster, write)
+    file = request.cluster.endswith((".yaml", ".yml"))  # `make retry` looks for it again, from whatever folder
+    name = str(clusters.file_of(request.cluster)) if file else request.cluster
+    result = submit.submit(wanted.todo(), cluster, name, write)
     on_their_way = f"{live.amount(result.waiting, 'stage')} submitted before and on the way"
     if not result.stages:
         print(f"nothing new to submit: {on_their_way}")
@@ -209,6 +212,8 @@ def usable(folder: Path, name: str, write: bool = False) -> None:
         problem = "" if place.is_dir() else f"{place} is not a folder"
     except OSError as error:
         place, problem = folder, error.strerror or str(error)
+    if re.search(r"%[0-9a-fA-F]{2}|\\", str(folder)):  # MLflow decodes the former, Slurm the latter
+        problem = "a backslash, or % with two hexadecimal digits, cannot be part of it"
     if write and not problem and not os.access(place, os.W_OK | os.X_OK):
         problem = f"{place} cannot be written to"
     if problem:

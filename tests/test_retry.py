@@ -66,3 +66,10 @@ def test_parents_come_first_and_go_where_they_were():
     order = [stage.digest for stage in places["classic", "local"]]
     assert order.index("dense0") < order.index("round1") < order.index("round2")
     assert list(retry.places(own, LINE, parse(["cluster=example"]))) == [("classic", "example")]
+
+
+def test_what_was_blocked_by_something_mended_since():
+    """Its job was cancelled when its parent failed; then the parent was trained after all."""
+    found = [record("dense1", "dense", None, "done"), record("child", "imp", "dense1", "blocked")]
+    found[0] = Record(found[0].folder, found[0].config, {}, {}, True)
+    assert [r.digest for r in retry.chosen(found, parse([]))] == ["child"]

@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -263,6 +264,51 @@ def test_an_unshared_folder_is_recognised(site):
     os.rename(away, site.runs)
     why = site.launch("why", f"run={site.stages()[0].name}")
     assert "RUNS" in why and "share" in why
+
+
+def test_the_users_own_variables_do_not_reach_the_jobs(site):
+    """sbatch takes SBATCH_* before what the script says: names, arrays, limits and environments would not be ours."""
+    own = {"SBATCH_JOB_NAME": "mine", "SBATCH_EXPORT": "NONE", "SBATCH_ARRAY_INX": "0-3", "SBATCH_NO_REQUEUE": "1"}
+    own |= {"SLURM_EXPORT_ENV": "NONE", "SBATCH_TIMELIMIT": "1-0", "SBATCH_PARTITION": "short"}
+    site.describe(partition="main")
+    site.sweep("method=dense", "run.seed=0", *TINY, **own)
+    shown = site.cluster.show(f"{site.numbers()[0]}_0")
+    assert (shown["JobName"], shown["TimeLimit"], shown["Requeue"]) == (site.events()[0]["array"], "00:10:00", "1")
+    assert shown["Partition"] == "main"
+    site.done()
+    assert len([job for job in site.cluster.jobs() if job.id.startswith(site.numbers()[0])]) == 1
+
+
+def test_notices_while_python_starts_or_ends_cost_nothing(site):
+    """Imports take their time on a shared file system, and a signal's default is to end the process."""
+    site.slow(0)
+    python = site.folder / "python"
+    python.write_text(python.read_text().replace("exec ", "sleep 3\nexec "))  # as slow imports do
+    site.sweep("method=dense", "run.seed=0,1", *TINY)
+    number = site.numbers()[0]
+    site.cluster.until_state(f"{number}_0", "RUNNING", seconds=30)
+    until = time.monotonic() + 12
+    while time.monotonic() < until and not all((f / "DONE").exists() for f in site.stages()):
+        site.cluster.run("scancel", "--signal=TERM", number, check=False)
+        time.sleep(0.3)
+    site.done()
+    site.settled()
+    states = {job.state for job in site.cluster.jobs() if job.id.startswith(f"{number}_")}
+    assert states == {"COMPLETED"} and all(site.read(f)["attempt"] == 1 for f in site.stages())
+
+
+def test_a_refused_sweep_takes_nothing_away(site):
+    """A finished parent whose weights were removed is to be trained again, but not before Slurm has taken it."""
+    site.sweep("method=dense", "run.seed=0", *TINY)
+    site.done()
+    site.settled()
+    site.launch("clean", "weights=1", "yes=1")
+    words = ("method=omp_after", "method.sparsity=0.5", "run.seed=0", *TINY)
+    site.sweep(*words, "cluster.partition=nowhere", code=2)
+    assert site.counts() == {"done": 1}, "no result lost, no stage left behind"
+    site.sweep(*words)
+    site.done()
+    assert site.results() == site.undisturbed()
 
 
 def test_smoke_trains_nothing_that_stays(site):
