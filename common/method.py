@@ -47,11 +47,22 @@ class Method:
             found.append(f"method.allocation must be one of {', '.join(self.allocations)}; found {allocation!r}")
         return found
 
-    allocations = ("global", "uniform", "erk", "rows")
+    allocations = ("global", "uniform", "erk", "erk_plus", "rows")
 
     def complaints_for(self, steps: int) -> list[str]:
         """What cannot work in a training of so many optimizer steps."""
         return []
+
+    def budget(self, steps: int) -> int:
+        """Optimizer steps of this stage where the run's settings say ``steps``."""
+        return steps
+
+    def clock(self, step: int, steps: int) -> tuple[int, int]:
+        """(position, length) in the learning-rate schedule after ``step`` steps of this stage.
+
+        ``steps``: of the run's settings. By default the schedule is stretched over the stage.
+        """
+        return step, self.budget(steps)
 
     def ancestors(self) -> list[tuple[str, dict]]:
         """The stages that must be finished before this one, from the root: (method name, its settings) each."""

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from math import ceil, log1p
 
 from common import sparsity as sp
-from common.method import Method, Sparse, option, settings
+from common.method import option, settings
+from common.retraining import Retrained, Retraining
 
 MOST_ROUNDS = 1000  # each is a training of its own; more is a slip of the pen
 
 
 @dataclass
-class Config(Sparse):
+class Config(Retraining):
     sparsity: float | None = option(None, "target share of zeros; rounds are added until it is met exactly")
     rounds: int | None = option(None, "instead of a target: how many rounds (needed for allocation=layers)")
     rate: float = option(0.2, "share of the living weights pruned in a round")
@@ -27,8 +28,12 @@ class Config(Sparse):
     )
 
 
-class Tickets(Method):
-    """Subclasses say in ``restart`` what the surviving weights start from."""
+class Tickets(Retrained):
+    """Subclasses say in ``go_back`` what the surviving weights start from; with ``retrain`` the policy says so.
+
+    ``retrain=full`` is Frankle and Carbin's: the whole schedule from the weights at ``rewind``. The policies of Renda
+    et al. (2020) apply in every round.
+    """
 
     Config = Config
     allocations = ("global", "layers")
@@ -57,6 +62,8 @@ class Tickets(Method):
         if c.rates and c.allocation != "layers":
             found.append("method.rates are per layer: they need method.allocation=layers")
         found += [f"method.rates: {k} must be in [0, 1), found {v}" for k, v in c.rates.items() if not 0 <= v < 1]
+        if c.retrain != "full" and c.rewind != "0":
+            found.append(f"method.rewind is for method.retrain=full; {c.retrain} says itself what survivors start from")
         if c.rewind != "pretrained" and not c.rewind.isdecimal():
             found.append(f"method.rewind must be a step (0, 1, 2, ...) or 'pretrained', found {c.rewind!r}")
         return found
@@ -88,8 +95,11 @@ class Tickets(Method):
     def start(self, state):
         state.load(state.parent.weights())
         masks = sp.select(sp.magnitude(state.weights), self.pools(state.weights), within=state.parent.masks())
-        self.restart(state)
+        if self.config.retrain == "full":
+            self.go_back(state)
+        else:
+            self.restart(state)
         state.set_masks(masks)
 
-    def restart(self, state):
+    def go_back(self, state):
         raise NotImplementedError(f"{type(self).__name__} must say what the surviving weights start from")

@@ -65,18 +65,25 @@ class Forest:
         self._versions: dict = {}
 
     def add(self, cell: grid.Cell) -> str:
-        cls = config.classes(self.task, cell.method)["method"]
-        method = registry.method(cell.method)(config.build(cls, cell.settings["method"]))
+        return self._line(cell.method, cell.settings)
+
+    def _line(self, name: str, settings: dict) -> str:
+        """A stage and all it stands on. The first of its ancestors brings its own, so that any method can be one."""
+        cls = config.classes(self.task, name)["method"]
         parent = None
-        for name, values in method.ancestors():
-            settings = self.composer.settings(name)
-            settings = {
-                "run": cell.settings["run"],
-                "task": cell.settings["task"],
-                "method": settings["method"] | values,
+        for ancestor, values in registry.method(name)(config.build(cls, settings["method"])).ancestors():
+            chosen = {
+                "run": settings["run"],
+                "task": settings["task"],
+                "method": self.composer.settings(ancestor)["method"] | values,
             }
-            parent = self._stage(name, settings, parent)
-        return self._stage(cell.method, cell.settings, parent)
+            if parent is not None:
+                parent = self._stage(ancestor, chosen, parent)
+                continue
+            if values and (wrong := config.complaints(self.task, ancestor, chosen)):
+                raise UserError(f"{name} starts from {ancestor}, which cannot work: {'; '.join(wrong)}")
+            parent = self._line(ancestor, chosen)
+        return self._stage(name, settings, parent)
 
     def _stage(self, method: str, settings: dict, parent: str | None) -> str:
         if method not in self._versions:

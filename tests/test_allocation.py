@@ -57,14 +57,27 @@ def test_smc_bench_levels(rounds):
     """Sparsity 1 - 0.8^k of a million weights: within half a weight, by every rule."""
     level = sp.geometric_levels(0.8926258176, 0.2)[rounds - 1]
     for rule in RULES:
-        pools = sp.allocate(rule, {"a": (1000, 600), "b": (400, 1000)}, level)
+        pools = sp.allocate(rule, {"a": (1000, 990), "b": (10, 1000)}, level)
         assert abs(sum(map(kept, pools)) - 0.8**rounds * 1e6) <= 0.5
+
+
+def last_matrix(shapes) -> str | None:
+    return next((name for name in reversed(shapes) if len(shapes[name]) == 2), None)
+
+
+def fits(shapes, total: int) -> bool:
+    return last_matrix(shapes) is not None and numel(shapes[last_matrix(shapes)]) <= total
 
 
 @given(SHAPES, SPARSITIES, st.sampled_from(sorted(RULES)))
 def test_every_rule_is_exact_in_total_and_within_every_tensor(shapes, sparsity, rule):
+    total = sp.kept_count(sum(map(numel, shapes.values())), sparsity)
+    if rule == "erk_plus" and not fits(shapes, total):
+        with pytest.raises(AllocationError, match="erk_plus keeps"):
+            sp.allocate(rule, shapes, sparsity)
+        return
     pools = sp.allocate(rule, shapes, sparsity)
-    assert sum(map(kept, pools)) == sp.kept_count(sum(map(numel, shapes.values())), sparsity)
+    assert sum(map(kept, pools)) == total
     if rule != "global":
         names = [p.name if rule == "rows" else p.names[0] for p in pools]
         assert names == list(shapes)
@@ -111,6 +124,37 @@ def test_erk_by_hand():
 
 
 @given(SHAPES, SPARSITIES)
+def test_erk_plus_is_erk_of_the_rest_beside_a_dense_last_matrix(shapes, sparsity):
+    total = sum(map(numel, shapes.values()))
+    if not fits(shapes, sp.kept_count(total, sparsity)):
+        return
+    keeps = {p.names[0]: p.keep for p in sp.erdos_renyi_kernel_plus(shapes, sparsity)}
+    last = last_matrix(shapes)
+    assert list(keeps) == list(shapes) and keeps.pop(last) == numel(shapes[last])
+    rest = {name: shape for name, shape in shapes.items() if name != last}
+    if rest and sum(keeps.values()):
+        left = sum(map(numel, rest.values()))
+        expected = solved_by_bisection(rest, 1 - sum(keeps.values()) / left)
+        assert np.abs(np.array(list(keeps.values())) - expected * [numel(s) for s in rest.values()]).max() < 1 + 1e-6
+
+
+def test_erk_plus_by_hand():
+    """LeNet-300-100 at 98 %: 5,324 live, 1,000 of them in the output; 4,324 are shared as 1,084 to 400."""
+    assert [p.keep for p in sp.allocate("erk_plus", LENET, 0.98)] == [3159, 1165, 1000]
+    assert [p.keep for p in sp.allocate("erk", LENET, 0.98)] == [3621, 1336, 367]
+    assert sp.allocate("erk_plus", LENET, 0.9) == sp.allocate("erk", LENET, 0.9), "where ERK has it dense anyway"
+    kernels = {"first": (8, 4, 3, 3), "output": (5, 4), "last": (4, 4, 3, 3)}
+    assert [p.keep for p in sp.erdos_renyi_kernel_plus(kernels, 0.5)][1] == 20, "the last matrix, not the last tensor"
+
+
+def test_erk_plus_that_cannot_be_met_says_so():
+    with pytest.raises(AllocationError, match=r"output.weight with its 1000 weights dense, and only 266 of all 266200"):
+        sp.erdos_renyi_kernel_plus(LENET, 0.999)
+    with pytest.raises(AllocationError, match="there is none among conv"):
+        sp.erdos_renyi_kernel_plus({"conv": (4, 4, 3, 3)}, 0.5)
+
+
+@given(SHAPES, SPARSITIES)
 def test_rows_differ_by_one_at_most(shapes, sparsity):
     for groups in sp.per_row(shapes, sparsity):
         shape = shapes[groups.name]
@@ -150,6 +194,7 @@ def test_from_masks_keeps_each_tensor_s_count():
     masks = sp.Masks({"a": torch.nn.Parameter(torch.ones(2, 3)), "b": torch.nn.Parameter(torch.ones(4))})
     masks.update({"a": torch.tensor([[True, False, True], [False] * 3]), "b": torch.ones(4, dtype=torch.bool)})
     assert sp.from_masks(masks) == [Pool(("a",), 2), Pool(("b",), 4)]
+    assert sp.from_masks(masks.bits) == sp.from_masks(masks)
 
 
 def test_sizes_may_be_shapes_or_tensors():
@@ -166,7 +211,7 @@ def test_sparsity_is_a_share_below_one(rule, sparsity):
 
 
 def test_other_impossible_requests_say_what_is_wrong():
-    with pytest.raises(AllocationError, match="one of global, uniform, erk, rows; found 'ekr'"):
+    with pytest.raises(AllocationError, match="one of global, uniform, erk, erk_plus, rows; found 'ekr'"):
         sp.allocate("ekr", LENET, 0.5)
     with pytest.raises(AllocationError, match="bias has shape \\(5,\\): rows need two"):
         sp.per_row({"bias": (5,)}, 0.5)

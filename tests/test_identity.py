@@ -14,20 +14,34 @@ from launch.words import Request
 DIGESTS = {
     "dense": (1, "3418c44bacade103"),
     "gmp": (1, "bfd129434ff3c6ae"),
+    "gradual_random": (1, "84817ea4b5176dc4"),
+    "gradual_ticket": (2, "9e5a5621a890cce0"),
+    "granet": (1, "4750539b937aa085"),
+    "grasp": (1, "c0be6d50b8b595e6"),
     "imp": (9, "0a4b0092302b2e94"),
     "imp_reinit": (9, "62db1ec1160313ea"),
+    "magnitude_v2": (1, "fd44ac5acc3da54c"),
+    "obd": (2, "e85d7adfbb85def6"),
+    "obert": (2, "6cc01da69d3d6f38"),
     "omp_after": (2, "f04d734a7c6a8c41"),
     "omp_before": (1, "63571d197e3e08ea"),
+    "one_shot_ticket": (2, "a13ce38f7c280459"),
     "random_after": (2, "75e151565dd501b9"),
     "random_before": (1, "1964049516e35a92"),
+    "random_search": (1, "cc394d4906ee7aac"),
+    "reshuffle": (2, "c96082f29eaf8b35"),
     "rigl": (1, "64a5f20100885ec0"),
+    "scratch_b": (2, "706060634c4cdd42"),
+    "scratch_e": (2, "edbb4f53b70e9915"),
+    "set": (1, "e5c746c6df7504d8"),
     "snip": (1, "1f5ed99cce15ad88"),
+    "synflow": (1, "296d6a01275889f3"),
 }
 OTHER = {"imp": "45689e351c231065", "rigl": "ca78f1fd6d370d47"}
 NOT_IDENTITY = {
     "run": {"log_every", "checkpoint_seconds", "checkpoint_every", "device"},
     "task": {"data", "pretrained"},
-    "method": set(),
+    "method": {"passes"},  # obert: memory against time
 }
 
 

@@ -27,21 +27,35 @@ class Signature:
     """What tells a method from the others."""
 
     starts: str  # initial: the untrained weights; trained: its parent's; rewound: the root's early ones; fresh: others
-    masks: str = "stand"  # or move (same count), shrink
+    masks: str = "stand"  # or move (same count), shrink (nested), evolve (both: the count never rises)
     parent: str | None = None
 
 
 SIGNATURES = {
     "dense": Signature("initial"),
     "gmp": Signature("initial", "shrink"),
+    "gradual_random": Signature("initial", "shrink"),
+    "gradual_ticket": Signature("initial", parent="gmp"),
+    "granet": Signature("initial", "evolve"),
+    "grasp": Signature("initial"),
     "imp": Signature("rewound", parent="imp"),
     "imp_reinit": Signature("fresh", parent="imp"),
+    "magnitude_v2": Signature("initial", "evolve"),
+    "obd": Signature("trained", parent="dense"),
+    "obert": Signature("fresh", parent="dense"),  # the trained weights, corrected: tests/test_fisher.py
     "omp_after": Signature("trained", parent="dense"),
     "omp_before": Signature("initial"),
+    "one_shot_ticket": Signature("rewound", parent="dense"),
     "random_after": Signature("trained", parent="dense"),
     "random_before": Signature("initial"),
+    "random_search": Signature("initial"),
+    "reshuffle": Signature("initial", parent="snip"),
     "rigl": Signature("initial", "move"),
+    "scratch_b": Signature("fresh", parent="gmp"),
+    "scratch_e": Signature("fresh", parent="gmp"),
+    "set": Signature("initial", "move"),
     "snip": Signature("initial"),
+    "synflow": Signature("initial"),
 }
 SPARSE = sorted(set(SIGNATURES) - {"dense"})
 
@@ -91,6 +105,9 @@ def test_signature(method):
     assert any(moved) == (signature.masks != "stand")
     if signature.masks == "shrink":
         assert all(not (after[name] & ~before[name]).any() for before, after in steps for name in before)
+    elif signature.masks == "evolve":
+        assert all(before >= after for before, after in pairwise(counts)) and counts[-1] < counts[0]
+        assert any((after[name] & ~before[name]).any() for before, after in steps for name in before)
     else:
         assert len(set(counts)) == 1
 
@@ -99,6 +116,8 @@ def test_signature(method):
 @pytest.mark.parametrize("method", SPARSE)
 def test_the_sparsity_is_exact_and_dead_weights_are_zero(method, sparsity):
     """SMC-Bench keeps one weight too few (strictly greater than the threshold), or draws each by a coin."""
+    if sparsity > training.MOST.get(method, 1):
+        pytest.skip("its first layer, which it leaves dense, is larger than what may live")
     folder = trained(method, {"run.steps": 12}, sparsity)
     weights, masks, found = training.weights(folder), training.masks(folder), training.summary(folder)
     total = sum(mask.numel() for mask in masks.values())
@@ -566,7 +585,7 @@ def test_the_test_set_is_looked_at_once_after_all_training(method, monkeypatch):
     monkeypatch.setattr(Trainer, "step", lambda self, state: seen.append("step") or step(self, state))
     training.train(folders[-1:])
     assert seen.count("test") == 1 and seen[-1] == "test"
-    assert seen.count("step") == 20
+    assert seen.count("step") == training.summary(folders[-1])["steps"]
 
 
 @pytest.mark.parametrize("method", registry.methods())

@@ -4,5 +4,5 @@ from common.tickets import Tickets
 
 
 class Method(Tickets):
-    def restart(self, state):
+    def go_back(self, state):
         state.load(state.parent.rewound(self.config.rewind))

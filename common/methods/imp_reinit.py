@@ -4,5 +4,11 @@ from common.tickets import Tickets
 
 
 class Method(Tickets):
-    def restart(self, state):
+    def complaints(self):
+        found, policy = super().complaints(), self.config.retrain
+        if policy != "full":
+            found.append(f"a fresh initialisation has no weights to keep: method.retrain must be full, found {policy}")
+        return found
+
+    def go_back(self, state):
         state.load(state.initialise("reinitialise"))

@@ -1,24 +1,20 @@
-"""One-shot magnitude pruning after dense training, then retraining over the full schedule (Han et al., 2015)."""
+"""One-shot magnitude pruning after dense training, then retraining (Han et al., 2015; policies: Renda et al., 2020)."""
 
 from dataclasses import dataclass
 
-from common import method
 from common import sparsity as sp
 from common.method import option
+from common.retraining import AfterTraining, Retraining
 
 
 @dataclass
-class Config(method.Sparse):
-    allocation: str = option("global", "global, uniform, erk or rows")
+class Config(Retraining):
+    allocation: str = option("global", "global, uniform, erk, erk_plus or rows")
 
 
-class Method(method.Method):
+class Method(AfterTraining):
     Config = Config
 
-    def ancestors(self):
-        return [("dense", {})]
-
-    def start(self, state):
-        state.load(state.parent.weights())
+    def masks(self, state):
         pools = sp.allocate(self.config.allocation, state.weights, self.config.sparsity)
-        state.set_masks(sp.select(sp.magnitude(state.weights), pools))
+        return sp.select(sp.magnitude(state.weights), pools)

@@ -9,7 +9,7 @@ from common.method import option
 
 @dataclass
 class Config(method.Sparse):
-    allocation: str = option("global", "global, uniform, erk or rows")
+    allocation: str = option("global", "global, uniform, erk, erk_plus or rows")
 
 
 class Method(method.Method):

@@ -1,6 +1,7 @@
 """A random mask on the starting weights, then training: the control of pruning before it (Liu et al., ICLR 2022).
 
-One seed ranks the weights once, so its masks are nested over sparsities.
+One seed ranks the weights once, so its masks are nested over sparsities. That paper's allocations are ``uniform``,
+``erk`` and ``erk_plus``.
 """
 
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from common.method import option
 
 @dataclass
 class Config(method.Sparse):
-    allocation: str = option("uniform", "global, uniform, erk or rows")
+    allocation: str = option("uniform", "global, uniform, erk, erk_plus or rows")
 
 
 class Method(method.Method):

@@ -13,14 +13,23 @@ class Config(method.Sparse):
     drop_fraction: float = option(0.3, "share of living weights moved at the first update; a cosine takes it to zero")
     every: int = option(100, "optimizer steps between updates; an update replaces the step it falls on")
     stop: float = option(0.75, "share of training after which the topology rests")
+    grown: str = option(
+        "zero", "what new weights start from: zero, last (their value when dropped) or pretrained", neutral="zero"
+    )
     batches: int = option(10, "initial=snip: training batches the score is accumulated over")
 
 
 class Method(method.Method):
     Config = Config
 
+    def __init__(self, config):
+        super().__init__(config)
+        self.values: dict = {}  # grown=last: what each weight was when it last lived
+
     def complaints(self):
         found, c = super().complaints(), self.config
+        if c.grown not in ("zero", "last", "pretrained"):
+            found.append(f"method.grown must be zero, last or pretrained, found {c.grown!r}")
         if c.initial not in ("erk", "uniform", "omp", "snip"):
             found.append(f"method.initial must be erk, uniform, omp or snip, found {c.initial!r}")
         if not 0 < c.drop_fraction <= 1:
@@ -56,10 +65,26 @@ class Method(method.Method):
         if state.step == 0 or state.step >= end or state.step % self.config.every:
             return False
         drop, grow = sp.magnitude(state.weights), sp.gradient_magnitude(state.gradients())
-        state.set_masks(
-            sp.drop_and_grow(state.masks, drop, grow, sp.cosine(state.step, end, self.config.drop_fraction))
-        )
+        masks = sp.drop_and_grow(state.masks, drop, grow, sp.cosine(state.step, end, self.config.drop_fraction))
+        state.set_masks(masks, self.starting_values(state))
         return True
+
+    def starting_values(self, state) -> dict | None:
+        """What weights that grow now start from, None for zero."""
+        if self.config.grown == "pretrained":
+            return state.starting_weights()
+        if self.config.grown == "zero":
+            return None
+        for name, weight in state.weights.items():
+            before = self.values.get(name, weight.new_zeros(()))  # never alive yet: zero
+            self.values[name] = weight.detach().where(state.masks[name], before)
+        return self.values
+
+    def state_dict(self):
+        return {"values": dict(self.values)} if self.config.grown == "last" else {}
+
+    def load_state_dict(self, state):
+        self.values = state.get("values", {})
 
     def settled(self, step, steps):
         return step >= round(self.config.stop * steps)

@@ -9,7 +9,7 @@ from common.method import option
 
 @dataclass
 class Config(method.Sparse):
-    allocation: str = option("global", "global, uniform, erk or rows")
+    allocation: str = option("global", "global, uniform, erk, erk_plus or rows")
     batches: int = option(10, "training batches the score is accumulated over")
     sum: str = option("gradients", "gradients: |w * sum of g| as in the paper; magnitudes: sum of |w * g| over batches")
     dropout: bool = option(False, "score with dropout on")

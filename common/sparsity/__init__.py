@@ -17,7 +17,13 @@ _HOME = {
     "magnitude": "scores",
     "saliency": "scores",
     "gradient_magnitude": "scores",
+    "gradient_flow": "scores",
     "random_score": "scores",
+    "damage": "scores",
+    "surgeon": "scores",
+    "InverseFisher": "fisher",
+    "available_memory": "fisher",
+    "fisher_diagonal": "fisher",
     "Pool": "allocation",
     "Groups": "allocation",
     "kept_count": "allocation",
@@ -25,6 +31,7 @@ _HOME = {
     "global_pool": "allocation",
     "uniform": "allocation",
     "erdos_renyi_kernel": "allocation",
+    "erdos_renyi_kernel_plus": "allocation",
     "per_layer": "allocation",
     "per_row": "allocation",
     "n_of_m": "allocation",
@@ -38,6 +45,7 @@ _HOME = {
     "snapshot": "rewind",
     "restore": "rewind",
     "checksum": "rewind",
+    "augment": "initialisation",
 }
 __all__ = list(_HOME)
 

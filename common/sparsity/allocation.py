@@ -94,11 +94,25 @@ def erdos_renyi_kernel(sizes, sparsity: float, living=None) -> list[Pool]:
     Mocanu et al., Nature Communications 2018, for matrices; Evci et al., ICML 2020, for kernels. Tensors are (out, in,
     kernel...). Dense tensors are taken out and the rest solved again until none passes 1.
     """
+    return _erdos_renyi(sizes, sparsity, living)
+
+
+def _erdos_renyi(sizes, sparsity: float, living, last_dense: bool = False) -> list[Pool]:
     shapes = shapes_of(sizes)
     n = np.array([_numel(s) for s in shapes.values()], dtype=np.float64)
     raw = np.array([sum(s) / _numel(s) for s in shapes.values()])
     total = kept_count(int(n.sum()), sparsity)
     dense = np.zeros(len(n), dtype=bool)
+    if last_dense:
+        matrices = [i for i, shape in enumerate(shapes.values()) if len(shape) == 2]
+        if not matrices:
+            raise AllocationError(f"erk_plus keeps the last matrix dense, there is none among {', '.join(shapes)}")
+        dense[matrices[-1]] = True
+        if total < n[matrices[-1]]:
+            raise AllocationError(
+                f"erk_plus keeps {list(shapes)[matrices[-1]]} with its {int(n[matrices[-1]])} weights dense, and only "
+                f"{total} of all {int(n.sum())} may live at sparsity {sparsity}; erk can"
+            )
     while True:
         budget = total - n[dense].sum()
         scale = budget / (raw * n)[~dense].sum() if not dense.all() else 0.0
@@ -106,6 +120,15 @@ def erdos_renyi_kernel(sizes, sparsity: float, living=None) -> list[Pool]:
         if not over.any():
             return _from_densities(shapes, np.where(dense, 1.0, raw * scale), total, living)
         dense |= over
+
+
+def erdos_renyi_kernel_plus(sizes, sparsity: float, living=None) -> list[Pool]:
+    """ERK+: ERK with the last fully connected layer dense, at the same total (Liu et al., ICLR 2022, section 3.2).
+
+    That layer is the last tensor of two dimensions; the others share what is left as by ``erdos_renyi_kernel``.
+    ``AllocationError`` where there is no such tensor, or where it alone has more weights than may live.
+    """
+    return _erdos_renyi(sizes, sparsity, living, last_dense=True)
 
 
 def per_layer(sizes, keep_shares: dict[str, float]) -> list[Pool]:
@@ -161,15 +184,22 @@ def n_of_m(sizes, n: int, m: int) -> list[Groups]:
 
 
 def from_masks(masks) -> list[Pool]:
-    """One pool a tensor with the counts a mask has now."""
-    return [Pool((name,), kept) for name, kept in masks.counts.items()]
+    """One pool a tensor with the counts that ``Masks``, or ``{name: bool}``, have now."""
+    counts = masks.counts if hasattr(masks, "counts") else {name: int(bits.sum()) for name, bits in masks.items()}
+    return [Pool((name,), kept) for name, kept in counts.items()]
 
 
-RULES = {"global": global_pool, "uniform": uniform, "erk": erdos_renyi_kernel, "rows": per_row}
+RULES = {
+    "global": global_pool,
+    "uniform": uniform,
+    "erk": erdos_renyi_kernel,
+    "erk_plus": erdos_renyi_kernel_plus,
+    "rows": per_row,
+}
 
 
 def allocate(rule: str, sizes, sparsity: float, living=None) -> list:
-    """The pools of a rule by its configuration name: global, uniform, erk or rows."""
+    """The pools of a rule by its configuration name: global, uniform, erk, erk_plus or rows."""
     if rule not in RULES:
         raise AllocationError(f"allocation must be one of {', '.join(RULES)}; found {rule!r}")
     return RULES[rule](sizes, sparsity, living)

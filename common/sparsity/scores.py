@@ -59,6 +59,25 @@ def gradient_magnitude(gradients: dict[str, torch.Tensor]) -> Score:
     return Score(torch.abs, gradients)
 
 
+def damage(weights: dict[str, torch.Tensor], curvature: dict[str, torch.Tensor]) -> Score:
+    """w^2 H_ii / 2, the second-order change of the loss when a weight alone is removed (OBD: LeCun et al., 1989)."""
+    return Score(lambda w, h: w * w * h / 2, weights, curvature)
+
+
+def surgeon(weights: dict[str, torch.Tensor], inverse_diagonal: dict[str, torch.Tensor]) -> Score:
+    """w^2 / (2 [H^-1]_ii), the same when the other weights make up for it (OBS: Hassibi and Stork, 1993, eq. 5)."""
+    return Score(lambda w, d: w * w / (2 * d), weights, inverse_diagonal)
+
+
+def gradient_flow(weights: dict[str, torch.Tensor], products: dict[str, torch.Tensor]) -> Score:
+    """w (H g): by how much, to first order, the squared norm of the gradient falls when a weight is removed, halved.
+
+    Signed (GraSP: Wang et al., ICLR 2020, eq. 8, whose S(-w) = -w (H g) ranks what to remove: the highest first).
+    ``products``: the Hessian times the gradient.
+    """
+    return Score(torch.mul, weights, products)
+
+
 class random_score(Score):
     """Uniform int32 scores from a counter: a function of (seed, tensor name, flat index) alone.
 

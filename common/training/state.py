@@ -1,5 +1,6 @@
 """What a method sees of a stage: model, prunable weights, masks, optimizer, step; and the stage before it."""
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import torch
@@ -7,7 +8,7 @@ from torch import nn
 
 from common import paths, record, seeds
 from common import sparsity as sp
-from common.training import checkpoint, probing, rewinding
+from common.training import checkpoint, probing, rewinding, sampling
 
 
 class State:
@@ -27,14 +28,41 @@ class State:
         self.parent = parent
         self._trainer = trainer
 
+    @property
+    def run_steps(self) -> int:
+        """Optimizer steps that the run's settings say, those of a dense training; ``steps`` are this stage's."""
+        return self._trainer.run_steps
+
+    def build(self) -> nn.Module:
+        """Another model of this kind, leaving the run's random numbers untouched."""
+        return self._trainer.build_seeded("initialisation")
+
     def load(self, weights: dict[str, torch.Tensor]) -> None:
         """Set all parameters and buffers."""
         sp.restore(self.model, weights)
 
-    def set_masks(self, masks: dict[str, torch.Tensor], grown_values=None) -> tuple[int, int]:
-        """Change the masks, with the hygiene of ``Masks.update``; returns the numbers of grown and dropped weights."""
+    def set_masks(self, masks: dict[str, torch.Tensor], grown_values=None, correction=None) -> tuple[int, int]:
+        """Change the masks, with the hygiene of ``Masks.update``; returns the numbers of grown and dropped weights.
+
+        ``correction`` (``{name: tensor}`` of the weights' shapes) is added to the weights that live under the new
+        masks: the one place for methods that make survivors compensate for what is dropped (OBS; SparseGPT). It is
+        computed from the weights as they are before this call. The optimizer's memory of survivors stays.
+        ``ValueError`` if it names another tensor or has another shape or a value that is not finite; nothing is
+        changed then.
+        """
+        for name, change in (correction or {}).items():
+            if name not in self.weights or change.shape != self.weights[name].shape:
+                raise ValueError(
+                    f"correction of {name}{tuple(change.shape)}: no prunable weight of that name and shape"
+                )
+            if not torch.isfinite(change).all():
+                raise ValueError(f"the correction of {name} is not finite")
+        moved = self.masks.update(masks, self.optimizer, grown_values)
         self.moved = True
-        return self.masks.update(masks, self.optimizer, grown_values)
+        with torch.no_grad():
+            for name, change in (correction or {}).items():
+                self.weights[name].add_(change.to(self.weights[name]) * self.masks[name])
+        return moved
 
     def agree(self, when: str, weights: bool = False) -> None:
         """Compare masks, and ``weights`` if asked for, with those of the stage's other processes.
@@ -61,6 +89,10 @@ class State:
         """The seed of a named random stream."""
         return seeds.derive(self.seed, *names)
 
+    def starting_weights(self) -> dict[str, torch.Tensor]:
+        """What every dense training of this seed starts from: pretrained weights where the task has them."""
+        return self._trainer.pretrained_state()
+
     def initialise(self, *names) -> dict[str, torch.Tensor]:
         """Weights of a freshly built model from the random stream ``names``."""
         return sp.snapshot(self._trainer.build_seeded(*names))
@@ -72,6 +104,43 @@ class State:
         uses each batch's statistics, its running averages are put back. Batches come from a stream of their own.
         """
         return probing.gradients(self._trainer, self, batches, magnitudes, dropout)
+
+    def gradients_of(self, batches: Iterable[int]) -> Iterator[dict[str, torch.Tensor]]:
+        """The gradient of each training batch by its number, at the current weights, leaving the run untouched.
+
+        Yields the dense gradients of the prunable weights (``{name: float32[shape]}``, of the batch's mean loss), one
+        batch at a time. Evaluation mode: dropout is off, batch normalisation uses its running averages. Numbers go
+        from 0 on without end, in shuffled passes of a stream that the current step has for itself; the same number at
+        the same step is the same batch. The processes of a stage share each batch and all see its gradient.
+        """
+        return sampling.gradients(self._trainer, self, batches)
+
+    def loss(self, batches: int, masks: dict[str, torch.Tensor] | None = None) -> float:
+        """The mean training loss over ``batches`` batches, taken as in ``probe``, leaving the run untouched.
+
+        At the current weights, or at what ``masks`` (``{name: bool}``, all prunable weights) would leave of them.
+        """
+        return probing.loss(self._trainer, self, batches, masks)
+
+    def hessian_gradient(self, batches: int, temperature: float = 1.0) -> dict[str, torch.Tensor]:
+        """The Hessian of the loss times its gradient at the current weights, over the prunable ones, as they are.
+
+        Both are averages over the same ``batches`` batches, taken as in ``probe`` without dropout; the model's outputs
+        are divided by ``temperature``. By differentiating twice: exact, at about four times ``probe``'s cost.
+        """
+        return probing.hessian_gradient(self._trainer, self, batches, temperature)
+
+    def synaptic_flow(self) -> dict[str, torch.Tensor]:
+        """|w dR/dw| as a share of R, for every prunable weight as it is now (masks applied), float64 on its device.
+
+        R is the sum of the outputs of the network with |w| for every parameter, fed with ones (Tanaka et al., NeurIPS
+        2020, eqs. 1 and 2): a layer that all paths cross has scores that add up to 1. The data give one example's
+        shape and nothing else. Real inputs are ones; where inputs are tokens, the output of every embedding table is.
+        Biases are left out and normalisations are their scale alone, so that R is the paper's product of weights (its
+        code keeps |bias| and shifts; at initialisation these are nothing in the networks that it prunes). Memory: a
+        copy of the model in double precision and its gradient. ``ValueError``: a weight is no part of such a product.
+        """
+        return probing.synaptic_flow(self._trainer, self)
 
 
 class Parent:
@@ -114,6 +183,10 @@ class Parent:
         if to == "pretrained":
             return self._trainer.pretrained_state()
         return rewinding.snapshot_of(self._trainer, self.root(), int(to))
+
+    def of_root(self) -> dict[str, torch.Tensor]:
+        """The final weights of the first stage of this line."""
+        return Parent(self.root(), self._trainer).weights()
 
     def root(self) -> Path:
         folder = self.folder

@@ -87,10 +87,14 @@ class Trainer:
     # --- building blocks --------------------------------------------------------------------------------------------
 
     @property
+    def run_steps(self) -> int:
+        """Optimizer steps that the run's settings say: those of a dense training."""
+        return self.run.steps or max(1, round(self.run.epochs * self.examples() / self.batch_size))
+
+    @property
     def steps(self) -> int:
-        if self.run.steps:
-            return self.run.steps
-        return max(1, round(self.run.epochs * self.examples() / self.batch_size))
+        """Optimizer steps of this stage: a method may want more or fewer."""
+        return self.method.budget(self.run_steps)
 
     @property
     def batch_size(self) -> int:
@@ -126,7 +130,7 @@ class Trainer:
     def step(self, state: State) -> float:
         """One optimizer step; returns the mean loss of its micro-batches. ``NotFinite``: nothing has moved."""
         state.model.train()
-        rate = optimization.learning_rate(self.run, state.step, state.steps)
+        rate = optimization.learning_rate(self.run, *self.method.clock(state.step, self.run_steps))
         for group in state.optimizer.param_groups:
             group["lr"] = rate * group["scale"]
         total, team = 0.0, self.team

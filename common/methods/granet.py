@@ -1,0 +1,59 @@
+"""GraNet: prune gradually and, each time, move connections to where gradients are large (Liu et al., NeurIPS 2021).
+
+At each update the smallest weights of the whole network go until the cubic's sparsity is reached, then each layer drops
+a share of what is left and grows as many by gradient ("zero-cost neuroregeneration", section 3.2). From a dense
+network, or from a sparse random one (``initial_sparsity``, ERK), which makes all of training sparse.
+"""
+
+from dataclasses import dataclass
+
+from common import gradual
+from common import sparsity as sp
+from common.method import option
+
+
+@dataclass
+class Config(gradual.Gradual):
+    begin: float = option(0.0, "share of training after which pruning begins")
+    end: float = option(0.8, "share of training at which the target is reached, exactly, and the topology rests")
+    initial_sparsity: float = option(0.0, "0: dense to sparse; above: sparse to sparse, from a random ERK mask")
+    drop_fraction: float = option(0.5, "share of living weights moved at the first update; a cosine takes it to zero")
+
+
+class Method(gradual.Method):
+    Config = Config
+
+    def complaints(self):
+        found, c = super().complaints(), self.config
+        if not 0 <= c.initial_sparsity <= c.sparsity:
+            limit = f"0 and method.sparsity={c.sparsity}"
+            found.append(f"method.initial_sparsity must be between {limit}, found {c.initial_sparsity}")
+        if c.end == 1:
+            found.append("method.end must be below 1: the last update takes the place of the step after it")
+        if not 0 < c.drop_fraction <= 1:
+            found.append(f"method.drop_fraction must be in (0, 1], found {c.drop_fraction}")
+        return found
+
+    def start(self, state):
+        if self.config.initial_sparsity:
+            pools = sp.erdos_renyi_kernel(state.weights, self.config.initial_sparsity)
+            state.set_masks(sp.select(sp.random_score(state.weights, state.stream("mask")), pools))
+
+    def on_gradients(self, state):
+        """The update takes the place of the step it falls on, whose dense gradient says where to grow (as in RigL)."""
+        begin, end = self.window(state.steps)
+        if not state.step or not sp.due(state.step, begin, end, self.config.every):
+            return False
+        now = sp.cubic(state.step, begin, end, self.config.sparsity, self.config.initial_sparsity)
+        pools = sp.global_pool(state.weights, now)
+        state.set_masks(sp.select(sp.magnitude(state.weights), pools, within=state.masks))
+        drop, grow = sp.magnitude(state.weights), sp.gradient_magnitude(state.gradients())
+        moved = sp.cosine(state.step, end, self.config.drop_fraction)
+        state.set_masks(sp.drop_and_grow(state.masks, drop, grow, moved))
+        return True
+
+    def on_step(self, state):
+        """Pruning needs the gradient, which is gone by now."""
+
+    def settled(self, step, steps):
+        return step > self.window(steps)[1]

@@ -1,0 +1,43 @@
+"""Random search: of several random masks on the starting weights, the one with the least training loss before training.
+
+The search that chosen masks have to beat at equal information about the data. The first candidate is the mask of
+``random_before``, so one candidate is that method; each candidate is drawn from a stream of its own.
+"""
+
+import math
+from dataclasses import dataclass
+
+from common import method
+from common import sparsity as sp
+from common.method import option
+
+
+@dataclass
+class Config(method.Sparse):
+    allocation: str = option("uniform", "global, uniform, erk, erk_plus or rows")
+    candidates: int = option(10, "random masks that are looked at")
+    batches: int = option(10, "training batches the loss of each is averaged over, the same for all")
+
+
+class Method(method.Method):
+    Config = Config
+
+    def complaints(self):
+        c = self.config
+        few = [
+            f"method.{n} must be at least 1, found {getattr(c, n)}"
+            for n in ("candidates", "batches")
+            if getattr(c, n) < 1
+        ]
+        return super().complaints() + few
+
+    def start(self, state):
+        pools = sp.allocate(self.config.allocation, state.weights, self.config.sparsity)
+        chosen, least = None, math.inf
+        for number in range(self.config.candidates):
+            stream = state.stream("mask", number) if number else state.stream("mask")
+            masks = sp.select(sp.random_score(state.weights, stream), pools)
+            loss = state.loss(self.config.batches, masks)
+            if chosen is None or loss < least:  # ties go to the earlier; a loss that is no number never wins
+                chosen, least = masks, math.inf if math.isnan(loss) else loss
+        state.set_masks(chosen)

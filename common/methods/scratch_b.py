@@ -1,0 +1,10 @@
+"""Scratch-B: gradual pruning's mask on a fresh initialisation, trained twice as long (Liu et al., ICLR 2019).
+
+The learning-rate schedule is stretched over the longer training (the variant Gale et al., 2019, found best).
+"""
+
+from common.scratch import Scratch
+
+
+class Method(Scratch):
+    times = 2

@@ -1,0 +1,7 @@
+"""Scratch-E: gradual pruning's mask on a fresh initialisation, trained for as many steps (Liu et al., ICLR 2019)."""
+
+from common.scratch import Scratch
+
+
+class Method(Scratch):
+    pass

@@ -1,0 +1,32 @@
+"""SynFlow: before training and without data, keep what carries most flow, in many rounds (Tanaka et al., NeurIPS 2020).
+
+Their algorithm 1: after round k of n the share (1 - sparsity)^(k / n) lives. No layer is emptied as long as others have
+weights to spare (their theorem 3), which one-shot scores cannot promise.
+"""
+
+from dataclasses import dataclass
+
+from common import method
+from common import sparsity as sp
+from common.method import option
+
+
+@dataclass
+class Config(method.Sparse):
+    allocation: str = option("global", "global, uniform, erk, erk_plus or rows")
+    iterations: int = option(100, "rounds in which the target is reached, with new scores in each")
+
+
+class Method(method.Method):
+    Config = Config
+
+    def complaints(self):
+        few = [f"method.iterations must be at least 1, found {self.config.iterations}"] * (self.config.iterations < 1)
+        return super().complaints() + few
+
+    def start(self, state):
+        c = self.config
+        for done in range(1, c.iterations + 1):
+            now = c.sparsity if done == c.iterations else 1 - (1 - c.sparsity) ** (done / c.iterations)
+            pools = sp.allocate(c.allocation, state.weights, now, state.masks.counts)
+            state.set_masks(sp.select(state.synaptic_flow(), pools, within=state.masks))

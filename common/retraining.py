@@ -1,0 +1,87 @@
+"""What follows on pruning: how long the survivors train, at which rates, from which weights, and with which teacher.
+
+Renda, Frankle and Carbin (ICLR 2020), section 2.2, for a dense training of T steps and a retraining of t: fine-tuning
+keeps the trained weights and the last learning rate; learning-rate rewinding keeps the weights and replays the last t
+steps of the schedule; weight rewinding replays them from the weights as they were at step T - t. Over the whole
+schedule (t = T) the latter two are "retrain as at first" and the one-shot ticket.
+"""
+
+from dataclasses import dataclass
+
+from common.method import Method, Sparse, option
+
+POLICIES = ("full", "fine_tune", "learning_rate", "weights")
+
+
+@dataclass
+class Retraining(Sparse):
+    """The settings; at their neutral values a stage is what it was before they existed."""
+
+    retrain: str = option(
+        "full",
+        "full: the whole schedule; or, for retrain_share of it: fine_tune (last learning rate), learning_rate (its "
+        "last part again) or weights (that, from the weights as they were then)",
+        neutral="full",
+    )
+    retrain_share: float = option(1.0, "share of the dense training's steps, but for retrain=full", neutral=1.0)
+    distill: float = option(0.0, "weight of distillation from the dense network, added to the task's loss", neutral=0.0)
+    temperature: float = option(2.0, "of distillation: logits are divided by it", neutral=2.0)
+
+
+class Retrained(Method):
+    """Base of methods that prune what a parent stage trained and train on."""
+
+    Config = Retraining
+    teacher = None
+
+    def complaints(self):
+        found, c = super().complaints(), self.config
+        if c.retrain not in POLICIES:
+            found.append(f"method.retrain must be one of {', '.join(POLICIES)}; found {c.retrain!r}")
+        if not 0 < c.retrain_share <= 1:
+            found.append(f"method.retrain_share must be in (0, 1], found {c.retrain_share}")
+        elif c.retrain == "full" and c.retrain_share != 1:
+            found.append("method.retrain_share is for method.retrain=fine_tune, learning_rate or weights")
+        if not c.distill >= 0:
+            found.append(f"method.distill must not be negative, found {c.distill}")
+        if not c.temperature > 0:
+            found.append(f"method.temperature must be above 0, found {c.temperature}")
+        return found
+
+    def budget(self, steps):
+        return steps if self.config.retrain == "full" else max(1, round(self.config.retrain_share * steps))
+
+    def clock(self, step, steps):
+        if self.config.retrain == "fine_tune":
+            return steps - 1, steps
+        return steps - self.budget(steps) + step, steps
+
+    def restart(self, state) -> None:
+        """Set what the survivors start from, once the masks are chosen on the parent's weights."""
+        if self.config.retrain == "weights":
+            state.load(state.parent.rewound(str(state.run_steps - state.steps)))
+
+    def attach(self, state):
+        if self.config.distill:
+            from common.training.distillation import Teacher  # torch, which listing methods does without
+
+            self.teacher = Teacher(state, self.config.temperature)
+
+    def penalty(self, state):
+        return self.config.distill * self.teacher.loss() if self.teacher else 0
+
+
+class AfterTraining(Retrained):
+    """One-shot: prune the dense network by ``masks``, then retrain."""
+
+    def ancestors(self):
+        return [("dense", {})]
+
+    def start(self, state):
+        state.load(state.parent.weights())
+        masks = self.masks(state)
+        self.restart(state)
+        state.set_masks(masks)
+
+    def masks(self, state) -> dict:
+        raise NotImplementedError(f"{type(self).__name__} must say which weights of the trained network live")
