@@ -84,4 +84,6 @@ class MagnitudeMethod(Method):
         return {"values": dict(self.values)} if self.config.returning else {}
 
     def load_state_dict(self, state):
-        self.values = state.get("values", {})
+        if not self.config.returning:
+            return super().load_state_dict(state)  # which keeps nothing, and says so
+        self.values = state["values"]

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from common import paths, record
+from common.wishes import SAVE
 from launch.child import Child, mark
 
 BUSY = 5.0  # seconds between two looks at a stage that another process has
@@ -60,7 +61,6 @@ class Element:
         self.id = f"{get('SLURM_ARRAY_JOB_ID')}_{get('SLURM_ARRAY_TASK_ID')}"
         self.restarts = int(get("SLURM_RESTART_COUNT", "0"))
         self.rank, self.size = int(get("SLURM_PROCID", "0")), int(get("SLURM_NTASKS", "1"))
-        self.local_rank = int(get("SLURM_LOCALID", "0"))
         self.node = get("SLURMD_NODENAME", "")
         self.child: Child | None = None
         self.leaving = False
@@ -111,7 +111,7 @@ class Element:
             team = distributed.join(folder, self.rank, self.size, token) if self.size > 1 else None
             return run.execute(folder, stop, marks, team)
 
-        self.child = Child(folder, work, on_terminate=_save())
+        self.child = Child(folder, work, on_terminate=SAVE)
         if self.leaving:  # the signal came while the child was being made
             self.child.signal(signal.SIGUSR2)
         self.child.ended(block=True)
@@ -175,12 +175,6 @@ def _status(folder: Path) -> dict:
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def _save() -> object:
-    from common.wishes import SAVE
-
-    return SAVE
 
 
 def _parent_ended_badly(folder: Path) -> bool:

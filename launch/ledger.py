@@ -24,6 +24,7 @@ class Element:
     sweep: Path  # the sweep's folder
     array: str  # the array's name, used once
     cluster: str
+    preset: str
     folder: Path  # of submitit's files: logs and pickles
     code: str  # the frozen code it runs
     job: str | None  # the array's number; None: killed between the intent and the note of the number
@@ -104,6 +105,7 @@ def of_sweep(sweep: Path) -> list[Element]:
             sweep,
             name,
             str(intent.get("cluster", "")),
+            str(intent.get("preset", "default")),
             Path(intent.get("folder", sweep)),
             str(intent.get("code", "")),
             jobs.get(name),

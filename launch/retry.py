@@ -48,14 +48,14 @@ def _parent_done(record: Record, by_digest: dict[str, Record]) -> bool:
     return parent is not None and parent.done
 
 
-def places(own: list[Record], found: list[Record], request: Request) -> dict[tuple[str, str], list[Stage]]:
-    """(task, cluster) -> stages, parents first; the cluster asked for, or the one they were on."""
+def places(own: list[Record], found: list[Record], request: Request) -> dict[tuple[str, str, str], list[Stage]]:
+    """(task, cluster, preset) -> stages, parents first; the cluster asked for, or the one they were on."""
     by_digest = {r.digest: r for r in found}
-    chosen: dict[tuple[str, str], list[Stage]] = defaultdict(list)
+    chosen: dict[tuple[str, str, str], list[Stage]] = defaultdict(list)
     for record in sorted(own, key=lambda r: _depth(r, by_digest)):
-        name = request.cluster if "cluster" in request.given else record.element.cluster if record.element else "local"
-        depth = _depth(record, by_digest)
-        chosen[record.task, name].append(_stage(record, depth))
+        name, preset = (record.element.cluster, record.element.preset) if record.element else ("local", "default")
+        name = request.cluster if "cluster" in request.given else name
+        chosen[record.task, name, preset].append(_stage(record, _depth(record, by_digest)))
     return chosen
 
 

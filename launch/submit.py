@@ -33,10 +33,13 @@ class Submission:
     waiting: int = 0  # stages that an earlier submission is going to train
 
 
-def submit(stages: Sequence, cluster: Cluster, name: str, write: Callable[[], Path], report=print) -> Submission:
+def submit(
+    stages: Sequence, cluster: Cluster, name: str, write: Callable[[], Path], preset: str = "default", report=print
+) -> Submission:
     """Submit those of ``stages`` (of ``plan.Stage``, parents first) that are neither done nor on their way.
 
-    ``name``: the cluster's. ``write()`` writes the stages' folders and the sweep's, and returns the latter.
+    ``name``: the cluster's, ``preset``: what else was asked for, both kept for `make retry`. ``write()`` writes the
+    stages' folders and the sweep's, and returns the latter.
     ``UserError`` with Slurm's message where it refuses; then nothing of this submission is left in the queue.
     """
     if not slurm.present():
@@ -48,7 +51,7 @@ def submit(stages: Sequence, cluster: Cluster, name: str, write: Callable[[], Pa
     with locks.exclusive(paths.sweeps() / ".submit.lock", "submission", report) as lock:
         try:
             settle(report)
-            return _locked(stages, cluster, name, write, lock)
+            return _locked(stages, cluster, {"cluster": name, "preset": preset}, write, lock)
         except slurm.Mute as problem:
             raise UserError(
                 f"Slurm stopped answering ({problem}): a part may be in its queue, which `make status` shows. Repeat "
@@ -65,7 +68,7 @@ def submit(stages: Sequence, cluster: Cluster, name: str, write: Callable[[], Pa
             ) from None
 
 
-def _locked(stages, cluster: Cluster, name: str, write, lock: int) -> Submission:
+def _locked(stages, cluster: Cluster, names: dict, write, lock: int) -> Submission:
     alive, mute = live.in_flight()
     if mute:
         raise UserError(
@@ -89,10 +92,11 @@ def _locked(stages, cluster: Cluster, name: str, write, lock: int) -> Submission
     try:
         for index, array in enumerate(found):
             title = f"{todo[0].task}-{token}-{index}"
-            numbers.append(_submit_one(sweep, title, array, numbers, cluster, name, code, lock))
+            numbers.append(_submit_one(sweep, title, array, numbers, cluster, names, code, lock))
     except BaseException as problem:
         _take_back(sweep, f"{todo[0].task}-{token}-", numbers, problem)
-        _forget(unknown)
+        if isinstance(problem, slurm.Refused) and not isinstance(problem, slurm.Mute):  # else a part may be queued
+            _forget(unknown)
         raise
     result.arrays = list(zip(numbers, found, strict=True))
     result.elements = sum(len(array.lanes) for array in found)
@@ -157,12 +161,14 @@ def _forget(folders: list[Path]) -> None:
             folder.rmdir()
 
 
-def _submit_one(sweep, title, array: arrays.Array, numbers, cluster: Cluster, name: str, code: Path, lock: int) -> str:
+def _submit_one(
+    sweep, title, array: arrays.Array, numbers, cluster: Cluster, names: dict, code: Path, lock: int
+) -> str:
     waits = dependency(array, numbers)
     folder = sweep / f"array-{len(numbers)}"
     lanes = [[stage.folder for stage in lane] for lane in array.lanes]
     keys = [[f"{stage.task}/{stage.digest}" for stage in lane] for lane in array.lanes]
-    place = dict(cluster=name, code=str(code), folder=str(folder), processes=array.need)
+    place = dict(**names, code=str(code), folder=str(folder), processes=array.need)
     ledger.write(sweep, "intent", array=title, elements=keys, depends=waits, **place)
     parameters = clusters.parameters(cluster, title, code, array.need, waits)
     number = slurm.submit(folder, lanes, code, parameters, cluster.python, keep=[lock])

@@ -49,7 +49,6 @@ def sweep(request: Request) -> int:
     print(planner.text(wanted), flush=True)
     if not isinstance(place, int):
         print(f"  {clusters.text(place)}", flush=True)
-    if not isinstance(place, int):
         return _submit(wanted, place, request)
     code = 0
     if todo := wanted.todo():
@@ -74,8 +73,9 @@ def retry(request: Request) -> int:
         print("nothing failed here; `make status` shows what there is")
         return 0
     code = 0
-    for (task, name), stages in again.places(chosen, found, request).items():
-        one = Request(task=task, cluster=name, cluster_overrides=request.cluster_overrides, workers=request.workers)
+    for (task, name, preset), stages in again.places(chosen, found, request).items():
+        one = Request(task=task, cluster=name, preset=preset, workers=request.workers)
+        one.cluster_overrides = request.cluster_overrides
         wanted = planner.Plan(task, "retry", {s.digest: s for s in stages}, [s.digest for s in stages])
         where = "here" if name == "local" else f"on {name}"
         print(f"{task}: {live.amount(len(stages), 'stage')} again, {where}", flush=True)
@@ -139,7 +139,7 @@ def _submit(wanted, cluster: clusters.Cluster, request: Request) -> int:
 
     file = request.cluster.endswith((".yaml", ".yml"))  # `make retry` looks for it again, from whatever folder
     name = str(clusters.file_of(request.cluster)) if file else request.cluster
-    result = submit.submit(wanted.todo(), cluster, name, write)
+    result = submit.submit(wanted.todo(), cluster, name, write, request.preset)
     on_their_way = f"{live.amount(result.waiting, 'stage')} submitted before and on the way"
     if not result.stages:
         print(f"nothing new to submit: {on_their_way}")

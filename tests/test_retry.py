@@ -62,10 +62,10 @@ def test_parents_come_first_and_go_where_they_were():
     for record_ in own:
         record_.config["settings"] = {"run": {}}
     places = retry.places(own, LINE, parse([]))
-    assert list(places) == [("classic", "local")]
-    order = [stage.digest for stage in places["classic", "local"]]
+    assert list(places) == [("classic", "local", "default")]
+    order = [stage.digest for stage in places["classic", "local", "default"]]
     assert order.index("dense0") < order.index("round1") < order.index("round2")
-    assert list(retry.places(own, LINE, parse(["cluster=example"]))) == [("classic", "example")]
+    assert list(retry.places(own, LINE, parse(["cluster=example"]))) == [("classic", "example", "default")]
 
 
 def test_what_was_blocked_by_something_mended_since():

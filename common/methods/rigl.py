@@ -2,24 +2,23 @@
 
 from dataclasses import dataclass
 
-from common import method
+from common import dynamic
 from common import sparsity as sp
 from common.method import option
 
 
 @dataclass
-class Config(method.Sparse):
+class Config(dynamic.Dynamic):
     initial: str = option("erk", "the first masks: erk or uniform (random weights), omp or snip (global)")
     drop_fraction: float = option(0.3, "share of living weights moved at the first update; a cosine takes it to zero")
     every: int = option(100, "optimizer steps between updates; an update replaces the step it falls on")
-    stop: float = option(0.75, "share of training after which the topology rests")
     grown: str = option(
         "zero", "what new weights start from: zero, last (their value when dropped) or pretrained", neutral="zero"
     )
     batches: int = option(10, "initial=snip: training batches the score is accumulated over")
 
 
-class Method(method.Method):
+class Method(dynamic.Method):
     Config = Config
 
     def __init__(self, config):
@@ -32,23 +31,12 @@ class Method(method.Method):
             found.append(f"method.grown must be zero, last or pretrained, found {c.grown!r}")
         if c.initial not in ("erk", "uniform", "omp", "snip"):
             found.append(f"method.initial must be erk, uniform, omp or snip, found {c.initial!r}")
-        if not 0 < c.drop_fraction <= 1:
-            found.append(f"method.drop_fraction must be in (0, 1], found {c.drop_fraction}")
-        if not 0 < c.stop <= 1:
-            found.append(f"method.stop must be in (0, 1], found {c.stop}")
-        if c.every < 1 or c.batches < 1:
-            found.append(f"method.every and method.batches must be at least 1, found {c.every} and {c.batches}")
+        if c.batches < 1:
+            found.append(f"method.batches must be at least 1, found {c.batches}")
         return found
 
-    def complaints_for(self, steps: int) -> list[str]:
-        """What is wrong with these settings in a training of ``steps`` optimizer steps."""
-        if self.config.every < (end := round(self.config.stop * steps)):
-            return []
-        return [f"no update would ever come: method.every={self.config.every}, the topology rests at {end}"]
-
     def start(self, state):
-        for complaint in self.complaints_for(state.steps):  # known only here where run.epochs says how long
-            raise ValueError(complaint)
+        super().start(state)
         initial = self.config.initial
         if initial == "omp":
             score = sp.magnitude(state.weights)
@@ -61,11 +49,11 @@ class Method(method.Method):
         state.set_masks(sp.select(score, pools))
 
     def on_gradients(self, state):
-        end = round(self.config.stop * state.steps)
-        if state.step == 0 or state.step >= end or state.step % self.config.every:
+        if not self.due(state):
             return False
         drop, grow = sp.magnitude(state.weights), sp.gradient_magnitude(state.gradients())
-        masks = sp.drop_and_grow(state.masks, drop, grow, sp.cosine(state.step, end, self.config.drop_fraction))
+        moved = sp.cosine(state.step, self.end(state.steps), self.config.drop_fraction)
+        masks = sp.drop_and_grow(state.masks, drop, grow, moved)
         state.set_masks(masks, self.starting_values(state))
         return True
 
@@ -84,7 +72,6 @@ class Method(method.Method):
         return {"values": dict(self.values)} if self.config.grown == "last" else {}
 
     def load_state_dict(self, state):
-        self.values = state.get("values", {})
-
-    def settled(self, step, steps):
-        return step >= round(self.config.stop * steps)
+        if self.config.grown != "last":
+            return super().load_state_dict(state)  # which keeps nothing, and says so
+        self.values = state["values"]

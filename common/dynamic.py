@@ -1,0 +1,46 @@
+"""Dynamic sparse training: connections move, their number stands; shared by what grows at random or by gradient."""
+
+from dataclasses import dataclass
+
+from common import method
+from common.method import option
+
+
+@dataclass
+class Dynamic(method.Sparse):
+    drop_fraction: float = option(0.3, "share of living weights moved at an update")
+    every: int = option(100, "optimizer steps between updates")
+    stop: float = option(0.75, "share of training after which the topology rests")
+
+
+class Method(method.Method):
+    Config = Dynamic
+
+    def complaints(self):
+        found, c = super().complaints(), self.config
+        shares = {"drop_fraction": c.drop_fraction, "stop": c.stop}
+        found += [f"method.{n} must be in (0, 1], found {v}" for n, v in shares.items() if not 0 < v <= 1]
+        if c.every < 1:
+            found.append(f"method.every must be at least 1, found {c.every}")
+        return found
+
+    def complaints_for(self, steps):
+        """What is wrong with these settings in a training of ``steps`` optimizer steps."""
+        if self.config.every < (end := self.end(steps)):
+            return []
+        return [f"no update would ever come: method.every={self.config.every}, the topology rests at {end}"]
+
+    def end(self, steps: int) -> int:
+        """The step from which the topology rests, of ``steps``."""
+        return round(self.config.stop * steps)
+
+    def start(self, state):
+        for complaint in self.complaints_for(state.steps):  # known only here where run.epochs says how long
+            raise ValueError(complaint)
+
+    def due(self, state) -> bool:
+        """Is an update due after ``state.step`` steps?"""
+        return 0 < state.step < self.end(state.steps) and state.step % self.config.every == 0
+
+    def settled(self, step, steps):
+        return step >= self.end(steps)
