@@ -84,6 +84,7 @@ class MagnitudeMethod(Method):
         return {"values": dict(self.values)} if self.config.returning else {}
 
     def load_state_dict(self, state):
-        if not self.config.returning:
-            return super().load_state_dict(state)  # which keeps nothing, and says so
-        self.values = state["values"]
+        if self.config.returning:
+            self.values = state["values"]
+        else:
+            super().load_state_dict(state)  # which keeps nothing, and says so

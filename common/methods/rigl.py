@@ -72,6 +72,7 @@ class Method(dynamic.Method):
         return {"values": dict(self.values)} if self.config.grown == "last" else {}
 
     def load_state_dict(self, state):
-        if self.config.grown != "last":
-            return super().load_state_dict(state)  # which keeps nothing, and says so
-        self.values = state["values"]
+        if self.config.grown == "last":
+            self.values = state["values"]
+        else:
+            super().load_state_dict(state)  # which keeps nothing, and says so
