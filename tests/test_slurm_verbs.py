@@ -45,7 +45,7 @@ def typed(site: Site, answer: str, *words: str) -> tuple[int, str]:
     return process.returncode, said
 
 
-def make(site: Site, *words: str) -> str:
+def make(site: Site, *words: str, code: int = 0) -> str:
     """``make`` in a checkout whose environment is ready."""
     folder = site.folder / "check out"
     if not folder.exists():
@@ -59,7 +59,7 @@ def make(site: Site, *words: str) -> str:
         (folder / ".venv" / "ready").write_text(f"{folder.resolve() / '.venv'}\n")
     command = ["make", "-C", folder, "--no-print-directory", *words]
     done = subprocess.run(command, env=site.environment(), capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode == code, done.stdout + done.stderr
     return done.stdout + done.stderr
 
 
@@ -91,7 +91,7 @@ def test_a_runs_folder_where_nothing_happened_yet(site):
     for verb in ("why", "tail", "cancel", "clean", "retry"):
         said = site.launch(verb, "run=3f", code=2)
         assert "expected RUN=<the first letters of a stage's name>, found '3f'" in said
-    assert "which run?" in site.launch("why", code=2)
+    assert "which stage?" in site.launch("why", code=2)
     for verb in ("retry", "cancel", "clean"):
         assert "noth" in site.launch(verb)
     assert "nothing of this is finished" in site.launch("report", code=2)
@@ -100,12 +100,14 @@ def test_a_runs_folder_where_nothing_happened_yet(site):
 
 def test_a_plan_says_what_it_costs_and_submits_nothing(site):
     words = ("plan", f"cluster={site.file}", *PAIR, "run.seed=0,1", "cluster.time=30")
+    before = site.cluster.jobs()
     said = site.launch(*words)
     assert "4 stages (4 new)" in said and "at most 2.0 core-hours without requeues" in said
     document = json.loads(site.launch(*words, "format=json"))
     assert document["cost"]["limit_hours"] == 2 and document["cost"]["unit"] == "core"
     assert "2.0 GPU-hours" in site.launch(*words, "cluster.gpus=1")
-    assert not site.runs.exists() and not site.cluster.jobs()
+    assert "an element asks for: 30 minutes" in said and "to submit: 4 elements of 2 arrays" in said
+    assert not site.runs.exists() and {j.id for j in site.cluster.jobs()} <= {j.id for j in before}
 
 
 def test_looking_at_what_waits_runs_and_ends(site):
@@ -248,7 +250,7 @@ def test_cancelling_asks_and_says_what_goes(site):
     site.settled()
     assert site.counts() == {"blocked": 2, "cancelled": 4}, "what stands on something cancelled is blocked"
     assert "is cancelled" in site.launch("why", f"run={child_of(site, dense).name}")
-    assert "blocked:" in make(site, "status", "WATCH=1"), "nothing is left to wait for"
+    assert "blocked:" in make(site, "status", "WATCH=1", code=2), "nothing is left to wait for, and not all is well"
     before = site.numbers()
     site.describe(extra={})
     said = site.sweep("method=omp_after,snip", "method.sparsity=0.5", *TINY, "run.seed=0,1")
