@@ -63,6 +63,15 @@ def finished(folder: Path) -> bool:
         return False
 
 
+def read_status(folder: Path) -> dict:
+    """The content of ``status.json``; a file that cannot be read, or holds anything else, says nothing."""
+    try:
+        found = read_json(paths.status(folder), {})
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def update_status(folder: Path, **changes) -> dict:
     """Merge ``changes`` into ``status.json``; only the process that holds the stage's lock may call this."""
     try:

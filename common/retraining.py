@@ -8,6 +8,7 @@ schedule (t = T) the latter two are "retrain as at first" and the one-shot ticke
 
 from dataclasses import dataclass
 
+from common import sparsity as sp
 from common.method import Method, Sparse, option
 
 POLICIES = ("full", "fine_tune", "learning_rate", "weights")
@@ -71,6 +72,20 @@ class Retrained(Method):
         return self.config.distill * self.teacher.loss() if self.teacher else 0
 
 
+def rewind_complaints(rewind: str) -> list[str]:
+    """What is wrong with a ``rewind`` setting: a step of the dense training, or ``pretrained``."""
+    if rewind == "pretrained" or rewind.isdecimal():
+        return []
+    return [f"method.rewind must be a step (0, 1, 2, ...) or 'pretrained', found {rewind!r}"]
+
+
+def rewind_complaints_for(rewind: str, steps: int) -> list[str]:
+    """The same, once the steps of the dense training are known."""
+    if rewind.isdecimal() and int(rewind) > steps:
+        return [f"method.rewind={rewind} is beyond the {steps} steps of the dense training"]
+    return []
+
+
 class AfterTraining(Retrained):
     """One-shot: prune the dense network by ``masks``, then retrain."""
 
@@ -85,3 +100,18 @@ class AfterTraining(Retrained):
 
     def masks(self, state) -> dict:
         raise NotImplementedError(f"{type(self).__name__} must say which weights of the trained network live")
+
+
+@dataclass
+class MagnitudeRetraining(Retraining):
+    allocation: str = option("global", "global, uniform, erk, erk_plus or rows")
+
+
+class MagnitudeAfterTraining(AfterTraining):
+    """The largest weights of the trained network live."""
+
+    Config = MagnitudeRetraining
+
+    def masks(self, state):
+        pools = sp.allocate(self.config.allocation, state.weights, self.config.sparsity)
+        return sp.select(sp.magnitude(state.weights), pools)

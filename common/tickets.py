@@ -9,7 +9,7 @@ from math import ceil, log1p
 
 from common import sparsity as sp
 from common.method import option, settings
-from common.retraining import Retrained, Retraining
+from common.retraining import Retrained, Retraining, rewind_complaints, rewind_complaints_for
 
 MOST_ROUNDS = 1000  # each is a training of its own; more is a slip of the pen
 
@@ -64,15 +64,10 @@ class Tickets(Retrained):
         found += [f"method.rates: {k} must be in [0, 1), found {v}" for k, v in c.rates.items() if not 0 <= v < 1]
         if c.retrain != "full" and c.rewind != "0":
             found.append(f"method.rewind is for method.retrain=full; {c.retrain} says itself what survivors start from")
-        if c.rewind != "pretrained" and not c.rewind.isdecimal():
-            found.append(f"method.rewind must be a step (0, 1, 2, ...) or 'pretrained', found {c.rewind!r}")
-        return found
+        return found + rewind_complaints(c.rewind)
 
     def complaints_for(self, steps):
-        rewind = self.config.rewind
-        if rewind.isdecimal() and int(rewind) > steps:
-            return [f"method.rewind={rewind} is beyond the {steps} steps of the dense training"]
-        return []
+        return rewind_complaints_for(self.config.rewind, steps)
 
     def ancestors(self):
         if self.config.sparsity is None:

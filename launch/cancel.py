@@ -62,14 +62,14 @@ def _announce(held: list[Record], elements: dict[str, Element], found: Sequence[
     lines = [f"{amount(len(held), 'stage')} in {amount(len(elements), 'job')} would be cancelled:"]
     lines += [f"  {live.label(record)}  job {record.element.id}" for record in held[:SHOWN]]
     lines += [f"  and {len(held) - SHOWN} more"] if len(held) > SHOWN else []
-    names = {_key(record) for record in held}
+    names = {record.key for record in held}
     others = {
         stage
         for element in elements.values()
         for stage in element.stages
         if stage not in names and not paths.done(element.sweep.parent.parent / stage).exists()
     }
-    by_name = {_key(record): record for record in found}
+    by_name = {record.key: record for record in found}
     if others:
         lines.append(f"with them goes what else these jobs hold, {amount(len(others), 'stage')}:")
         shown = [live.label(by_name[name]) if name in by_name else name for name in sorted(others)]
@@ -83,14 +83,10 @@ def _announce(held: list[Record], elements: dict[str, Element], found: Sequence[
     return lines
 
 
-def _key(record: Record) -> str:
-    return f"{record.task}/{record.digest}"
-
-
 def _stands_on(record: Record, names: set[str], by_name: dict[str, Record]) -> bool:
     seen = set()
-    while record is not None and _key(record) not in seen:
-        seen.add(_key(record))
+    while record is not None and record.key not in seen:
+        seen.add(record.key)
         parent = f"{record.task}/{record.config.get('parent')}"
         if parent in names:
             return True

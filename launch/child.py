@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import signal
@@ -14,11 +13,10 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from common import paths, record
+from common import paths, processes, record
 from launch import locks, logs
 
 GRACE = 15.0  # seconds a stage has to finish its step and write its checkpoint
-PR_SET_PDEATHSIG = 1  # linux/prctl.h
 CAUGHT = (signal.SIGTERM, signal.SIGUSR2)
 
 
@@ -74,7 +72,9 @@ class Child:
         with os.fdopen(self._outcomes, "rb") as file:
             os.set_blocking(self._outcomes, False)  # a process the stage left behind may hold the other end
             outcome, reason = json.loads(file.read() or b"[null, null]")
-        return (outcome, reason) if outcome else (None, how(self.status))
+        if outcome:
+            return outcome, reason
+        return None, ("" if os.WIFSIGNALED(self.status) else "the process ") + processes.how(self.status)
 
 
 def _execute(folder: Path, train: Callable, parent: int, on_terminate: object) -> tuple[str, str]:
@@ -97,8 +97,7 @@ def _execute(folder: Path, train: Callable, parent: int, on_terminate: object) -
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGUSR2, leave)
     signal.signal(signal.SIGTERM, leave if on_terminate is None else lambda *_: saves.append(on_terminate))
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    processes.end_with_parent(signal.SIGTERM)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, CAUGHT)
     try:
         print(logs.mark(folder), flush=True)
@@ -108,15 +107,6 @@ def _execute(folder: Path, train: Callable, parent: int, on_terminate: object) -
         traceback.print_exc()
         outcome, reason = "failed", f"{type(error).__name__}: {error}"
     return outcome, str(reason)[:2000]
-
-
-def how(status: int) -> str:
-    """In words, how a child ended that left no outcome."""
-    if not os.WIFSIGNALED(status):
-        return f"the process left with exit code {os.WEXITSTATUS(status)} in the middle of the stage"
-    number = os.WTERMSIG(status)
-    hint = " (out of memory?)" if number == signal.SIGKILL else ""
-    return f"killed by signal {number}, {signal.Signals(number).name}{hint}"
 
 
 def _worked(status: dict) -> float:

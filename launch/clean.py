@@ -95,7 +95,7 @@ def _logs(where: Path, found: Sequence[Record]) -> list[Path]:
     for (task, digest), sweeps in records.sweeps(where).items():
         for sweep in sweeps:
             asked.setdefault(sweep, []).append(f"{task}/{digest}")
-    states = {_key(record): record.state for record in found}
+    states = {record.key: record.state for record in found}
     over = []
     for sweep, stages in asked.items():
         folder = where / ".sweeps" / sweep
@@ -178,10 +178,6 @@ def _below(names: set[str], found: Sequence[Record]) -> list[Record]:
                 below[record.digest] = record
                 todo.append(record.digest)
     return list(below.values())
-
-
-def _key(record: Record) -> str:
-    return f"{record.task}/{record.digest}"
 
 
 def clean(planned: Cleaning, confirm: Callable[[str], bool]) -> int:

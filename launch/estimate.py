@@ -28,7 +28,7 @@ def estimate(plan: Plan, place) -> dict:
     slurm = isinstance(place, clusters.Cluster)
     gpus = bool(place.gpus or place.gres) if slurm else False
     each = 1 if gpus or not slurm else place.cpus
-    weight = {s.digest: each * s.config["settings"]["run"].get("processes", 1) for s in todo}
+    weight = {s.digest: each * s.processes for s in todo}
     total = sum((mean if times[s.digest] is None else times[s.digest]) * weight[s.digest] for s in todo)
     chain: dict[str, float] = {}
     for stage in todo:  # parents first

@@ -97,7 +97,7 @@ class Element:
         return "stopped", "the time limit is near"
 
     def _attempt(self, folder: Path) -> tuple[str, str]:
-        before = _status(folder)
+        before = record.read_status(folder)
         self.begun = before.get("step") or 0
         stalled = 0 if before.get("state") == "failed" else before.get("stalled", 0)
         marks = {"job": self.id, "node": self.node, "restarts": self.restarts, "stalled": stalled}
@@ -124,7 +124,7 @@ class Element:
 
     def _failed_here(self, folder: Path) -> bool:
         """Did this element try it before it was requeued, and fail? The others of its lane come first then."""
-        status = _status(folder)
+        status = record.read_status(folder)
         return (status.get("state"), status.get("job")) == ("failed", self.id)
 
     def requeue(self, folder: Path) -> None:
@@ -142,7 +142,7 @@ class Element:
         raise SystemExit("error: Slurm requeued this element and did not end it")
 
     def _say_queued(self, folder: Path) -> None:
-        status = _status(folder)
+        status = record.read_status(folder)
         stalled = 0 if (status.get("step") or 0) > self.begun else status.get("stalled", 0) + 1
         if stalled >= STALLED:
             reason = f"{stalled} times in a row the time limit came before a step was finished: raise cluster.time"
@@ -168,15 +168,6 @@ def _requeue(element: str) -> str:
     return problem
 
 
-def _status(folder: Path) -> dict:
-    """The stage's status; a file that cannot be read says nothing."""
-    try:
-        found = record.read_json(paths.status(folder), {})
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
 def _parent_ended_badly(folder: Path) -> bool:
     """Does its parent's own status say that waiting is no use? Listing the folder refreshes what a node remembers."""
     parent = record.read_config(folder)["parent"]
@@ -187,4 +178,4 @@ def _parent_ended_badly(folder: Path) -> bool:
         os.listdir(where)
     except OSError as problem:
         print(f"{where}: {problem}", file=sys.stderr, flush=True)
-    return _status(where).get("state") in ("failed", "blocked")
+    return record.read_status(where).get("state") in ("failed", "blocked")

@@ -99,7 +99,7 @@ def _owner(path: Path) -> int | None:
 
 def refine(found: list[Record], members: dict[str, list[Element]], answers: dict[str, Job]) -> list[Record]:
     """``members``: ``task/digest`` -> its elements, oldest first; ``answers``: job id -> Slurm's word."""
-    originals = {_key(record): record for record in found}
+    originals = {record.key: record for record in found}
     refined: dict[str, Record] = {}
     open_: set[str] = set()
 
@@ -121,10 +121,6 @@ def refine(found: list[Record], members: dict[str, list[Element]], answers: dict
     return [settle(name) for name in originals]
 
 
-def _key(record: Record) -> str:
-    return f"{record.task}/{record.digest}"
-
-
 def _counts(pairs: list[tuple[Element, Job]]) -> tuple[Element, Job]:
     """The last element that lives, else the last."""
     return next((pair for pair in reversed(pairs) if pair[1].alive), pairs[-1])
@@ -141,7 +137,7 @@ def _barrier(parent: Record) -> str:
 
 def _has_turn(record: Record, element: Element, originals: dict[str, Record]) -> bool:
     """In an element that trains several stages one after another: can its end be about this one?"""
-    others = [originals[name] for name in element.stages if name in originals and name != _key(record)]
+    others = [originals[name] for name in element.stages if name in originals and name != record.key]
     mine = record.status.get("state") == "running"
     began = ("running", "failed")
     return mine or not any(_said(other, element) and other.status.get("state") in began for other in others)
@@ -166,7 +162,7 @@ def _state(own: Record, element: Element, job: Job, barred: str, turn: bool) -> 
             return "queued", job.reason or ("not yet considered by Slurm" if job.state == "PENDING" else job.state)
         if verdict:
             return state, reason
-        first = element.stages[0] == _key(own)
+        first = element.stages[0] == own.key
         return ("running", "") if written == "running" else ("queued", STARTING if first else IN_TURN)
     if job.alive is None:
         # a process on another machine may hold a lock that is not seen here: silence alone is no end
@@ -228,7 +224,7 @@ def exit_words(code: str) -> str:
 
 def again(record: Record, asks: scheduler.Ask = scheduler.ask) -> Record:
     """One stage read once more; its ancestors are not looked at."""
-    name, where = _key(record), record.folder.parent.parent
+    name, where = record.key, record.folder.parent.parent
     elements = ledger.by_stage(ledger.elements(where)).get(name)
     members = {name: elements} if elements and not paths.done(record.folder).exists() else {}
     answers = _cancelled(members, asks(*_question(members))) if members else {}

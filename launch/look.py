@@ -19,14 +19,17 @@ def status(request: Request) -> int:
     from launch import status as view
 
     task = _task(request)
-    if request.watch == "1":
-        asks = scheduler.remembering()
-        return view.watch(lambda: live.read(task, asks=asks))
-    names = number(request.last, "last", 1, 100000) if request.last else None
     for name in request.methods:
         registry.method(name)
-    found = [r for r in live.read(task) if not request.methods or r.method in request.methods]
-    document = view.status(found)
+
+    def read(asks=scheduler.ask) -> list:
+        return [r for r in live.read(task, asks=asks) if not request.methods or r.method in request.methods]
+
+    if request.watch == "1":
+        asks = scheduler.remembering()
+        return view.watch(lambda: read(asks))
+    names = number(request.last, "last", 1, 100000) if request.last else None
+    document = view.status(read())
     print(json.dumps(document) if request.format == "json" else view.text(document, names))
     return 0
 

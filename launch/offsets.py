@@ -8,7 +8,7 @@ from common import record
 from common.errors import UserError
 from launch import database_file
 from launch.records import Record
-from launch.view import committed, key, valid
+from launch.view import committed, valid
 
 
 class Offsets:
@@ -37,11 +37,11 @@ class Offsets:
 
     def shows(self, stage: Record) -> bool:
         """Whether the stage has a run, or is to have one: it began, or failed before it could."""
-        return bool(stage.done or stage.status.get("started")) or stage.state == "failed" or key(stage) in self.stages
+        return bool(stage.done or stage.status.get("started")) or stage.state == "failed" or stage.key in self.stages
 
     def news(self, stage: Record) -> bool:
         """Whether MLflow does not have the stage as it is now."""
-        known = self.stages.get(key(stage))
+        known = self.stages.get(stage.key)
         same = known and known["state"] == stage.state and known["offset"] == committed(stage)
         return not (same and valid(stage, known))
 

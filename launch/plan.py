@@ -33,6 +33,16 @@ class Stage:
     why: str
     config: dict = field(repr=False, compare=False)
 
+    @property
+    def key(self) -> str:
+        """``task/digest``, by which ledgers name it."""
+        return f"{self.task}/{self.digest}"
+
+    @property
+    def processes(self) -> int:
+        """Processes that train it together."""
+        return self.config["settings"]["run"].get("processes", 1)
+
 
 @dataclass
 class Plan:

@@ -49,14 +49,6 @@ class Member:
                 self.connection.send(message)
 
 
-def read(stage: Stage) -> dict:
-    """The stage's status; what cannot be read must not stop the driver."""
-    try:
-        return record.read_json(paths.status(stage.folder), {})
-    except (OSError, ValueError):
-        return {}
-
-
 class Pool:
     """``submit(address, number)`` starts worker ``number`` and returns its job; there are at most ``size`` at once.
 
@@ -208,7 +200,7 @@ class Pool:
         for digest, stage in list(self.waiting.items()):
             if paths.done(stage.folder).exists() or not locks.held(paths.lock(stage.folder)):
                 del self.waiting[digest]
-                status = read(stage)
+                status = record.read_status(stage.folder)
                 if status.get("state") == "failed" and not paths.done(stage.folder).exists():
                     self.end(stage, "failed", status.get("reason") or "failed in another process")
                 else:
@@ -222,7 +214,7 @@ class Pool:
 
     def tell(self, kind: str, stage: Stage | None = None, seconds: float = 0.0, reason: str = "") -> None:
         running = [member.stage for member in self.members.values() if member.stage]
-        states = [read(stage) if kind == "tick" else {} for stage in running]
+        states = [record.read_status(stage.folder) if kind == "tick" else {} for stage in running]
         steps = tuple((stage, state.get("step") or 0, state.get("steps") or 0) for stage, state in zip(running, states))
         forest = self.forest
         ended = sum(outcome != "stopped" for outcome in forest.outcome.values())

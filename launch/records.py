@@ -95,6 +95,11 @@ class Record:
         return self.folder.parent.name
 
     @property
+    def key(self) -> str:
+        """``task/digest``, by which ledgers and offsets name it."""
+        return f"{self.task}/{self.digest}"
+
+    @property
     def method(self) -> str:
         return str(self.config.get("method") or (self.summary or {}).get("method") or "?")
 

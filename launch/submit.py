@@ -25,9 +25,9 @@ ENDING = 60  # seconds to wait for an array that is taken back
 
 @dataclass
 class Submission:
-    """What was submitted: arrays with their numbers, and the stages that were on their way already."""
+    """What was submitted, and the stages that were on their way already."""
 
-    arrays: list[tuple[str, arrays.Array]] = field(default_factory=list)
+    numbers: list[str] = field(default_factory=list)  # of the arrays
     stages: int = 0
     elements: int = 0
     waiting: int = 0  # stages that an earlier submission is going to train
@@ -77,8 +77,8 @@ def _locked(stages, cluster: Cluster, names: dict, write, lock: int) -> Submissi
         )
     # A stage that is to be trained again although it is done says so by its state.
     over = {s.digest for s in stages if s.state != "damaged" and record.finished(s.folder)}
-    todo = [s for s in stages if f"{s.task}/{s.digest}" not in alive and s.digest not in over]
-    result = Submission(waiting=sum(f"{s.task}/{s.digest}" in alive for s in stages), stages=len(todo))
+    todo = [s for s in stages if s.key not in alive and s.digest not in over]
+    result = Submission(waiting=sum(s.key in alive for s in stages), stages=len(todo))
     if not todo:
         return result
     parents = {key.split("/")[1]: element.id for key, element in alive.items()}
@@ -88,7 +88,7 @@ def _locked(stages, cluster: Cluster, names: dict, write, lock: int) -> Submissi
     unknown = [stage.folder for stage in todo if not stage.folder.exists()]
     sweep = write()
     token = uuid.uuid4().hex[:8]
-    numbers: list[str] = []
+    numbers = result.numbers
     try:
         for index, array in enumerate(found):
             title = f"{todo[0].task}-{token}-{index}"
@@ -98,7 +98,6 @@ def _locked(stages, cluster: Cluster, names: dict, write, lock: int) -> Submissi
         if isinstance(problem, slurm.Refused) and not isinstance(problem, slurm.Mute):  # else a part may be queued
             _forget(unknown)
         raise
-    result.arrays = list(zip(numbers, found, strict=True))
     result.elements = sum(len(array.lanes) for array in found)
     return result
 
@@ -111,11 +110,7 @@ def divide(todo: Sequence, cluster: Cluster, parents: dict[str, str]) -> list[ar
     most = cluster.max_array_size or slurm.largest_array()
     limit = cluster.max_submitted or slurm.submit_limit(cluster.account)
     limit = None if limit is None else max(0, limit - slurm.queued())
-    return arrays.arrays(todo, parents, most, limit, need=processes)
-
-
-def processes(stage) -> int:
-    return stage.config["settings"]["run"].get("processes", 1)
+    return arrays.arrays(todo, parents, most, limit, need=lambda stage: stage.processes)
 
 
 def settle(report=print) -> None:
@@ -167,7 +162,7 @@ def _submit_one(
     waits = dependency(array, numbers)
     folder = sweep / f"array-{len(numbers)}"
     lanes = [[stage.folder for stage in lane] for lane in array.lanes]
-    keys = [[f"{stage.task}/{stage.digest}" for stage in lane] for lane in array.lanes]
+    keys = [[stage.key for stage in lane] for lane in array.lanes]
     place = dict(**names, code=str(code), folder=str(folder), processes=array.need)
     ledger.write(sweep, "intent", array=title, elements=keys, depends=waits, **place)
     parameters = clusters.parameters(cluster, title, code, array.need, waits)

@@ -163,7 +163,7 @@ def _send(client, records, offsets, runs, uri) -> SyncResult:
         labels = view.tags(stage, members.get((stage.task, stage.digest), []))
         labels |= {"mlflow.parentRunId": parents[above]} if above in parents else {}
         for last in (False, True):
-            known = offsets.stages.get(view.key(stage))
+            known = offsets.stages.get(stage.key)
             try:
                 known, new = mlflow_runs.stage(client, experiment, stage, known, labels)
                 sent += _send_stage(client, stage, known, labels, uri)
@@ -174,7 +174,7 @@ def _send(client, records, offsets, runs, uri) -> SyncResult:
                     raise
         created += new
         children[above].append(known["run"])
-        offsets.stages[view.key(stage)] = known
+        offsets.stages[stage.key] = known
         offsets.save(at_least=1.0)
     for sweep in view.sweeps(latest, members):
         above = sweep[:2]

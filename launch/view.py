@@ -174,10 +174,6 @@ def again(stage: Record) -> Record:
     return replace(fresh, **{name: getattr(stage, name) for name in names})
 
 
-def key(stage: Record) -> str:
-    return f"{stage.task}/{stage.digest}"
-
-
 def milliseconds(seconds) -> int:
     return round(_number(seconds) * 1000)
 

@@ -102,7 +102,7 @@ def _arrays(wanted, place: clusters.Cluster) -> list[str]:
     if not todo:
         return []
     most, limit = place.max_array_size or 1001, place.max_submitted or None
-    found = arrays.arrays(todo, None, most, limit, need=lambda stage: stage.config["settings"]["run"]["processes"])
+    found = arrays.arrays(todo, None, most, limit, need=lambda stage: stage.processes)
     elements = sum(len(array.lanes) for array in found)
     limits = "" if place.max_array_size and place.max_submitted else " (fewer where Slurm's own limits are small)"
     return [f"to submit: {live.amount(elements, 'element')} of {live.amount(len(found), 'array')}{limits}"]
@@ -144,7 +144,7 @@ def _submit(wanted, cluster: clusters.Cluster, request: Request) -> int:
     if not result.stages:
         print(f"nothing new to submit: {on_their_way}")
         return 0
-    numbers = [number for number, _ in result.arrays]
+    numbers = result.numbers
     span = numbers[0] if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
     parts = (result.stages, "stage"), (result.elements, "element"), (len(numbers), "array")
     stages, elements, arrays = (live.amount(*part) for part in parts)

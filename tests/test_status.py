@@ -285,3 +285,14 @@ def test_control_c_ends_watching(tmp_path):
     process.send_signal(signal.SIGINT)
     out = process.communicate(timeout=60)[0]
     assert process.returncode == 0 and "what runs goes on" in out and "Traceback" not in out
+
+
+def test_watching_some_methods_watches_no_others(tmp_path, monkeypatch, capsys):
+    """Another method that still runs does not keep it going, and is not counted."""
+    from launch.__main__ import main
+
+    monkeypatch.setenv("RUNS", str(tmp_path))
+    make(tmp_path, "a", "running", ago=0, method="imp")
+    stage(tmp_path, "b", "rigl", 0.5)
+    assert main(["status", "method=rigl", "watch=1"]) == 0
+    assert "1 stages: 1 done" in capsys.readouterr().out

@@ -1,6 +1,5 @@
 """The other processes of a stage that is trained on one machine without a scheduler: forked here, ended with us."""
 
-import ctypes
 import gc
 import os
 import signal
@@ -11,7 +10,8 @@ from collections.abc import Callable
 
 import torch
 
-PR_SET_PDEATHSIG = 1  # linux/prctl.h
+from common import processes
+
 IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2)  # the first process decides for all
 
 
@@ -37,12 +37,8 @@ class Crew:
             if not process:
                 continue
             del self.running[rank]
-            if os.WIFSIGNALED(status):
-                number = os.WTERMSIG(status)
-                hint = " (out of memory?)" if number == signal.SIGKILL else ""
-                self.ends.append(f"rank {rank} was killed by signal {number}, {signal.Signals(number).name}{hint}")
-            elif status:
-                self.ends.append(f"rank {rank} left with exit code {os.WEXITSTATUS(status)} in the middle of the stage")
+            if status:
+                self.ends.append(f"rank {rank} {'was ' * os.WIFSIGNALED(status)}{processes.how(status)}")
         return "; ".join(self.ends)
 
     def dismiss(self, patience: float) -> None:
@@ -66,8 +62,7 @@ def _serve(rank: int, work: Callable[[int], object], parent: int) -> None:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         for number in IGNORED:
             signal.signal(number, signal.SIG_IGN)
-        if sys.platform == "linux":
-            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        processes.end_with_parent(signal.SIGKILL)
         if os.getppid() == parent:
             torch.set_num_threads(1)  # the parent's pool of threads did not survive the fork
             work(rank)
