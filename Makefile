@@ -18,7 +18,7 @@ export PYTHON
 
 # Values reach the verbs through the environment, so the shell never reads them as commands. SET is split at spaces
 # and nothing else (set -f: no file names for its stars and brackets).
-verbs := plan smoke sweep status tail why retry cancel clean report ui prepare sync test lint
+verbs := plan smoke sweep status tail why retry cancel clean report ui prepare sync test lint docs
 arguments = $${TASK:+"task=$$TASK"} $${METHOD:+"method=$$METHOD"} $${PRESET:+"preset=$$PRESET"} \
 	$${DATA:+"data=$$DATA"} $${CLUSTER:+"cluster=$$CLUSTER"} $${WORKERS:+"workers=$$WORKERS"} $${PORT:+"port=$$PORT"} \
 	$${FORMAT:+"format=$$FORMAT"} $${RUN:+"run=$$RUN"} $${WATCH:+"watch=$$WATCH"} $${WEIGHTS:+"weights=$$WEIGHTS"} \
@@ -71,6 +71,7 @@ else
 	'make prepare    fetch the data of TASK into DATA' \
 	'make test       the tests (ARGS="-k name" for some)' \
 	'make lint       style' \
+	'make docs       docs/methods.md, from the code of the methods' \
 	'make help       this; once .venv is there, also tasks, methods and settings' \
 	'make clean-environment   remove .venv' \
 	'' \

@@ -55,6 +55,10 @@ class Run:
     checkpoint_every: int = option(0, "optimizer steps between resume points; 0: by time alone", identity=False)
     device: str = option("auto", "auto, cpu or cuda", identity=False)
 
+    def steps_of(self, examples: int) -> int:
+        """Optimizer steps of ``epochs`` passes over so many training examples."""
+        return max(1, round(self.epochs * examples / (self.batch_size * self.accumulate)))
+
 
 CHOICES = {
     "optimizer": ("sgd", "adam", "adamw"),

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from common import method
+from common.facts import DURING, Facts
 from common.method import option
 
 
@@ -15,6 +16,8 @@ class Dynamic(method.Sparse):
 
 class Method(method.Method):
     Config = Dynamic
+    structures = ("weights", "RxC")  # inside a group of M there is next to nowhere to go
+    facts = Facts(paper="", when=DURING, score="", schedule="constant, sparse from the start", choosing=8)
 
     def complaints(self):
         found, c = super().complaints(), self.config

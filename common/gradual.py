@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from common import method
 from common import sparsity as sp
+from common.facts import DURING, Facts
 from common.method import option
 
 
@@ -18,6 +19,7 @@ class Method(method.Method):
     """Subclasses say in ``prune`` what goes to reach a sparsity."""
 
     Config = Gradual
+    facts = Facts(paper="", when=DURING, score="", schedule="cubic from `begin` to `end`")
 
     def complaints(self):
         found, c = super().complaints(), self.config
@@ -54,30 +56,34 @@ class ByMagnitude(Gradual):
 
 
 class MagnitudeMethod(Method):
-    """The smallest weights go; subclasses say in ``pools`` how many of which tensor live.
+    """The smallest weights go, by the settings' allocation or a subclass's.
 
     Zhu and Gupta multiply weights and masks, so that a pruned weight keeps the value it had. Here it is zero and its
     value is remembered, which is the same but for momentum and weight decay: those would still move it there.
     """
 
     Config = ByMagnitude
+    facts = Method.facts.but(
+        paper="Zhu and Gupta, ICLR 2018 workshops, arXiv:1710.01878",
+        score="magnitude",
+        topology="shrinks; with `returning` it is chosen anew, and what was pruned may come back",
+        memory={"returning=true": 4},
+        choosing=6,
+    )
 
     def __init__(self, config):
         super().__init__(config)
         self.values: dict = {}  # returning: what each weight was when it last lived
 
-    def pools(self, state, sparsity: float, living) -> list:
-        raise NotImplementedError(f"{type(self).__name__} must say how many weights of which tensor live")
-
     def prune(self, state, sparsity):
         if not self.config.returning:
-            pools = self.pools(state, sparsity, state.masks.counts)
-            state.set_masks(sp.select(sp.magnitude(state.weights), pools, within=state.masks))
+            smallest = sp.magnitude(state.weights)
+            state.set_masks(self.choose(state, smallest, sparsity, within=state.masks))
             return
         for name, weight in state.weights.items():
             now = weight.detach().clone()
             self.values[name] = now.where(state.masks[name], self.values[name]) if name in self.values else now
-        kept = sp.select(sp.magnitude(self.values), self.pools(state, sparsity, None))
+        kept = self.choose(state, sp.magnitude(self.values), sparsity)
         state.set_masks(kept, grown_values=self.values)
 
     def state_dict(self):

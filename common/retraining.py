@@ -3,15 +3,18 @@
 Renda, Frankle and Carbin (ICLR 2020), section 2.2, for a dense training of T steps and a retraining of t: fine-tuning
 keeps the trained weights and the last learning rate; learning-rate rewinding keeps the weights and replays the last t
 steps of the schedule; weight rewinding replays them from the weights as they were at step T - t. Over the whole
-schedule (t = T) the latter two are "retrain as at first" and the one-shot ticket.
+schedule (t = T) the latter two are "retrain as at first" and the one-shot ticket. Without retraining (t = 0), which is
+SMC-Bench's "after training" as well, a stage takes no step: validation and the test set see the network as pruned.
 """
 
+import re
 from dataclasses import dataclass
 
 from common import sparsity as sp
+from common.facts import AFTER, Facts
 from common.method import Method, Sparse, option
 
-POLICIES = ("full", "fine_tune", "learning_rate", "weights")
+POLICIES = ("full", "fine_tune", "learning_rate", "weights", "none")
 
 
 @dataclass
@@ -21,7 +24,8 @@ class Retraining(Sparse):
     retrain: str = option(
         "full",
         "full: the whole schedule; or, for retrain_share of it: fine_tune (last learning rate), learning_rate (its "
-        "last part again) or weights (that, from the weights as they were then)",
+        "last part again; as fine_tune where the rate is constant) or weights (that, from the weights as they were "
+        "then); none: pruned and scored",
         neutral="full",
     )
     retrain_share: float = option(1.0, "share of the dense training's steps, but for retrain=full", neutral=1.0)
@@ -33,6 +37,14 @@ class Retrained(Method):
     """Base of methods that prune what a parent stage trained and train on."""
 
     Config = Retraining
+    facts = Facts(
+        paper="",
+        when=AFTER,
+        score="",
+        schedule="once, before retraining",
+        memory={"distill=1": 4},
+        cost="`distill`: a step runs the dense network forward too",
+    )
     teacher = None
 
     def complaints(self):
@@ -41,21 +53,32 @@ class Retrained(Method):
             found.append(f"method.retrain must be one of {', '.join(POLICIES)}; found {c.retrain!r}")
         if not 0 < c.retrain_share <= 1:
             found.append(f"method.retrain_share must be in (0, 1], found {c.retrain_share}")
-        elif c.retrain == "full" and c.retrain_share != 1:
+        elif c.retrain in ("full", "none") and c.retrain_share != 1:
             found.append("method.retrain_share is for method.retrain=fine_tune, learning_rate or weights")
         if not c.distill >= 0:
             found.append(f"method.distill must not be negative, found {c.distill}")
+        elif c.distill and c.retrain == "none":
+            found.append(
+                "method.distill is part of the loss that survivors train on, with method.retrain=none they do not"
+            )
         if not c.temperature > 0:
             found.append(f"method.temperature must be above 0, found {c.temperature}")
         return found
 
     def budget(self, steps):
-        return steps if self.config.retrain == "full" else max(1, round(self.config.retrain_share * steps))
+        if self.config.retrain in ("full", "none"):
+            return steps if self.config.retrain == "full" else 0
+        return max(1, round(self.config.retrain_share * steps))
 
     def clock(self, step, steps):
         if self.config.retrain == "fine_tune":
             return steps - 1, steps
         return steps - self.budget(steps) + step, steps
+
+    def load_trained(self, state) -> None:
+        """Set the parent's weights: the last step's, to train on; without retraining those that were scored, so that
+        one network stands along the whole curve."""
+        state.load(state.parent.scored() if self.config.retrain == "none" else state.parent.weights())
 
     def restart(self, state) -> None:
         """Set what the survivors start from, once the masks are chosen on the parent's weights."""
@@ -74,9 +97,14 @@ class Retrained(Method):
 
 def rewind_complaints(rewind: str) -> list[str]:
     """What is wrong with a ``rewind`` setting: a step of the dense training, or ``pretrained``."""
-    if rewind == "pretrained" or rewind.isdecimal():
+    if rewind == "pretrained" or re.fullmatch("0|[1-9][0-9]*", rewind):  # one spelling, one identity
         return []
     return [f"method.rewind must be a step (0, 1, 2, ...) or 'pretrained', found {rewind!r}"]
+
+
+def rewound_steps(rewind: str, steps: int) -> int:
+    """How many of ``steps`` are left to train from there on: rewinding goes back in the schedule too."""
+    return max(0, steps - int(rewind)) if rewind.isdecimal() else steps
 
 
 def rewind_complaints_for(rewind: str, steps: int) -> list[str]:
@@ -93,7 +121,7 @@ class AfterTraining(Retrained):
         return [("dense", {})]
 
     def start(self, state):
-        state.load(state.parent.weights())
+        self.load_trained(state)
         masks = self.masks(state)
         self.restart(state)
         state.set_masks(masks)
@@ -111,7 +139,7 @@ class MagnitudeAfterTraining(AfterTraining):
     """The largest weights of the trained network live."""
 
     Config = MagnitudeRetraining
+    facts = AfterTraining.facts.but(score="magnitude of the trained weights", choosing=6)
 
     def masks(self, state):
-        pools = sp.allocate(self.config.allocation, state.weights, self.config.sparsity)
-        return sp.select(sp.magnitude(state.weights), pools)
+        return self.choose(state, sp.magnitude(state.weights))

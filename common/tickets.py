@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from math import ceil, log1p
 
 from common import sparsity as sp
+from common.facts import ROUNDS
 from common.method import option, settings
-from common.retraining import Retrained, Retraining, rewind_complaints, rewind_complaints_for
+from common.retraining import Retrained, Retraining, rewind_complaints, rewind_complaints_for, rewound_steps
 
 MOST_ROUNDS = 1000  # each is a training of its own; more is a slip of the pen
 
@@ -24,21 +25,31 @@ class Config(Retraining):
     )
     allocation: str = option("global", "global: all weights compete; layers: each keeps its own share")
     rewind: str = option(
-        "0", "what survivors go back to: a step of the dense training (0: initialisation) or 'pretrained'"
+        "0",
+        "what survivors go back to: a step of the dense training, whose rest they train anew (0: initialisation, all "
+        "of it), or 'pretrained'",
     )
 
 
 class Tickets(Retrained):
     """Subclasses say in ``go_back`` what the surviving weights start from; with ``retrain`` the policy says so.
 
-    ``retrain=full`` is Frankle and Carbin's: the whole schedule from the weights at ``rewind``. The policies of Renda
-    et al. (2020) apply in every round.
+    ``retrain=full`` is Frankle and Carbin's: from the weights at step ``rewind`` to the end, with the rest of the
+    schedule (Frankle et al., 2020, algorithm 2). The policies of Renda et al. (2020) apply in every round.
     """
 
     Config = Config
     allocations = ("global", "layers")
     levels = ("sparsity", "rounds")
+    version = 2  # 1 replayed the whole schedule from late weights too
     rounds_method = "imp"  # the method of all rounds but the last
+    facts = Retrained.facts.but(
+        paper="Frankle and Carbin, ICLR 2019, arXiv:1803.03635; Frankle et al., ICML 2020, arXiv:1912.05671",
+        when=ROUNDS,
+        score="magnitude of the trained weights",
+        schedule="geometric: a round prunes `rate` of what lives",
+        choosing=8,
+    )
 
     def complaints(self):
         found, c = super().complaints(), self.config
@@ -59,12 +70,19 @@ class Tickets(Retrained):
             found.append(
                 "method.allocation=layers prunes each layer at its own rate: give method.rounds, not a sparsity"
             )
+        if c.rounds is not None and ":" in c.structure:
+            found.append("method.rounds says how sparse, and so does N:M: give method.sparsity instead")
+        if c.retrain == "none":
+            found.append("a ticket is trained in every round: method.retrain=none is for pruning once, after training")
         if c.rates and c.allocation != "layers":
             found.append("method.rates are per layer: they need method.allocation=layers")
         found += [f"method.rates: {k} must be in [0, 1), found {v}" for k, v in c.rates.items() if not 0 <= v < 1]
         if c.retrain != "full" and c.rewind != "0":
             found.append(f"method.rewind is for method.retrain=full; {c.retrain} says itself what survivors start from")
         return found + rewind_complaints(c.rewind)
+
+    def budget(self, steps):
+        return rewound_steps(self.config.rewind, steps) if self.config.retrain == "full" else super().budget(steps)
 
     def complaints_for(self, steps):
         return rewind_complaints_for(self.config.rewind, steps)
@@ -73,23 +91,42 @@ class Tickets(Retrained):
         if self.config.sparsity is None:
             earlier = [{"rounds": k} for k in range(1, self.config.rounds)]
         else:
-            earlier = [{"sparsity": s} for s in sp.geometric_levels(self.config.sparsity, self.config.rate)[:-1]]
+            earlier = self.levels_before(sp.geometric_levels(self.config.sparsity, self.config.rate)[:-1])
         common = settings(self.config)
         return [("dense", {}), *((self.rounds_method, {**common, **level}) for level in earlier)]
 
-    def pools(self, weights):
+    def levels_before(self, sparsities: list[float]) -> list[dict]:
+        """The settings that tell earlier rounds from the last.
+
+        Under N:M a round keeps whole weights of every M: as N' of M it is what those who ask for N':M ask for.
+        """
+        if ":" not in self.config.structure:
+            return [{"sparsity": sparsity} for sparsity in sparsities]
+        form = sp.form(self.config.structure)
+        kept = dict.fromkeys(form.kept(sparsity) for sparsity in sparsities)
+        steps = [sp.Pattern(n, form.m) for n in kept if form.n < n < form.m]
+        return [{"sparsity": step.sparsity, "structure": str(step)} for step in steps]
+
+    @property
+    def target(self):
+        c = self.config
+        return c.sparsity if c.rounds is None else 1 - (1 - c.rate) ** c.rounds
+
+    def shaped(self):
+        return super().shaped() or bool(self.config.rates) or self.config.rewind not in ("0", "pretrained")
+
+    def allocation(self, sizes, sparsity, living=None):
         c = self.config
         if c.allocation == "global":
-            sparsity = c.sparsity if c.rounds is None else 1 - (1 - c.rate) ** c.rounds
-            return sp.global_pool(weights, sparsity)
-        if unknown := sorted(set(c.rates) - set(weights)):
-            raise ValueError(f"method.rates names {unknown[0]!r}; the prunable weights are {', '.join(weights)}")
+            return sp.global_pool(sizes, sparsity)
+        if unknown := sorted(set(c.rates) - set(sizes)):
+            raise ValueError(f"method.rates names {unknown[0]!r}; the prunable weights are {', '.join(sizes)}")
         # shares of the original count, not of the last round's: rounding does not add up over rounds
-        return sp.per_layer(weights, {name: (1 - c.rates.get(name, c.rate)) ** c.rounds for name in weights})
+        return sp.per_layer(sizes, {name: (1 - c.rates.get(name, c.rate)) ** c.rounds for name in sizes})
 
     def start(self, state):
         state.load(state.parent.weights())
-        masks = sp.select(sp.magnitude(state.weights), self.pools(state.weights), within=state.parent.masks())
+        masks = self.choose(state, sp.magnitude(state.weights), within=state.parent.masks())
         if self.config.retrain == "full":
             self.go_back(state)
         else:

@@ -18,7 +18,7 @@ def help(request: Request) -> int:
 
 
 VERBS = (work.plan, work.smoke, work.sweep, look.status, look.tail, look.why, work.retry, look.cancel, look.clean)
-VERBS += (look.report, look.ui, look.sync, work.prepare, look.test, look.lint, help)
+VERBS += (look.report, look.ui, look.sync, work.prepare, look.test, look.lint, look.docs, help)
 VERBS = {verb.__name__: verb for verb in VERBS}
 
 # The words each verb listens to; what others are given is said, so that nobody takes one for a filter.
@@ -60,7 +60,7 @@ def main(arguments: list[str]) -> int:
         request = words.parse(arguments[1:])
         if unused := _unused(name, request):
             print(f"note: {name} does not use {', '.join(unused)}", file=sys.stderr)
-        if name not in ("test", "lint", "help", "prepare"):
+        if name not in ("test", "lint", "docs", "help", "prepare"):
             work.usable(paths.runs(), "RUNS")
         code = VERBS[name](request)
         sys.stdout.flush()  # here, where a reader that is gone is no error

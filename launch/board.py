@@ -11,11 +11,12 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from launch.records import Record
+from launch import knee
+from launch.records import Record, steps_of_lines
 
 COLUMNS = (
     *("task", "dataset", "model", "method", "sparsity_target", "sparsity", "sparsity_all", "seed", "metric", "score"),
-    *("score_validation", "steps", "epochs", "collapsed", "digest", "parent", "variant"),
+    *("score_validation", "steps", "steps_of_line", "epochs", "collapsed", "digest", "parent", "variant", "zeros"),
 )
 REFERENCE = "dense"
 SAME = 5e-4  # of the remaining weights: sparsities closer than this share a row of the table
@@ -29,7 +30,9 @@ class Cell(NamedTuple):
     deviation: float | None
     collapsed: int
     sparsity: float
-    steps: tuple[float, float | None] | None = None  # mean and deviation of the step with the best validation
+    steps: tuple[float, float | None] | None = None  # mean and deviation of the best step by validation; None: no steps
+    line: float | None = None  # mean of the optimizer steps of a stage and all it stands on; None: not known of each
+    measurements: dict[str, tuple[float, float | None]] | None = None  # the same of what else was measured, by name
 
     def text(self, expected: int) -> str:
         """``97.12±0.15``; ``*`` marks collapsed stages; n where it is not the ``expected`` number of seeds."""
@@ -50,6 +53,7 @@ class Board:
     reference: dict[str, Cell]
     common: list[str]
     seeds: list[int]
+    baseline: float | None = None  # the score of the best constant answer; None: not told
     warnings: list[str] = field(default_factory=list)
 
     @property
@@ -58,11 +62,36 @@ class Board:
 
     @property
     def methods(self) -> list[str]:
-        return sorted({label for label, _ in self.cells})
+        return sorted({label for label, _ in self.cells}, key=_counted)
 
     @property
     def levels(self) -> list[float]:
         return sorted({level for _, level in self.cells})
+
+    @property
+    def dense(self) -> Cell | None:
+        """The reference, where there is one and no more."""
+        return next(iter(self.reference.values())) if len(self.reference) == 1 else None
+
+    def curve(self, method: str) -> list[tuple[float, Cell]]:
+        """A method's levels, rising, each with its cell."""
+        return [(level, self.cells[method, level]) for level in self.levels if (method, level) in self.cells]
+
+    def points(self, method: str) -> list[knee.Point]:
+        return [knee.Point(level, cell.mean, cell.deviation, cell.n) for level, cell in self.curve(method)]
+
+    def early(self, method: str) -> bool:
+        """Do a curve's levels end too early to trust its knee?"""
+        curve = self.points(method)
+        dense = self.dense.mean if self.dense else curve[0].mean
+        return self.baseline is not None and knee.early(dense, curve[-1].mean, self.baseline)
+
+    def knees(self) -> dict[str, knee.Knee | None]:
+        """The corner of each method's curve, None where it has none; methods with too few levels are left out."""
+        dense = self.dense
+        start = knee.Point(0.0, dense.mean, dense.deviation, dense.n) if dense else None
+        curves = {method: self.points(method) for method in self.methods}
+        return {method: knee.find(start, curve) for method, curve in curves.items() if len(curve) >= knee.LEVELS}
 
     @property
     def expected(self) -> int:
@@ -81,24 +110,42 @@ class Board:
             notes.append("* collapsed in at least one seed: the model answers one class, or a whole layer is zero")
         return notes + [f"warning: {warning}" for warning in self.warnings]
 
+    def costs(self) -> str:
+        """Optimizer steps of a stage and all it stands on, for every method: one number, or the least and the most."""
+        lines, methods = defaultdict(list), defaultdict(list)
+        for label, cell in (*self.reference.items(), *((label, cell) for (label, _), cell in self.cells.items())):
+            lines[label] += [] if cell.line is None else [cell.line]
+        for label, values in lines.items():
+            methods[_span(values)].append(label)
+        return "; ".join(f"{', '.join(labels)} {steps}" for steps, labels in methods.items() if steps)
 
-def finished(records: list[Record]) -> list[dict]:
-    """One row per finished stage, sorted: ``COLUMNS``, and the step of the best validation."""
-    rows = []
+
+def finished(records: list[Record], among: list[Record] | None = None) -> list[dict]:
+    """One row per finished stage, sorted: ``COLUMNS``, the step of the best validation, measurements, the baseline.
+
+    ``among``: the records that hold what these stand on, where these alone do not.
+    """
+    rows, lines = [], steps_of_lines(records if among is None else among)
     for stage in records:
         if stage.state == "done":
             row = {name: stage.summary.get(name) for name in COLUMNS}
             row["variant"] = stage.variant  # told from today's defaults; those it was trained under may differ
+            row["steps_of_line"] = lines.get(stage.digest)
             row["best_step"] = stage.summary.get("best_step")
+            row["measurements"] = stage.summary.get("measurements") or {}
+            row["baseline"] = stage.summary.get("baseline")
             row["task"], row["digest"] = row["task"] or stage.task, row["digest"] or stage.digest
             rows.append(row)
     return sorted(rows, key=_order)
 
 
-def boards(records: list[Record]) -> list[Board]:
-    """The finished stages arranged for tables and figures, one board per task, data set, model and metric."""
+def boards(records: list[Record], among: list[Record] | None = None) -> list[Board]:
+    """The finished stages arranged for tables and figures, one board per task, data set, model and metric.
+
+    ``among``: see ``finished``.
+    """
     groups = defaultdict(list)
-    for row in finished(records):
+    for row in finished(records, among):
         groups[tuple(str(row[name] or "") for name in ("task", "dataset", "model", "metric"))].append(row)
     return [_board(key, groups[key], _updated(records)) for key in sorted(groups)]
 
@@ -148,9 +195,9 @@ def _board(key: tuple, rows: list[dict], updated: dict[str, float]) -> Board:
         warnings.append(
             f"several results for {'; '.join(several[:2])}{more}: the newest is shown, all are in results.csv"
         )
-    board = Board(
-        *key, _aligned(cells), reference, common, sorted({row["seed"] for row in rows if row["seed"] is not None})
-    )
+    seeds = sorted({row["seed"] for row in rows if row["seed"] is not None})
+    baseline = max((row["baseline"] for row in rows if _finite(row["baseline"])), default=None)
+    board = Board(*key, _aligned(cells), reference, common, seeds, baseline)
     dense = {part for row in rows if row["method"] == REFERENCE for part in _parts(row["variant"])}
     return _warn(board, warnings, dense)
 
@@ -191,7 +238,7 @@ def _cell(members: list[dict], updated: dict, name: str, warnings: list[str], se
     """The cell of some rows; of two results with one seed the newer counts, a score that is no number does not."""
     seeds: dict = {}
     for row in sorted(members, key=lambda row: updated.get(row["digest"], 0.0)):
-        if not isinstance(row["score"], (int, float)) or not math.isfinite(row["score"]):
+        if not _finite(row["score"]):
             warnings.append(f"{name}, seed {row['seed']}: the score is {row['score']}; it is left out")
             continue
         if row["seed"] in seeds:
@@ -199,11 +246,36 @@ def _cell(members: list[dict], updated: dict, name: str, warnings: list[str], se
         seeds[row["seed"]] = row
     if not seeds:
         return None
-    steps = [row["best_step"] for row in seeds.values() if row["best_step"] is not None]
+    steps = [row["best_step"] for row in seeds.values() if row["best_step"] is not None and row["steps"] != 0]
     collapsed = sum(bool(row["collapsed"]) for row in seeds.values())
     shares = [float(row["sparsity"] or 0.0) for row in seeds.values()]
     scores = _spread([float(row["score"]) for row in seeds.values()])
-    return Cell(len(seeds), *scores, collapsed, statistics.fmean(shares), _spread(steps) if steps else None)
+    lines = [row["steps_of_line"] for row in seeds.values()]
+    line = None if None in lines else statistics.fmean(lines)
+    beside = _measurements([row["measurements"] for row in seeds.values()])
+    step = _spread(steps) if steps else None
+    return Cell(len(seeds), *scores, collapsed, statistics.fmean(shares), step, line, beside)
+
+
+def _counted(label: str) -> list:
+    """For sorting: rewind=9 comes before rewind=10."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", label)]
+
+
+def _measurements(found: list[dict]) -> dict[str, tuple[float, float | None]]:
+    """Mean and deviation of what every seed has measured; lists, such as whole curves, stay in the summaries."""
+    shared = {name: [seed.get(name) for seed in found] for name in found[0]}
+    numbers = {n: v for n, v in shared.items() if all(_finite(x) for x in v)}
+    return {name: _spread([float(value) for value in values]) for name, values in numbers.items()}
+
+
+def _finite(value) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _span(values: list[float]) -> str:
+    ends = dict.fromkeys(f"{value:,.0f}" for value in (min(values), max(values))) if values else ()
+    return " to ".join(ends)
 
 
 def _spread(values: list[float]) -> tuple[float, float | None]:
@@ -225,4 +297,4 @@ def _labels(rows: list[dict]) -> tuple[dict[tuple[str, str], str], list[str]]:
 
 def _parts(variant: str) -> list[str]:
     """``run.epochs=5, method.rates=[0.2, 0.1]`` -> its settings; a comma inside a value does not separate."""
-    return [part for part in re.split(r",\s+(?=[a-z_]+\.[a-z_.]+=)", variant or "") if part]
+    return [part for part in re.split(r",\s+(?=[a-z]+\.\w+=)", variant or "") if part]

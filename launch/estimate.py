@@ -6,12 +6,14 @@ import statistics
 from collections import defaultdict
 from itertools import islice
 
-from common import config, paths, record
+from common import config, paths, record, registry
+from common.errors import UserError
 from launch import cluster as clusters
 from launch.plan import Plan
 from launch.records import read_one
 
 MOST = 500  # finished stages outside of the plan that are looked at
+SCALE = 1_000_000  # steps of which a method is asked for its share
 
 
 def estimate(plan: Plan, place) -> dict:
@@ -78,20 +80,35 @@ def _seen(plan: Plan) -> dict[str, list[float]]:
 def _note(seen: dict, content: dict, summary: dict) -> None:
     seconds = summary.get("seconds")
     if isinstance(seconds, (int, float)) and seconds > 0:
-        for kind in _kinds(content):
+        for kind in _kinds(content, _length(content)):
             seen[kind].append(float(seconds))
 
 
 def _time(content: dict, seen: dict) -> float | None:
-    """Seconds a stage will take: as the same method took, else as any method on the same model and schedule."""
-    return next((statistics.median(seen[kind]) for kind in _kinds(content) if kind in seen), None)
+    """Seconds a stage will take: as the same method took for as many steps, else as any method on the same model and
+
+    schedule did for as many, else in proportion to what a training of the whole schedule took.
+    """
+    length = _length(content)
+    found = next((statistics.median(seen[kind]) for kind in _kinds(content, length) if kind in seen), None)
+    whole = _kinds(content, 1.0)[1]
+    return length * statistics.median(seen[whole]) if found is None and whole in seen else found
 
 
-def _kinds(content: dict) -> list[str]:
+def _length(content: dict) -> float:
+    """Optimizer steps of a stage as a share of the run's: some methods train longer, some after training not at all."""
+    try:
+        cls = registry.method(content["method"])
+        return cls(config.build(cls.Config, content["settings"]["method"])).budget(SCALE) / SCALE
+    except (UserError, LookupError, TypeError):  # not of this checkout, or not whole
+        return 1.0
+
+
+def _kinds(content: dict, length: float) -> list[str]:
     """The same training but for seed and level, then the same but for the method, as keys."""
     settings = content["settings"]
     chosen = {f.name for f in dataclasses.fields(config.Run) if f.metadata.get("identity", True)} - {"seed"}
     run = {key: value for key, value in settings["run"].items() if key in chosen}
     task = {key: settings["task"].get(key) for key in ("dataset", "model")}
-    same = json.dumps([run, task, content.get("data")], sort_keys=True)
+    same = json.dumps([run, task, content.get("data"), length], sort_keys=True)
     return [f"{content.get('method')} {same}", same]

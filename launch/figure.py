@@ -2,7 +2,9 @@
 
 import math
 import textwrap
+from collections import Counter
 from pathlib import Path
+from zlib import crc32
 
 import matplotlib
 
@@ -10,12 +12,12 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.lines import Line2D
 
-from common import registry
-from launch.board import REFERENCE, Board, percent
+from launch.board import Board, percent
 
 # Paul Tol's "muted" scheme, which readers with any colour vision tell apart; markers and dashes repeat the distinction.
 COLOURS = ("#332288", "#CC6677", "#117733", "#DDAA33", "#88CCEE", "#882255", "#44AA99", "#999933", "#AA4499")
 MARKERS = "osD^vPX<>"
+FIRST = ("gmp", "imp", "omp_after", "random_before", "rigl", "snip")  # of `make sweep`: colours and markers in turn
 DENSE = "#333333"
 TICKS = 12
 
@@ -28,8 +30,11 @@ def draw(board: Board, path: Path) -> None:
     """
     figure, axes = plt.subplots(figsize=(8.4, 4.8), dpi=160)
     handles = [_dense(axes, cell, label, i) for i, (label, cell) in enumerate(board.reference.items())]
+    looks = styles({_name(method) for method in board.methods})
     for i, method in enumerate(_by_end(board)):
-        handles.append(_curve(axes, board, method, i))
+        handles.append(_curve(axes, board, method, i, *looks[_name(method)]))
+    if any(found and not board.early(method) for method, found in board.knees().items()):
+        handles.append(_ring(None, DENSE, "knee, on linear axes"))
     if any(cell.collapsed for cell in board.cells.values()):
         handles.append(_cross(None, "collapsed"))
     _dress(axes, board)
@@ -43,26 +48,42 @@ def position(sparsity: float) -> float:
     return -math.log2(max(1 - sparsity, 1e-12))
 
 
+def styles(names: set[str]) -> dict[str, tuple[str, str]]:
+    """The colour and the marker of each method of one figure: what its name alone prefers, or the next that is free.
+
+    Up to nine methods share neither, and up to 81 not both.
+    """
+    found, colours, markers, pairs = {}, Counter(), Counter(), Counter()
+    for name in sorted(names, key=lambda name: (name not in FIRST, name)):
+        likes = FIRST.index(name) if name in FIRST else crc32(name.encode())
+        i = min(range(len(COLOURS)), key=lambda i: (colours[i], (i - likes) % len(COLOURS)))
+        j = min(range(len(MARKERS)), key=lambda j: (pairs[i, j], markers[j], (j - likes) % len(MARKERS)))
+        colours[i], markers[j], pairs[i, j] = colours[i] + 1, markers[j] + 1, pairs[i, j] + 1
+        found[name] = COLOURS[i], MARKERS[j]
+    return found
+
+
+def _name(label: str) -> str:
+    """The method of a label; what follows are settings."""
+    return label.partition(" ")[0]
+
+
 def _by_end(board: Board) -> list[str]:
     """Methods in the order in which their curves end, best first, so that the legend runs parallel to them."""
 
     def end(method):
-        level = max(level for label, level in board.cells if label == method)
-        return -level, -board.cells[method, level].mean
+        level, cell = board.curve(method)[-1]
+        return -level, -cell.mean
 
     return sorted(board.methods, key=end)
 
 
-def _curve(axes, board: Board, method: str, order: int) -> Line2D:
-    # The colour belongs to the method, in every figure; its variants differ in dashes.
-    name = method.partition(" ")[0]
-    known = [other for other in registry.methods() if other != REFERENCE]
-    index = known.index(name) if name in known else len(known)
-    variants = [label for label in board.methods if label.partition(" ")[0] == name]
-    colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
+def _curve(axes, board: Board, method: str, order: int, colour: str, marker: str) -> Line2D:
+    # Colour and marker belong to the method; its variants differ in dashes.
+    variants = [label for label in board.methods if _name(label) == _name(method)]
     dash = ("-", "--", ":", "-.")[variants.index(method) % 4]
     # Markers show where there are results; methods may stand on different levels, so lines join their own.
-    points = [(level, board.cells[method, level]) for level in board.levels if (method, level) in board.cells]
+    points = board.curve(method)
     x, cells = [position(level) for level, _ in points], [cell for _, cell in points]
     mean, spread = [cell.mean for cell in cells], [cell.deviation or 0.0 for cell in cells]
     low, high = [m - s for m, s in zip(mean, spread)], [m + s for m, s in zip(mean, spread)]
@@ -71,6 +92,8 @@ def _curve(axes, board: Board, method: str, order: int) -> Line2D:
     (line,) = axes.plot(
         x, mean, label=method, markeredgecolor="white", markeredgewidth=0.5, zorder=3 + order / 99, **style
     )
+    if (knee := board.knees().get(method)) and not board.early(method):
+        _ring(axes, colour, None, position(knee.sparsity), knee.score)
     for where, cell in zip(x, cells):
         if cell.collapsed:
             _cross(axes, None, where, cell.mean)
@@ -82,6 +105,13 @@ def _cross(axes, label, x=math.nan, y=math.nan) -> Line2D:
     style = {"marker": "x", "linestyle": "none", "color": "black", "markersize": 8, "markeredgewidth": 1.4}
     cross = Line2D([x], [y], label=label, zorder=6, **style)
     return axes.add_line(cross) if axes else cross
+
+
+def _ring(axes, colour: str, label, x=math.nan, y=math.nan) -> Line2D:
+    """The mark of a curve's knee (or, without axes, its entry in the legend)."""
+    style = {"marker": "o", "linestyle": "none", "markersize": 10, "markerfacecolor": "none", "markeredgewidth": 1.2}
+    ring = Line2D([x], [y], label=label, color=colour, zorder=5, **style)
+    return axes.add_line(ring) if axes else ring
 
 
 def _dense(axes, cell, label: str, index: int) -> Line2D:

@@ -151,7 +151,7 @@ def cells(request: Request) -> tuple[Composer, list[Cell]]:
     asked = names if "dense" in names else ["dense", *names]
     complaints: dict[str, str] = dict.fromkeys(_unknown_keys(composer.task, names, overrides), "")
     axes = {name: _axes(composer, name, overrides, complaints) for name in asked}
-    _complain(complaints)
+    complain(complaints)
     wished = []
     for name in asked:
         for combination in itertools.product(*axes[name].values()):
@@ -162,7 +162,7 @@ def cells(request: Request) -> tuple[Composer, list[Cell]]:
             wished.append(Cell(name, settings, reference=name not in names))
             for complaint in config.complaints(composer.task, name, settings):
                 complaints.setdefault(complaint, "" if complaint.startswith(("run.", "task.")) else f"{name}: ")
-    _complain(complaints)
+    complain(complaints)
     return composer, wished
 
 
@@ -171,7 +171,7 @@ def data_sets(request: Request) -> list:
     composer, overrides = Composer(request), _overrides(request)
     complaints = dict.fromkeys(_unknown_keys(composer.task, ["dense"], overrides), "")
     axes = _axes(composer, "dense", overrides, complaints)
-    _complain(complaints)
+    complain(complaints)
     names = [key.split(".", 1)[1] for key in axes if key.startswith("task.")]
     wished, part = [], registry.task_part(composer.task, "config")
     for values in itertools.product(*(axes[f"task.{name}"] for name in names)):
@@ -179,7 +179,7 @@ def data_sets(request: Request) -> list:
             config.build(part.Config, composer.settings("dense")["task"] | dict(zip(names, values, strict=True)))
         )
         complaints |= dict.fromkeys(part.validate(wished[-1]), "")
-    _complain(complaints)
+    complain(complaints)
     return wished
 
 
@@ -190,7 +190,7 @@ def _overrides(request: Request) -> dict[str, list[str]]:
     return {**request.overrides, **({"task.data": [request.data]} if request.data else {})}
 
 
-def _complain(complaints: dict[str, str]) -> None:
+def complain(complaints: dict[str, str]) -> None:
     """Complaint -> where it comes from; everything in one ``UserError``."""
     lines = [f"{origin}{complaint}" for complaint, origin in complaints.items()]
     if lines:
@@ -251,6 +251,13 @@ def _axes(composer: Composer, method: str, overrides: dict, complaints: dict) ->
     return axes
 
 
+def _text(value) -> str:
+    """A value as it is given on the command line; in quotes only where they tell a text from nothing, or hold it."""
+    if isinstance(value, str) and re.fullmatch(r"[\w.:/+-]+", value) and value.lower() not in ("null", "none"):
+        return value
+    return yaml.safe_dump(value, default_flow_style=True).strip().removesuffix("...").strip()
+
+
 def variant(composer: Composer, method: str, settings: dict, data: str) -> str:
     """What sets a cell apart from the embedded default, beside the columns every result has: ``run.epochs=5, ...``.
 
@@ -262,8 +269,7 @@ def variant(composer: Composer, method: str, settings: dict, data: str) -> str:
         other = composer.told(method)[group]
         for name, value in config.identity(cls, settings[group]).items():
             if f"{group}.{name}" not in columns and value != other.get(name):
-                text = yaml.safe_dump(value, default_flow_style=True).strip().removesuffix("...").strip()
-                parts.append(f"{group}.{name}={text}")
+                parts.append(f"{group}.{name}={_text(value)}")
     if data != composer.embedded_data():
         parts.append(f"data.checksum={data[:8]}")
     return ", ".join(parts)

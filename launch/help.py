@@ -1,9 +1,9 @@
-"""What can be asked for, as text: `make help`, and every setting of a task or method."""
+"""What can be asked for, as text: `make help`; what a method is, and every setting of a task or method."""
 
 import dataclasses
 
 from common import config, registry
-from launch import cluster, grid, words
+from launch import cluster, grid, methods, words
 from launch.cluster import Cluster
 from launch.words import Request
 
@@ -44,6 +44,9 @@ def settings(request: Request) -> str:
     for title, group, name in [*shown, ("run.*", "run", names[0])]:
         cls = config.classes(request.task, name)[group]
         title += f'  (SET="{group}.<key>=<value>", several values as a,b)'
+        if group == "method" and methods.declared(name):
+            told = methods.rows(name) | {f"measures {n}": text for n, text in methods.facts(name).measures.items()}
+            lines += [name, *(f"  {what:<24} {said}" for what, said in told.items() if said), ""]
         lines += _fields(title, cls, composer.settings(name)[group])
     if "cluster" in request.given and request.cluster != "local":
         title = f'cluster.* of {request.cluster}  (SET="cluster.<key>=<value>")'

@@ -1,4 +1,4 @@
-"""The verbs that look, and those that tidy up: status, tail, why, report, sync, ui, cancel, clean, test, lint, help."""
+"""The verbs that look, and those that tidy up: status, tail, why, report, sync, ui, cancel, clean, test, lint, docs."""
 
 import json
 import os
@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from common import paths, registry
+from common import paths, record, registry
 from common.errors import UserError
 from launch.words import Request
 from launch.work import number
@@ -94,7 +94,7 @@ def write_report(task: str, found: list, wished: set[str] | None) -> None:
     from launch import report
 
     shown = [r for r in found if wished is None or r.digest in wished]
-    print("\n" + report.table(shown) + "\n", flush=True)
+    print("\n" + report.table(shown, found) + "\n", flush=True)
     try:
         written = report.write(task, found, shown, paths.reports())
     except OSError as error:
@@ -144,6 +144,25 @@ def lint(request: Request) -> int:
     """check the style"""
     checks = (["check", "."], ["format", "--check", "."])
     return max(subprocess.call([sys.executable, "-m", "ruff", *check], cwd=paths.root()) for check in checks)
+
+
+def docs(request: Request) -> int:
+    """write docs/methods.md anew, from the code of the methods"""
+    from launch import methods
+
+    path, page = paths.root() / "docs" / "methods.md", methods.text()
+    silent = [name for name in registry.methods() if not methods.declared(name)]
+    try:
+        same = path.exists() and path.read_text() == page
+        if not same:
+            path.parent.mkdir(exist_ok=True)
+            record.write_text(path, page)
+    except OSError as error:
+        raise UserError(f"cannot write {path} ({error.strerror or error})") from None
+    print(f"{_short(path)} {'is what the code says' if same else 'is written'}")
+    if silent:
+        print(f"without {', '.join(silent)}: no facts = Facts(...) in class Method (common/facts.py)")
+    return 0
 
 
 def _task(request: Request) -> str | None:

@@ -177,6 +177,26 @@ def _differs(record: Record) -> bool:
     return now is not None and record.config.get("versions") != now
 
 
+def steps_of_lines(records: list[Record]) -> dict[str, int]:
+    """Optimizer steps of each finished stage and of all it stands on, by digest.
+
+    A stage is left out when one of them is not finished, or not among the ``records`` (`make clean` removed it).
+    """
+    by_digest = {record.digest: record for record in records if record.done and record.summary}
+    sums: dict[str, int | None] = {}
+    for digest in by_digest:
+        line = []
+        while digest in by_digest and digest not in sums and digest not in line:  # damaged files may form a circle
+            line.append(digest)
+            digest = str(by_digest[digest].config.get("parent") or "")
+        total = 0 if digest == "" else sums.get(digest)
+        for stage in reversed(line):
+            steps = _number(by_digest[stage].summary.get("steps"))
+            total = None if total is None or steps is None else total + int(steps)
+            sums[stage] = total
+    return {digest: total for digest, total in sums.items() if total is not None}
+
+
 @cache
 def _composer(task: str) -> grid.Composer:
     return grid.Composer(Request(task=task))

@@ -20,7 +20,7 @@ STEPS = (20, 50, 100, 200, 500, 1000, 2000)  # the fewest that the method accept
 
 def smoke(request: Request) -> int:
     """Train the first cell in a folder of its own; returns the exit code."""
-    from launch import local
+    from launch import local, shapes
     from launch.progress import Progress
 
     composer, cells = grid.cells(request)
@@ -32,6 +32,7 @@ def smoke(request: Request) -> int:
         forest = planner.Forest(composer)
         wished = forest.add(cell)
         wanted = planner.Plan(composer.task, request.preset, forest.stages, [wished])
+        shapes.check(wanted.todo())
         some = forest.stages[wished]
         steps = cell.settings["run"]["steps"]
         print(f"{some.config['label']}: {len(forest.stages)} stages of {steps} steps each, here", flush=True)

@@ -64,6 +64,9 @@ def final(stage: Record) -> Iterator[tuple[str, float, int, int]]:
     """The numbers of ``summary.json`` at the stage's last step."""
     summary = {k: v for k, v in stage.summary.items() if k not in ("seed", "sparsity_target")}
     moment, step = milliseconds(stage.status.get("updated")), int(_number(summary.get("steps")))
+    measurements = summary.get("measurements")
+    if isinstance(measurements, dict):
+        summary |= {f"measurements/{name}": value for name, value in measurements.items()}
     yield from ((name, value, moment, step) for name, value in _numbers(summary))
 
 

@@ -15,11 +15,12 @@ from launch.words import Request
 
 def plan(request: Request) -> int:
     """what a sweep would train: new, done, shared and why, and what it costs; nothing is started or written"""
-    from launch import estimate
+    from launch import estimate, shapes
     from launch import plan as planner
 
     place = _place(request)
     wanted = planner.make(request)
+    shapes.check(wanted.todo())
     cost = estimate.estimate(wanted, place)
     if request.format == "json":
         print(json.dumps(planner.document(wanted) | {"cost": cost}))
@@ -40,12 +41,14 @@ def smoke(request: Request) -> int:
 def sweep(request: Request) -> int:
     """train what is missing, here or on CLUSTER=; here it ends with table, curves and MLflow; repeat it at will"""
     from launch import plan as planner
+    from launch import shapes
 
     usable(paths.runs(), "RUNS", write=True)
     place = _place(request)
     if isinstance(place, int):
         usable(paths.reports(), "REPORTS", write=True)
     wanted = planner.make(request)
+    shapes.check(wanted.todo())
     print(planner.text(wanted), flush=True)
     if not isinstance(place, int):
         print(f"  {clusters.text(place)}", flush=True)

@@ -37,7 +37,7 @@ def numel(shape) -> int:
 )
 def test_lenet_remains_as_frankle_and_carbin_print_it(rounds, percent, counts):
     config = Imp.Config(allocation="layers", rounds=rounds, rates={"output.weight": 0.1})
-    pools = Imp(config).pools({name: torch.empty(shape, device="meta") for name, shape in LENET.items()})
+    pools = Imp(config).allocation({name: torch.empty(shape, device="meta") for name, shape in LENET.items()}, 0.5)
     assert [p.names for p in pools] == [(name,) for name in LENET]
     assert [p.keep for p in pools] == counts
     assert round(100 * sum(counts) / TOTAL, 2) == percent
@@ -215,7 +215,7 @@ def test_other_impossible_requests_say_what_is_wrong():
         sp.allocate("ekr", LENET, 0.5)
     with pytest.raises(AllocationError, match="bias has shape \\(5,\\): rows need two"):
         sp.per_row({"bias": (5,)}, 0.5)
-    with pytest.raises(AllocationError, match=r"2:4 is impossible on w: its input width 6 .* no multiple of 4"):
+    with pytest.raises(AllocationError, match=r"groups of 4 are impossible on w: its input width 6 .* multiple of 4"):
         sp.n_of_m({"w": (4, 6)}, 2, 4)
     for n, m in ((0, 4), (5, 4), (-1, 4), (2.0, 4)):
         with pytest.raises(AllocationError, match="whole numbers 0 < N <= M"):

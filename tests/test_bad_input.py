@@ -79,6 +79,12 @@ REQUESTS = [
     ("method=imp method.rounds=3 method.sparsity=0.5", "not both or none"),
     ("method=imp method.rates={output.weight:0.1}", "they need method.allocation=layers"),
     ("method=imp method.rewind=41 run.steps=40", "method.rewind=41 is beyond the 40 steps"),
+    ("method=imp method.rewind=629", "method.rewind=629 is beyond the 628 steps"),  # which the data decide
+    ("method=one_shot_ticket method.rewind=22 run.epochs=1", "method.rewind=22 is beyond the 21 steps"),
+    ("method=instability method.sparsity=0 method.rewind=100000", "method.rewind=100000 is beyond the 628 steps"),
+    ("method=imp method.rewind=007", "method.rewind must be a step"),  # one step, one name
+    ("method=imp method.rewind=٣", "method.rewind must be a step"),
+    ("method=gmp method.structure=1٤x4", "expected weights, RxC as in 4x4"),
     ("method=imp method.rewind=soon", "method.rewind must be a step (0, 1, 2, ...) or 'pretrained'"),
     ("method=imp method.rewind=pretrained", "needs pretrained weights, task.pretrained is empty"),
     ("method=gmp method.begin=0.9", "0 <= begin < end <= 1"),

@@ -15,8 +15,8 @@ from tests.cli import COMMAND, ROOT, environment, error, launch
 SMALL = ("run.steps=40", "run.evaluate_every=20", "run.log_every=10", "workers=2")
 TINY = ("method=omp_after", "method.sparsity=0.5,0.8", "run.seed=0,1", *SMALL)
 COLUMNS = (
-    "task,dataset,model,method,sparsity_target,sparsity,sparsity_all,seed,metric,score,score_validation,steps,epochs,"
-    "collapsed,digest,parent,variant"
+    "task,dataset,model,method,sparsity_target,sparsity,sparsity_all,seed,metric,score,score_validation,steps,"
+    "steps_of_line,epochs,collapsed,digest,parent,variant,zeros"
 )
 PATIENCE = 120  # seconds; only ever waited for in full when something is broken
 
@@ -92,7 +92,7 @@ def test_sweep_leaves_the_files_others_rely_on(place, first):
         for name in ("config.yaml", "status.json", "metrics.jsonl", "summary.json", "DONE"):
             assert (folder / name).stat().st_size, name
         summary = json.loads((folder / "summary.json").read_text())
-        assert set(COLUMNS.split(",")) <= set(summary)
+        assert set(COLUMNS.split(",")) - {"steps_of_line"} <= set(summary)
         assert summary["sparsity_target"] == (stage["sparsity"] or 0.0) and summary["steps"] == 40
         steps = [step for step, training in logged(stage) if training]
         assert steps == [10, 20, 30, 40]
@@ -105,6 +105,7 @@ def test_results_csv(place, first):
         rows = list(csv.DictReader(file))
     assert len(rows) == 6 and {row["method"] for row in rows} == {"dense", "omp_after"}
     assert {row["sparsity_target"] for row in rows} == {"0.0", "0.5", "0.8"}
+    assert {(row["method"], row["steps_of_line"]) for row in rows} == {("dense", "40"), ("omp_after", "80")}
     assert {row["variant"] for row in rows} == {"run.steps=40, run.evaluate_every=20"}
     assert all(float(row["score"]) > 0 and row["metric"] == "accuracy" for row in rows)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from common import registry
-from launch import grid, words
+from launch import grid, plan, shapes, words
 from launch.__main__ import VERBS
 from tests.cli import ROOT, copy, launch
 
@@ -82,6 +82,14 @@ def test_settings_in_commands_exist(page):
         assert name in known[group], f"{page}: {group}.{name}"
     for preset in re.findall(r"PRESET=([a-z]\w*)", text(page)):
         assert any(preset in grid.presets(task) for task in registry.tasks()), f"{page}: {preset}"
+
+
+def test_the_structures_that_the_readme_shows_fit_the_embedded_network(folders):
+    shown = dict.fromkeys(re.findall(r"method\.structure=([\w:]+)", text("README.md")))
+    assert any("x" in form for form in shown) and any(":" in form for form in shown)
+    for form in shown:
+        asked = words.parse(["method=omp_after", f"method.structure={form}", "method.sparsity=0.5", "run.seed=0"])
+        shapes.check(plan.make(asked).todo())
 
 
 def table(first: str) -> list[list[str]]:

@@ -10,6 +10,8 @@ import torch
 from common import record
 from common import sparsity as sp
 from common.errors import UserError
+from launch import plan
+from launch.words import parse
 from tests import training
 from tests.training import Death, begun, line, masks, summary, trained, weights
 
@@ -177,8 +179,8 @@ def test_granet_grows_where_the_gradient_is_largest():
     grown = {}
     update = sp.drop_and_grow
 
-    def seen(masks, drop, grow, fraction):
-        new = update(masks, drop, grow, fraction)
+    def seen(masks, drop, grow, fraction, structure):
+        new = update(masks, drop, grow, fraction, structure)
         for name, weight in state.weights.items():
             gradient = weight.grad.abs()
             came, dead = new[name] & ~masks[name], ~masks[name] & ~new[name]
@@ -225,6 +227,17 @@ def test_they_take_gradual_prunings_final_mask(method):
     assert record.read_config(parent)["method"] == "gmp"
     assert training.equal(masks(folders[-1]), masks(parent))
     assert summary(folders[-1])["steps"] == {"scratch_b": 120}.get(method, 60)
+
+
+@pytest.mark.parametrize("setting", ["end=0.5", "begin=0.3", "every=7", "allocation=uniform", "returning=true"])
+def test_one_word_reaches_gradual_pruning_and_what_stands_on_it(setting):
+    """They share the one stage of gmp, whichever of its settings the command gives."""
+    words = ["method=gmp,scratch_e,gradual_ticket", "method.sparsity=0.9", "run.seed=0"]
+    usual, asked = (list(plan.make(parse(words + more)).stages.values()) for more in ([], [f"method.{setting}"]))
+    assert [stage.method for stage in asked].count("gmp") == 1
+    pruned = {stage.method: stage.digest for stage in asked}["gmp"]
+    assert {s.parent for s in asked if s.method in ("scratch_e", "gradual_ticket")} == {pruned}
+    assert not {s.digest for s in usual if s.method != "dense"} & {s.digest for s in asked}
 
 
 def test_scratch_b_stretches_the_schedule():

@@ -130,11 +130,32 @@ def test_variant_names_what_differs_from_the_embedded_default():
     common = ["method=imp", "run.seed=7", "method.sparsity=0.5"]
     assert told(*common) == ""
     assert told(*common, "run.log_every=5", "run.device=cpu") == ""  # these change no result
-    assert told(*common, "run.epochs=5", "method.rewind=100") == "run.epochs=5.0, method.rewind='100'"
+    assert told(*common, "run.epochs=5", "method.rewind=100") == "run.epochs=5.0, method.rewind=100"
+    assert told(*common, "method.structure=2:4") == "method.structure=2:4"
+    assert told("method=reshuffle", *common[1:], "method.settings={batches:20}") == "method.settings={batches: '20'}"
     assert told(*common, "run.milestones=[0.1]") == "run.milestones=[0.1]"
     assert told("preset=laptop", *common).startswith("run.epochs=10.0, run.evaluate_every=250")
     assert told(*common, data="0123456789abcdef") == "data.checksum=01234567"  # part of a data set is not the whole
     assert "task.dataset" not in told("preset=laptop", *common)  # which has a column of its own
+
+
+@pytest.mark.parametrize(
+    "value, shown",
+    [
+        *(
+            ("2:4", "2:4"),
+            ("100", "100"),
+            ("0x10", "0x10"),
+            ("erk_plus", "erk_plus"),
+            ("true", "true"),
+            ("a/b.pt", "a/b.pt"),
+        ),
+        *(("", "''"), ("null", "'null'"), ("[a]", "'[a]'"), ("{a: b}", "'{a: b}'"), (None, "null"), (True, "true")),
+        *((2.0, "2.0"), ([1, 2], "[1, 2]"), ({"a": 0.1}, "{a: 0.1}")),
+    ],
+)
+def test_a_text_is_shown_without_quotes_where_it_can_be_nothing_else(value, shown):
+    assert grid._text(value) == shown
 
 
 def test_presets():

@@ -13,19 +13,22 @@ from launch.words import Request
 # a made-up checksum of the data. A change here means that results of earlier code are trained again: it must be wanted.
 DIGESTS = {
     "dense": (1, "3418c44bacade103"),
+    "essential": (2, "e1c8e7bb7d371fed"),
     "gmp": (1, "bfd129434ff3c6ae"),
     "gradual_random": (1, "84817ea4b5176dc4"),
     "gradual_ticket": (2, "9e5a5621a890cce0"),
     "granet": (1, "4750539b937aa085"),
     "grasp": (1, "c0be6d50b8b595e6"),
-    "imp": (9, "0a4b0092302b2e94"),
-    "imp_reinit": (9, "62db1ec1160313ea"),
+    "imp": (9, "b10536ff805270aa"),
+    "imp_reinit": (9, "b013c22067a5e57e"),
+    "instability": (10, "0402800c416a7eb3"),
+    "l0": (1, "1740763744a54614"),
     "magnitude_v2": (1, "fd44ac5acc3da54c"),
     "obd": (2, "e85d7adfbb85def6"),
     "obert": (2, "6cc01da69d3d6f38"),
     "omp_after": (2, "f04d734a7c6a8c41"),
     "omp_before": (1, "63571d197e3e08ea"),
-    "one_shot_ticket": (2, "a13ce38f7c280459"),
+    "one_shot_ticket": (2, "a2a84a1986e5b55e"),
     "random_after": (2, "75e151565dd501b9"),
     "random_before": (1, "1964049516e35a92"),
     "random_search": (1, "cc394d4906ee7aac"),
@@ -35,9 +38,11 @@ DIGESTS = {
     "scratch_e": (2, "edbb4f53b70e9915"),
     "set": (1, "e5c746c6df7504d8"),
     "snip": (1, "1f5ed99cce15ad88"),
+    "sr_ste": (1, "3d162385e10f12d3"),
     "synflow": (1, "296d6a01275889f3"),
+    "variational_dropout": (1, "aeaf29567d6d3daa"),
 }
-OTHER = {"imp": "45689e351c231065", "rigl": "ca78f1fd6d370d47"}
+OTHER = {"imp": "50fb56850e122952", "rigl": "ca78f1fd6d370d47"}
 NOT_IDENTITY = {
     "run": {"log_every", "checkpoint_seconds", "checkpoint_every", "device"},
     "task": {"data", "pretrained"},

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-VERBS = ("plan", "sweep", "status", "report", "ui", "prepare", "sync", "test", "lint", "help")
+VERBS = ("plan", "sweep", "status", "report", "ui", "prepare", "sync", "test", "lint", "docs", "help")
 STAND_IN = f"""#!{sys.executable}
 import json, os, sys
 seen = {{name: os.environ.get(name) for name in ("RUNS", "PYTHONPATH", "ARGS") if name in os.environ}}

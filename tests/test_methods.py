@@ -33,6 +33,7 @@ class Signature:
 
 SIGNATURES = {
     "dense": Signature("initial"),
+    "essential": Signature("trained", parent="dense"),
     "gmp": Signature("initial", "shrink"),
     "gradual_random": Signature("initial", "shrink"),
     "gradual_ticket": Signature("initial", parent="gmp"),
@@ -40,6 +41,8 @@ SIGNATURES = {
     "grasp": Signature("initial"),
     "imp": Signature("rewound", parent="imp"),
     "imp_reinit": Signature("fresh", parent="imp"),
+    "instability": Signature("rewound", parent="imp"),
+    "l0": Signature("initial", "shrink"),
     "magnitude_v2": Signature("initial", "evolve"),
     "obd": Signature("trained", parent="dense"),
     "obert": Signature("fresh", parent="dense"),  # the trained weights, corrected: tests/test_fisher.py
@@ -55,7 +58,9 @@ SIGNATURES = {
     "scratch_e": Signature("fresh", parent="gmp"),
     "set": Signature("initial", "move"),
     "snip": Signature("initial"),
+    "sr_ste": Signature("initial", "shrink"),  # dense weights are stored until the last step: tests/test_structure.py
     "synflow": Signature("initial"),
+    "variational_dropout": Signature("initial", "shrink"),  # once, at the last step: tests/test_learned.py
 }
 SPARSE = sorted(set(SIGNATURES) - {"dense"})
 
@@ -258,6 +263,21 @@ def test_survivors_are_bit_equal_to_the_early_weights_head_included(rewind):
         assert torch.equal(state.model.state_dict()[name][mask], value[mask]), name
     if rewind == "0":
         assert training.equal(sp.snapshot(early.model), torch.load(paths.snapshot(dense, 0)))
+
+
+@pytest.mark.parametrize("method", ["imp", "one_shot_ticket", "imp_reinit"])
+def test_what_was_rewound_trains_the_rest_of_the_schedule(method):
+    """Frankle et al. (2020): from W_k to W_T. A fresh initialisation is rewound nowhere."""
+    values = {"run.log_every": 1, "run.schedule": "linear", "method.rewind": 7}
+    folders = training.line(method, values)
+    training.train(folders)
+    dense, last = (
+        {e["step"]: e["learning_rate"] for e in training.lines(folder) if "learning_rate" in e}
+        for folder in (folders[0], folders[-1])
+    )
+    back = 0 if method == "imp_reinit" else 7
+    assert training.summary(folders[-1])["steps"] == len(dense) - back
+    assert last == {step - back: rate for step, rate in dense.items() if step > back}
 
 
 def test_rewinding_to_pretrained_weights(tmp_path):
@@ -584,7 +604,9 @@ def test_the_test_set_is_looked_at_once_after_all_training(method, monkeypatch):
     monkeypatch.setattr(Trainer, "evaluate", lambda self, m, split: seen.append(split) or evaluate(self, m, split))
     monkeypatch.setattr(Trainer, "step", lambda self, state: seen.append("step") or step(self, state))
     training.train(folders[-1:])
-    assert seen.count("test") == 1 and seen[-1] == "test"
+    measures = {"instability": 5}.get(method, 0)  # points of a line between finished networks
+    assert seen.count("test") == 1 + measures and seen[-1] == "test"
+    assert "step" not in seen[seen.index("test") :]
     assert seen.count("step") == training.summary(folders[-1])["steps"]
 
 

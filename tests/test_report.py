@@ -4,18 +4,22 @@ import csv
 import math
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import assume, given
+from hypothesis import strategies as st
 from stages import stage
 
-from launch import records, report
+from common import registry
+from launch import figure, knee, records, report
 from launch.board import boards
 
 COLUMNS = (
     "task,dataset,model,method,sparsity_target,sparsity,sparsity_all,seed,metric,score,score_validation,"
-    "steps,epochs,collapsed,digest,parent,variant"
+    "steps,steps_of_line,epochs,collapsed,digest,parent,variant,zeros"
 )
 
 
@@ -58,6 +62,15 @@ def test_columns_and_rows_of_the_csv(runs, tmp_path):
     ]
     assert found[3]["parent"] == "d0" and found[-1]["parent"] == ""
     assert found[0]["collapsed"] == "False"
+
+
+def test_more_zeros_than_the_masks_prune_are_told(tmp_path):
+    """Weights that live and are zero: what a curve says at 50% is that of a sparser network then."""
+    for name, zeros in (("as-said", 0.5), ("more", 0.53)):
+        stage(tmp_path / "runs", name, "rigl" if zeros > 0.5 else "imp", 0.5, zeros=zeros)
+    result = written(tmp_path / "runs", tmp_path)
+    assert [row["zeros"] for row in rows(result)] == ["0.5", "0.53"]
+    assert [note for note in result.notes if "more zeros than their masks" in note and note.startswith("1 stages")]
 
 
 def test_floats_keep_every_digit(tmp_path):
@@ -233,3 +246,237 @@ def test_a_report_of_some_stages_keeps_all_rows_in_the_csv(runs, tmp_path):
     shown = [r for r in found if r.method in ("dense", "rigl")]
     written = report.write("toy", found, shown, tmp_path / "reports")
     assert written.rows == len(found) and "imp" not in written.markdown.read_text()
+
+
+# --- what a result costs with all it stands on ------------------------------------------------------------------------
+
+
+def rounds(runs, seed=0, number=3):
+    """A dense training of 40 steps and rounds of 30 that stand on it one after the other; returns the digests."""
+    names = [stage(runs, f"dense{seed}", "dense", 0.0, seed).name]
+    for k in range(1, number + 1):
+        names.append(stage(runs, f"r{seed}{k}", "imp", 1 - 0.8**k, seed, parent=names[-1], lines=3).name)
+    return names
+
+
+def test_steps_of_a_line_are_summed_over_its_ancestors(tmp_path):
+    for seed in range(2):
+        rounds(tmp_path / "runs", seed)
+    found = records.read(where=tmp_path / "runs")
+    shown = [record for record in found if record.digest in ("r03", "r13")]
+    lines = records.steps_of_lines(found)
+    assert {digest: lines[digest] for digest in ("dense0", "r01", "r02", "r03")} == {
+        "dense0": 40, "r01": 70, "r02": 100, "r03": 130,
+    }  # fmt: skip
+    result = report.write("toy", found, shown, tmp_path / "reports")
+    assert {row["digest"]: row["steps_of_line"] for row in rows(result)} == {k: str(v) for k, v in lines.items()}
+    # the table shows what was asked for; what it stands on is found among the others
+    text, page = report.table(shown, found), result.markdown.read_text()
+    assert "with those of all a result stands on: imp 130" in text and "| imp | 130 |" in page
+    assert "with those of all a result stands on: dense 40; imp 70 to 130" in report.table(found)
+
+
+def test_the_steps_of_a_line_are_not_told_where_a_part_of_it_is_gone(tmp_path):
+    names = rounds(tmp_path / "runs")
+    (tmp_path / "runs" / "toy" / "r01" / "DONE").unlink()
+    stage(tmp_path / "runs", "x", "gmp", 0.5, parent="y")
+    stage(tmp_path / "runs", "y", "gmp", 0.6, parent="x")  # damaged: a circle
+    found = records.read(where=tmp_path / "runs")
+    assert records.steps_of_lines(found) == {names[0]: 40}
+    assert "dense 40" in report.table(found) and "imp 70" not in report.table(found)
+
+
+def test_a_line_of_a_thousand_rounds_is_summed(tmp_path):
+    summary, parents = {"steps": 1}, {str(k): {"parent": str(k - 1) if k else None} for k in range(1001)}
+    found = [records.Record(tmp_path / name, config, {}, summary, True) for name, config in parents.items()]
+    assert records.steps_of_lines(found[::-1])["1000"] == 1001
+
+
+# --- knees, and what is measured beside the score ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def curves(tmp_path):
+    """Two curves over eight levels and two seeds: one with a corner at 60%, one that falls evenly."""
+    runs = tmp_path / "runs"
+    for seed in (0, 1):
+        stage(runs, f"d{seed}", "dense", 0.0, seed, 95.0 + seed)
+        for level in (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9):
+            stage(runs, f"e{seed}{level}", "essential", level, seed, 95.0 + seed - max(0, 200 * (level - 0.6)) - level)
+            stage(runs, f"r{seed}{level}", "random_after", level, seed, 95.0 + seed - 60 * level)
+    return runs
+
+
+def test_the_knee_of_each_curve_is_told_and_what_it_costs(curves, tmp_path):
+    line = "knee (levels to 90.00%), beyond which the score falls much faster than before: "
+    line += "essential 60.00% (0.60 below dense)"
+    text = " ".join(report.table(records.read(where=curves)).split())
+    assert f"{line}; none: random_after" in text
+    assert "too early" not in text  # nobody said what a constant answer scores
+    page = written(curves, tmp_path).markdown.read_text()
+    assert page.count(line) == 1
+
+
+def test_the_levels_that_a_knee_rests_on_are_told_of_each_where_they_differ(curves):
+    for seed in (0, 1):
+        stage(curves, f"g{seed}", "random_after", 0.95, seed, 38.5 + seed)
+    text = " ".join(report.table(records.read(where=curves)).split())
+    assert "essential 60.00% (0.60 below dense, levels to 90.00%); none: random_after (levels to 95.00%)" in text
+
+
+def test_levels_that_end_too_early_for_a_knee_are_named(curves, tmp_path):
+    """Dense has 95.5, the curves end at 34.6 and 41.5: half-way from a constant answer is above, between or below."""
+
+    def told(blind: float) -> str:
+        found = records.read(where=curves)
+        for record in found:
+            record.summary["baseline"] = blind
+        page = write(found, tmp_path).markdown.read_text()
+        parts = " ".join(report.table(found).split()).partition("end too early to trust this")[2].partition("warning")
+        named = parts[0].partition(": ")[2].split(" optimizer steps")[0]
+        assert (f": {named}\n" in page) == bool(named) == ("too early" in page)
+        return named
+
+    assert told(-20.0) == "random_after"  # 37.75
+    assert told(-30.0) == "essential, random_after"  # 32.75
+    assert told(-12.5) == ""  # 41.5: not above
+    assert told(10.0) == ""
+
+
+@given(st.floats(-100, 100), st.floats(0.1, 100), st.floats(0, 1))
+def test_levels_end_too_early_where_more_than_half_of_the_lead_is_left(blind, lead, left):
+    assume(abs(left - 0.5) > 1e-6)
+    assert knee.early(blind + lead, blind + left * lead, blind) == (left > 0.5)
+
+
+def test_the_knee_is_marked_in_the_figure(curves, tmp_path, monkeypatch):
+    rings, ring = [], figure._ring
+    monkeypatch.setattr(figure, "_ring", lambda *arguments: rings.append(arguments[3:]) or ring(*arguments))
+    written(curves, tmp_path)
+    assert rings == [(figure.position(0.6), pytest.approx(94.9)), ()]  # the curve's, and its entry in the legend
+
+
+def drawn(labels, monkeypatch, tmp_path) -> dict[str, tuple]:
+    """(colour, marker, dash) of each method in a figure of all of them."""
+    for number, label in enumerate(labels):
+        name, _, variant = label.partition(" ")
+        stage(tmp_path / "runs", f"s{number}", name, 0.5, variant=variant and f"method.{variant}")
+    found, curve = {}, figure._curve
+
+    def seen(axes, board, method, *more):
+        line = curve(axes, board, method, *more)
+        found[method] = line.get_color(), line.get_marker(), line.get_linestyle()
+        return line
+
+    monkeypatch.setattr(figure, "_curve", seen)
+    written(tmp_path / "runs", tmp_path)
+    return found
+
+
+@pytest.mark.parametrize("names", [("imp", "snip"), ("l0", "variational_dropout"), ("gmp", "rigl"), None])
+def test_no_two_methods_of_a_figure_look_alike(names, monkeypatch, tmp_path):
+    names = names or [name for name in registry.methods() if name != "dense"]
+    found = drawn(names, monkeypatch, tmp_path)
+    assert len({look[:2] for look in found.values()}) == len(names)
+    if len(names) <= len(figure.COLOURS):
+        assert len({look[0] for look in found.values()}) == len({look[1] for look in found.values()}) == len(names)
+
+
+def test_variants_of_a_method_share_its_colour_and_differ_in_dashes(monkeypatch, tmp_path):
+    found = drawn(["imp", "imp rate=0.5", "snip"], monkeypatch, tmp_path)
+    assert found["imp"][:2] == found["imp rate=0.5"][:2] != found["snip"][:2]
+    assert found["imp"][2] != found["imp rate=0.5"][2]
+
+
+@given(st.sets(st.from_regex(r"[a-z0-9_]{1,12}", fullmatch=True) | st.sampled_from(figure.FIRST), max_size=90))
+def test_a_look_is_shared_only_where_there_are_no_more(names):
+    looks = figure.styles(names)
+    assert set(looks) == names
+    pairs, colours, markers = (
+        Counter(v) for v in (looks.values(), *([look[i] for look in looks.values()] for i in (0, 1)))
+    )
+    for count, number in ((pairs, 81), (colours, 9)):
+        assert max(count.values(), default=0) <= math.ceil(len(names) / number)
+    assert len(names) > 9 or max(markers.values(), default=0) <= 1
+    for place, name in enumerate(figure.FIRST):  # and no other shifts them
+        assert name not in names or looks[name] == (figure.COLOURS[place], figure.MARKERS[place])
+
+
+def test_what_a_method_prefers_depends_on_its_name_alone(monkeypatch):
+    alone = {name: figure.styles({name})[name] for name in registry.methods()}
+    monkeypatch.setattr(registry, "methods", lambda: ["aaa", *alone])
+    assert alone == {name: figure.styles({name})[name] for name in alone}
+    assert len(set(alone.values())) > 6
+
+
+def test_short_curves_say_nothing_of_knees(runs):
+    assert "knee" not in report.table(records.read(where=runs))
+
+
+def test_measurements_are_shown_with_mean_and_deviation(runs, tmp_path):
+    for seed, value in enumerate((1.0, 2.0, 3.0)):
+        more = {"instability": value, "distance": 4.0, "line_score": [97.0, 96.0]}
+        stage(runs, f"m{seed}", "instability", 0.5, seed, measurements=more)
+        stage(runs, f"n{seed}", "other", 0.75, seed, measurements={"share": 0.25 if seed else math.nan})
+    text, page = report.table(records.read(where=runs)), written(runs, tmp_path).markdown.read_text()
+    lines = [line.split() for line in text.splitlines()]
+    assert ["measured", "instability", "distance"] in lines
+    assert ["instability", "50.00%", "2±1", "4±0"] in lines
+    assert "| method | sparsity | instability | distance |" in page
+    assert "| instability | 50.00% | 2±1 | 4±0 |" in page
+    assert "line_score" not in text + page, "whole curves stay in the summary"
+    assert not any("share" in line for line in lines), "nor is a mean told that some seeds have no part in"
+
+
+def test_measurements_are_explained_below_their_table(runs, tmp_path):
+    for number, (method, name) in enumerate(
+        [("instability", "distance"), ("l0", "learned_sparsity"), ("gone", "what")]
+    ):
+        stage(runs, f"m{number}", method, 0.5, measurements={name: 0.5})
+    text, page = report.table(records.read(where=runs)), written(runs, tmp_path).markdown.read_text()
+    for method, name in (("instability", "distance"), ("l0", "learned_sparsity")):
+        meaning = f"{name}: {registry.method(method).facts.measures[name]}"
+        assert meaning in " ".join(text.split()) and page.count(f"\n- {meaning}\n") == 1
+    assert "loss_barrier" not in text + page  # which is not in the table
+    assert "what:" not in text + page and "| gone | 50.00% | 0.5 |" in page
+
+
+def test_measurements_are_columns_of_the_csv_after_the_others(runs, tmp_path):
+    stage(runs, "m", "instability", 0.5, measurements={"instability": 100 / 3, "distance": 4, "line_score": [97.0]})
+    stage(runs, "n", "l0", 0.5, measurements={"learned_sparsity": math.nan})
+    stage(runs, "o", "l0", 0.75, measurements={"learned_sparsity": None})
+    result = written(runs, tmp_path)
+    names = ["measurements.distance", "measurements.instability", "measurements.learned_sparsity"]
+    assert result.csv.read_text().splitlines()[0] == ",".join([COLUMNS, *names])
+    found = {row["digest"]: [row[name] for name in names] for row in rows(result)}
+    assert found["m"] == ["4", repr(100 / 3), ""] and found["n"] == ["", "", "nan"]
+    assert found["o"] == found["d0"] == ["", "", ""]
+
+
+def test_the_table_of_best_steps_leaves_out_methods_without_steps(tmp_path):
+    runs = tmp_path / "runs"
+    stage(runs, "d", "dense", 0.0, best_step=30)
+    for level in (0.5, 0.75):
+        stage(runs, f"e{level}", "essential", level, best_step=0, steps=0)
+        stage(runs, f"i{level}", "imp", level, best_step=20)
+    table = written(runs, tmp_path).markdown.read_text().split("best validation")[1].split("\n\n")[1]
+    assert "| imp | 20 | 20 |" in table and "essential" not in table
+    (board,) = boards([r for r in records.read(where=runs) if r.method == "essential"])
+    assert board.cells["essential", 0.5].steps is None
+
+
+def test_labels_leave_out_the_group_of_every_setting(tmp_path):
+    for number, variant in enumerate(["", "method.structure=2:4, method.l1=0.0001, method.rates={a_1: 0.1, b: 0.2}"]):
+        stage(tmp_path / "runs", str(number), "my_l1", 0.5, variant=variant)
+    (board,) = boards(records.read(where=tmp_path / "runs"))
+    assert board.methods == ["my_l1", "my_l1 structure=2:4 l1=0.0001 rates={a_1: 0.1, b: 0.2}"]
+
+
+def test_settings_are_in_the_order_of_their_numbers(tmp_path):
+    runs = tmp_path / "runs"
+    for step in (100, 20, 3):
+        stage(runs, f"s{step}", "imp", 0.5, variant=f"method.rewind={step}", measurements={"instability": 1.0})
+    (board,) = boards(records.read(where=runs))
+    assert board.methods == ["imp rewind=3", "imp rewind=20", "imp rewind=100"]
+    text = report.table(records.read(where=runs))
+    assert text.index("imp rewind=3 50.00%") < text.index("imp rewind=20 50.00%") < text.index("=100 50.00%")

@@ -243,7 +243,8 @@ FIELDS = {
     "sparsity_all": float, "seed": int, "metric": str, "score": float, "score_validation": float, "steps": int,
     "epochs": float, "collapsed": bool, "digest": str, "parent": (str, type(None)), "variant": str, "collapse": list,
     "zeros": float, "selection": str, "scored_step": int, "best_step": int, "baseline": float, "test_loss": float,
-    "unmoved": list, "layers": dict, "masks": str, "weights": str, "seconds": float, "device": str, "torch": str,
+    "measurements": dict, "unmoved": list, "layers": dict, "masks": str, "weights": str, "seconds": float,
+    "device": str, "torch": str,
     "threads": int, "processes": int, "commit": str, "warnings": list,
 }  # fmt: skip
 
@@ -378,6 +379,19 @@ def test_a_constant_answer_is_a_collapse():
     found = training.summary(folder)
     assert found["collapsed"] and found["collapse"] == ["constant prediction"]
     assert found["score"] < 15
+
+
+def test_a_layer_of_living_zeros_is_a_collapse_too(monkeypatch):
+    def emptied(self, state):
+        with torch.no_grad():
+            state.weights["fc2.weight"].zero_()
+
+    folder = training.line("gmp", {"run.select": "last"})[-1]
+    with monkeypatch.context() as context:
+        context.setattr(registry.method("gmp"), "on_step", emptied)
+        assert run.execute(folder) == "done"
+    found = training.summary(folder)
+    assert "empty layer fc2.weight" in found["collapse"] and found["zeros"] > 0.5 and found["sparsity"] == 0
 
 
 def test_an_empty_layer_is_a_collapse():

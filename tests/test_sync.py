@@ -32,7 +32,8 @@ def test_parameters_metrics_tags_times_and_the_parent_run(runs):
     plan(runs, "2025-01-01-first", "abc", "def")
     plan(runs, "2025-02-01-second", "abc")
     stage(runs, "def", "dense", 0.0)
-    folder = stage(runs, "abc", "rigl", 0.8, 3, 91.25, parent="def", variant="method.drop=0.5", collapsed=True)
+    more = {"collapsed": True, "measurements": {"instability": 1.5, "line_score": [97.0, 96.0]}}
+    folder = stage(runs, "abc", "rigl", 0.8, 3, 91.25, parent="def", variant="method.drop=0.5", **more)
     assert go(runs).new_runs == 2
     view = View(runs)
     run = view.stages["abc"]
@@ -50,7 +51,9 @@ def test_parameters_metrics_tags_times_and_the_parent_run(runs):
         "sparsity_all": 0.9 * 0.8,
         "epochs": 2.0,
         "zeros": 5,
+        "measurements/instability": 1.5,
     }
+    assert "measurements/line_score" not in run.data.metrics
     assert final.items() <= run.data.metrics.items()
     assert "seed" not in run.data.metrics and "collapsed" not in run.data.metrics
     milliseconds = round(START * 1000)

@@ -38,6 +38,7 @@ SHORT = {
     "obd": {"method.gradients": 6},
     "obert": {"method.gradients": 6, "method.block": 20},
     "imp_reinit": {"method.rate": 0.5},
+    "instability": {"method.rate": 0.5, "method.points": 5},
     "gradual_random": {"method.every": 7},
     "granet": {"method.every": 7},
     "magnitude_v2": {"method.every": 7},
@@ -277,3 +278,22 @@ def toy(kind=Toy, method: str = "dense", values: dict | None = None, sparsity: f
     if start:
         worker.method.start(state)
     return worker, state
+
+
+def toy_with(made, kind=Toy, values: dict | None = None, start: bool = True):
+    """(trainer, state) of a toy that is trained by the method ``made``, an instance of a class of the test's own."""
+    config = record.read_config(line("dense", {"run.learning_rate": 0.01, **(values or {})})[-1])
+    worker = kind(config["settings"])
+    worker.method = made
+    state = worker.begin(None)
+    if start:
+        made.start(state)
+    return worker, state
+
+
+def fit(made, kind=Toy, values: dict | None = None, stop=lambda: None):
+    """The same through the whole of ``Trainer.fit``, resume points included: (trainer, what it returned)."""
+    folder = line("dense", {"run.learning_rate": 0.01, **(values or {})})[-1]
+    worker = kind(record.read_config(folder)["settings"])
+    worker.method = made
+    return worker, worker.fit(folder, folder.name, None, stop)

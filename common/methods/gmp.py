@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 from common import gradual
-from common import sparsity as sp
 from common.method import option
 
 
@@ -14,6 +13,4 @@ class Config(gradual.ByMagnitude):
 
 class Method(gradual.MagnitudeMethod):
     Config = Config
-
-    def pools(self, state, sparsity, living):
-        return sp.allocate(self.config.allocation, state.weights, sparsity, living)
+    facts = gradual.MagnitudeMethod.facts

@@ -14,8 +14,13 @@ class Config(gradual.Gradual):
 
 class Method(gradual.Method):
     Config = Config
+    facts = gradual.Method.facts.but(
+        paper="Gale, Elsen and Hooker, 2019, arXiv:1902.09574",
+        score="random, drawn once",
+        topology="shrinks",
+        choosing=6,
+    )
 
     def prune(self, state, sparsity):
-        pools = sp.allocate(self.config.allocation, state.weights, sparsity, state.masks.counts)
         score = sp.random_score(state.weights, state.stream("mask"))  # one ranking: choices add up
-        state.set_masks(sp.select(score, pools, within=state.masks))
+        state.set_masks(self.choose(state, score, sparsity, within=state.masks))

@@ -1,13 +1,10 @@
 """A ticket from gradual pruning: its final mask on the weights its training began with (Gale et al., 2019, sec. 5)."""
 
-from common import method
+from common.scratch import FromGradual
 
 
-class Method(method.Method):
-    Config = method.Sparse
-
-    def ancestors(self):
-        return [("gmp", {"sparsity": self.config.sparsity})]
+class Method(FromGradual):
+    facts = FromGradual.facts
 
     def start(self, state):
         masks = state.parent.masks()

@@ -22,6 +22,15 @@ class Config(gradual.Gradual):
 
 class Method(gradual.Method):
     Config = Config
+    structures = ("weights", "RxC")  # as for all that drops and grows
+    facts = gradual.Method.facts.but(
+        paper="Liu et al., NeurIPS 2021, arXiv:2106.10404",
+        score="magnitude; what grows: gradient",
+        topology="shrinks, and each layer moves `drop_fraction` of its weights",
+        allocation="global; the first mask of `initial_sparsity`: erk",
+        choosing=9,
+        cost="an update takes the place of a step",
+    )
 
     def complaints(self):
         found, c = super().complaints(), self.config
@@ -36,8 +45,8 @@ class Method(gradual.Method):
 
     def start(self, state):
         if self.config.initial_sparsity:
-            pools = sp.erdos_renyi_kernel(state.weights, self.config.initial_sparsity)
-            state.set_masks(sp.select(sp.random_score(state.weights, state.stream("mask")), pools))
+            score = sp.random_score(state.weights, state.stream("mask"))
+            state.set_masks(self.choose(state, score, self.config.initial_sparsity, allocation="erk"))
 
     def on_gradients(self, state):
         """The update takes the place of the step it falls on, whose dense gradient says where to grow (as in RigL)."""
@@ -45,11 +54,11 @@ class Method(gradual.Method):
         if not state.step or not sp.due(state.step, begin, end, self.config.every):
             return False
         now = sp.cubic(state.step, begin, end, self.config.sparsity, self.config.initial_sparsity)
-        pools = sp.global_pool(state.weights, now)
-        state.set_masks(sp.select(sp.magnitude(state.weights), pools, within=state.masks))
+        smallest = sp.magnitude(state.weights)
+        state.set_masks(self.choose(state, smallest, now, within=state.masks))
         drop, grow = sp.magnitude(state.weights), sp.gradient_magnitude(state.gradients())
         moved = sp.cosine(state.step, end, self.config.drop_fraction)
-        state.set_masks(sp.drop_and_grow(state.masks, drop, grow, moved))
+        state.set_masks(sp.drop_and_grow(state.masks, drop, grow, moved, self.config.structure))
         return True
 
     def on_step(self, state):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from common import method
 from common import sparsity as sp
+from common.facts import BEFORE, Facts
 from common.method import option
 
 
@@ -20,6 +21,15 @@ class Config(method.Sparse):
 
 class Method(method.Method):
     Config = Config
+    facts = Facts(
+        paper="Wang, Zhang and Grosse, ICLR 2020, arXiv:2002.07376",
+        when=BEFORE,
+        score="w (H g): what the gradient's norm would lose",
+        schedule="once",
+        choosing=24,
+        looks=lambda config: 2 * config.batches,
+        cost="half of the batches looked at are differentiated twice, at about three times the time",
+    )
 
     def complaints(self):
         found, c = super().complaints(), self.config
@@ -31,5 +41,4 @@ class Method(method.Method):
 
     def start(self, state):
         products = state.hessian_gradient(self.config.batches, self.config.temperature)
-        pools = sp.allocate(self.config.allocation, state.weights, self.config.sparsity)
-        state.set_masks(sp.select(sp.gradient_flow(state.weights, products), pools))
+        state.set_masks(self.choose(state, sp.gradient_flow(state.weights, products)))

@@ -4,5 +4,7 @@ from common.tickets import Tickets
 
 
 class Method(Tickets):
+    facts = Tickets.facts
+
     def go_back(self, state):
         state.load(state.parent.rewound(self.config.rewind))

@@ -4,11 +4,16 @@ from common.tickets import Tickets
 
 
 class Method(Tickets):
+    facts = Tickets.facts.but(paper="control of `imp`: Frankle and Carbin, ICLR 2019, section 2", choosing=9)
+
     def complaints(self):
         found, policy = super().complaints(), self.config.retrain
         if policy != "full":
             found.append(f"a fresh initialisation has no weights to keep: method.retrain must be full, found {policy}")
         return found
+
+    def budget(self, steps):
+        return steps  # a fresh initialisation begins at the beginning, wherever the rounds before it went back to
 
     def go_back(self, state):
         state.load(state.initialise("reinitialise"))

@@ -4,6 +4,7 @@ Gale, Elsen and Hooker (2019): the other layers share one sparsity, such that th
 prunable set; pruned weights keep their value and may come back. "First" and "last" are the order of definition.
 """
 
+import math
 from dataclasses import dataclass
 
 from common import gradual
@@ -20,6 +21,13 @@ class Config(gradual.ByMagnitude):
 
 class Method(gradual.MagnitudeMethod):
     Config = Config
+    structures = ("weights", "RxC")  # a dense first layer has no N of M
+    facts = gradual.MagnitudeMethod.facts.but(
+        paper="Gale, Elsen and Hooker, 2019, arXiv:1902.09574",
+        allocation="first layer dense, last at most `last_sparsity`, one sparsity for those between",
+        memory={"": 4, "returning=false": -4},
+        choosing=10,
+    )
 
     def complaints(self):
         found, c = super().complaints(), self.config
@@ -32,19 +40,25 @@ class Method(gradual.MagnitudeMethod):
     def budget(self, steps):
         return max(1, round(self.config.longer * steps))
 
-    def start(self, state):
-        self.pools(state, self.config.sparsity, None)  # an impossible target is known before the first step
+    def shaped(self):
+        return True  # an impossible target is known before anything is queued
 
-    def pools(self, state, sparsity, living):
-        first, *between, last = state.weights
-        size = {name: weight.numel() for name, weight in state.weights.items()}
+    def start(self, state):
+        sp.pools(state.weights, self.target, self.allocation, self.config.structure)  # and before the first step
+
+    def allocation(self, sizes, sparsity, living=None):
+        size = {name: math.prod(shape) for name, shape in sp.shapes_of(sizes).items()}
+        first, *between, last = size
         ends = {first: size[first], last: sp.kept_count(size[last], min(sparsity, self.config.last_sparsity))}
         left = sp.kept_count(sum(size.values()), sparsity) - sum(ends.values())
         room = sum(size[name] for name in between)
         if not 0 <= left <= room:
+            fewest = size[first] + sp.kept_count(size[last], self.config.last_sparsity)
+            most = math.floor((1 - fewest / sum(size.values())) * 1e4) / 1e4
             raise ValueError(
                 f"at method.sparsity={sparsity:.4g} the first layer ({first}, dense) and the last ({last}) alone hold "
-                f"{sum(ends.values())} weights of the {left + sum(ends.values())} that may live: a lower target, or gmp"
+                f"{sum(ends.values())} weights of the {left + sum(ends.values())} that may live: at most {most:g} here "
+                "(it is made for networks whose first layer is small), or METHOD=gmp"
             )
         pools = [sp.Pool((name,), kept) for name, kept in ends.items()]
-        return pools + (sp.uniform({n: state.weights[n] for n in between}, 1 - left / room) if between else [])
+        return pools + (sp.uniform({n: sizes[n] for n in between}, 1 - left / room) if between else [])

@@ -22,6 +22,12 @@ class Config(Retraining):
 
 class Method(AfterTraining):
     Config = Config
+    facts = AfterTraining.facts.but(
+        paper="LeCun, Denker and Solla, NeurIPS 1989",
+        score="w^2 F_ii / 2, with the diagonal of the empirical Fisher matrix",
+        choosing=12,
+        looks=lambda config: config.gradients,
+    )
 
     def complaints(self):
         found, c = super().complaints(), self.config
@@ -33,5 +39,4 @@ class Method(AfterTraining):
 
     def masks(self, state):
         curvature = sp.fisher_diagonal(state.gradients_of(range(self.config.gradients)), self.config.damping)
-        pools = sp.allocate(self.config.allocation, state.weights, self.config.sparsity)
-        return sp.select(sp.damage(state.weights, curvature), pools)
+        return self.choose(state, sp.damage(state.weights, curvature))

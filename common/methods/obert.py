@@ -46,6 +46,14 @@ class Config(Retraining):
 
 class Method(Retrained):
     Config = Config
+    facts = Retrained.facts.but(
+        paper="Kurtic et al., EMNLP 2022, arXiv:2203.07259",
+        score="w^2 / (2 [F^-1]_ii), with blocks of the empirical Fisher matrix",
+        schedule="once, before retraining; with `prunings` a cubic from `initial` during it",
+        topology="shrinks; survivors are corrected",
+        choosing=lambda config: 4 * (config.block + 16) / config.passes + 20,
+        looks=lambda config: (2 * config.passes - 1) * config.gradients * config.recomputations * config.prunings,
+    )
 
     def complaints(self):
         found, c = super().complaints(), self.config
@@ -62,6 +70,8 @@ class Method(Retrained):
             found.append(f"method.begin and method.end must satisfy 0 <= begin < end <= 1, found {c.begin} and {c.end}")
         if c.prunings > 1 and c.retrain == "weights":
             found.append("method.retrain=weights goes back to early weights after pruning: it needs method.prunings=1")
+        if c.prunings > 1 and c.retrain == "none":
+            found.append("method.retrain=none has no steps to prune in: it needs method.prunings=1")
         return found
 
     def complaints_for(self, steps):
@@ -82,7 +92,7 @@ class Method(Retrained):
         for complaint in self.complaints_for(state.run_steps):  # known only here where run.epochs says how long
             raise UserError(complaint)
         self.check_memory(state)
-        state.load(state.parent.weights())
+        self.load_trained(state)
         if self.config.prunings == 1:
             self.prune(state, self.config.sparsity)
             self.restart(state)
@@ -110,8 +120,7 @@ class Method(Retrained):
             batches = range((part - 1) * c.gradients, part * c.gradients)
             sample = partial(state.gradients_of, batches)
             inverse = sp.InverseFisher(state.masks, sample, c.gradients, c.block, c.damping, c.passes)
-            pools = sp.allocate(c.allocation, state.weights, level, state.masks.counts)
-            masks = sp.select(sp.surgeon(state.weights, inverse.diagonal()), pools, within=state.masks)
+            masks = self.choose(state, sp.surgeon(state.weights, inverse.diagonal()), level, within=state.masks)
             state.set_masks(masks, correction=inverse.correction(masks, c.update))
 
     def on_step(self, state):

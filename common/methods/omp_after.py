@@ -4,4 +4,6 @@ from common.retraining import MagnitudeAfterTraining
 
 
 class Method(MagnitudeAfterTraining):
-    pass
+    facts = MagnitudeAfterTraining.facts.but(
+        paper="Han et al., NeurIPS 2015, arXiv:1506.02626; Renda, Frankle and Carbin, ICLR 2020, arXiv:2003.02389"
+    )

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from common import method
 from common import sparsity as sp
+from common.facts import BEFORE, Facts
 from common.method import option
 
 
@@ -14,7 +15,13 @@ class Config(method.Sparse):
 
 class Method(method.Method):
     Config = Config
+    facts = Facts(
+        paper="a control: Frankle et al., ICLR 2021, arXiv:2009.08576",
+        when=BEFORE,
+        score="magnitude of the starting weights",
+        schedule="once",
+        choosing=6,
+    )
 
     def start(self, state):
-        pools = sp.allocate(self.config.allocation, state.weights, self.config.sparsity)
-        state.set_masks(sp.select(sp.magnitude(state.weights), pools))
+        state.set_masks(self.choose(state, sp.magnitude(state.weights)))

@@ -8,22 +8,36 @@ from common.retraining import (
     MagnitudeRetraining,
     rewind_complaints,
     rewind_complaints_for,
+    rewound_steps,
 )
 
 
 @dataclass
 class Config(MagnitudeRetraining):
-    rewind: str = option("0", "what survivors go back to: a step of the dense training, or 'pretrained'")
+    rewind: str = option(
+        "0", "what survivors go back to: a step of the dense training, whose rest they train anew, or 'pretrained'"
+    )
 
 
 class Method(MagnitudeAfterTraining):
     Config = Config
+    version = 2  # 1 replayed the whole schedule from late weights too
+    facts = MagnitudeAfterTraining.facts.but(
+        paper="Frankle and Carbin, ICLR 2019, arXiv:1803.03635; Frankle et al., ICML 2020, arXiv:1912.05671",
+        schedule="once, before training again",
+    )
 
     def complaints(self):
         found, c = super().complaints(), self.config
         if c.retrain != "full":
-            found.append("a ticket trains over the whole schedule; for retrain=weights and others use METHOD=omp_after")
+            found.append("a ticket trains by method.rewind; for retrain=weights and others use METHOD=omp_after")
         return found + rewind_complaints(c.rewind)
+
+    def budget(self, steps):
+        return rewound_steps(self.config.rewind, steps)
+
+    def shaped(self):
+        return super().shaped() or self.config.rewind not in ("0", "pretrained")
 
     def complaints_for(self, steps):
         return rewind_complaints_for(self.config.rewind, steps)

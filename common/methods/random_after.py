@@ -14,7 +14,9 @@ class Config(Retraining):
 
 class Method(AfterTraining):
     Config = Config
+    facts = AfterTraining.facts.but(
+        paper="a control: Liu et al., SMC-Bench, ICLR 2023, arXiv:2303.02141", score="random", choosing=5
+    )
 
     def masks(self, state):
-        pools = sp.allocate(self.config.allocation, state.weights, self.config.sparsity)
-        return sp.select(sp.random_score(state.weights, state.stream("mask")), pools)
+        return self.choose(state, sp.random_score(state.weights, state.stream("mask")))

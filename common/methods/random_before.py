@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from common import method
 from common import sparsity as sp
+from common.facts import BEFORE, Facts
 from common.method import option
 
 
@@ -18,7 +19,9 @@ class Config(method.Sparse):
 
 class Method(method.Method):
     Config = Config
+    facts = Facts(
+        paper="Liu et al., ICLR 2022, arXiv:2202.02643", when=BEFORE, score="random", schedule="once", choosing=5
+    )
 
     def start(self, state):
-        pools = sp.allocate(self.config.allocation, state.weights, self.config.sparsity)
-        state.set_masks(sp.select(sp.random_score(state.weights, state.stream("mask")), pools))
+        state.set_masks(self.choose(state, sp.random_score(state.weights, state.stream("mask"))))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from common import method
 from common import sparsity as sp
+from common.facts import BEFORE, Facts
 from common.method import option
 
 
@@ -21,6 +22,15 @@ class Config(method.Sparse):
 
 class Method(method.Method):
     Config = Config
+    facts = Facts(
+        paper="none: a control",
+        when=BEFORE,
+        score="random; of `candidates` masks the one with the least training loss",
+        schedule="once",
+        choosing=10,
+        looks=lambda config: config.candidates * config.batches,
+        cost="the batches looked at are not differentiated",
+    )
 
     def complaints(self):
         c = self.config
@@ -32,11 +42,10 @@ class Method(method.Method):
         return super().complaints() + few
 
     def start(self, state):
-        pools = sp.allocate(self.config.allocation, state.weights, self.config.sparsity)
         chosen, least = None, math.inf
         for number in range(self.config.candidates):
             stream = state.stream("mask", number) if number else state.stream("mask")
-            masks = sp.select(sp.random_score(state.weights, stream), pools)
+            masks = self.choose(state, sp.random_score(state.weights, stream))
             loss = state.loss(self.config.batches, masks)
             if chosen is None or loss < least:  # ties go to the earlier; a loss that is no number never wins
                 chosen, least = masks, math.inf if math.isnan(loss) else loss

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from common import config, method, registry
 from common import sparsity as sp
+from common.facts import FOUND, Facts
 from common.method import option
 
 
@@ -19,15 +20,24 @@ class Config(method.Sparse):
 
 class Method(method.Method):
     Config = Config
+    facts = Facts(
+        paper="a control: Su et al., NeurIPS 2020, arXiv:2009.11094; Frankle et al., ICLR 2021, arXiv:2009.08576",
+        when=FOUND,
+        score="random",
+        schedule="constant, sparse from the start",
+        allocation="the counts in each layer of the mask of `of`",
+        choosing=8,
+    )
 
     def complaints(self):
         found, of = super().complaints(), self.config.of
         known = [n for n in registry.methods() if n != "reshuffle" and "sparsity" in self.types(n)]
         if of not in known:
             return [*found, f"method.of must be one of {', '.join(known)}; found {of!r}"]
+        own = ("sparsity", "structure")  # the same for both
         for name, text in self.config.settings.items():
-            if name == "sparsity" or name not in self.types(of):
-                valid = ", ".join(n for n in self.types(of) if n != "sparsity")
+            if name in own or name not in self.types(of):
+                valid = ", ".join(n for n in self.types(of) if n not in own)
                 found.append(f"method.settings: {of} has no setting {name!r} to give here (it has: {valid or 'none'})")
                 continue
             try:
@@ -43,8 +53,14 @@ class Method(method.Method):
     def ancestors(self):
         c = self.config
         given = {name: config.parse(text, self.types(c.of)[name]) for name, text in c.settings.items()}
-        return [(c.of, {**given, "sparsity": c.sparsity})]
+        return [(c.of, {**given, "sparsity": c.sparsity, "structure": c.structure})]
 
     def start(self, state):
-        score = sp.random_score(state.weights, state.stream("mask"))
-        state.set_masks(sp.select(score, sp.from_masks(state.parent.masks())))
+        score, masks = sp.random_score(state.weights, state.stream("mask")), state.parent.masks()
+
+        def as_many(sizes, sparsity, living):
+            """Each layer's share of ``sizes``, which counts weights or blocks."""
+            shares = {name: int(bits.sum()) / bits.numel() for name, bits in masks.items()}
+            return sp.per_layer(sizes, shares)
+
+        state.set_masks(self.choose(state, score, allocation=as_many))

@@ -20,6 +20,15 @@ class Config(dynamic.Dynamic):
 
 class Method(dynamic.Method):
     Config = Config
+    facts = dynamic.Method.facts.but(
+        paper="Evci et al., ICML 2020, arXiv:1911.11134",
+        score="magnitude; what grows: gradient; the first masks by `initial`",
+        topology="each layer moves `drop_fraction` of its weights, along a cosine to zero",
+        allocation="by `initial`: erk or uniform; global for omp and snip",
+        memory={"grown=last": 4},
+        looks=lambda config: config.batches * (config.initial == "snip"),
+        cost="an update takes the place of a step",
+    )
 
     def __init__(self, config):
         super().__init__(config)
@@ -45,15 +54,14 @@ class Method(dynamic.Method):
         else:
             score = sp.random_score(state.weights, state.stream("mask"))
         spread = initial if initial in ("erk", "uniform") else "global"
-        pools = sp.allocate(spread, state.weights, self.config.sparsity)
-        state.set_masks(sp.select(score, pools))
+        state.set_masks(self.choose(state, score, allocation=spread))
 
     def on_gradients(self, state):
         if not self.due(state):
             return False
         drop, grow = sp.magnitude(state.weights), sp.gradient_magnitude(state.gradients())
         moved = sp.cosine(state.step, self.end(state.steps), self.config.drop_fraction)
-        masks = sp.drop_and_grow(state.masks, drop, grow, moved)
+        masks = sp.drop_and_grow(state.masks, drop, grow, moved, self.config.structure)
         state.set_masks(masks, self.starting_values(state))
         return True
 

@@ -7,4 +7,5 @@ from common.scratch import Scratch
 
 
 class Method(Scratch):
+    facts = Scratch.facts
     times = 2

@@ -18,13 +18,18 @@ class Config(dynamic.Dynamic):
 
 class Method(dynamic.Method):
     Config = Config
+    facts = dynamic.Method.facts.but(
+        paper="Mocanu et al., Nature Communications 2018, arXiv:1707.04780",
+        score="magnitude; what grows and the first masks: random",
+        topology="each layer moves `drop_fraction` of its weights",
+    )
 
     def start(self, state):
         super().start(state)
-        pools = sp.allocate(self.config.allocation, state.weights, self.config.sparsity)
-        state.set_masks(sp.select(sp.random_score(state.weights, state.stream("mask")), pools))
+        state.set_masks(self.choose(state, sp.random_score(state.weights, state.stream("mask"))))
 
     def on_step(self, state):
         if self.due(state):
             drop, grow = sp.magnitude(state.weights), sp.random_score(state.weights, state.stream("grow", state.step))
-            state.set_masks(sp.drop_and_grow(state.masks, drop, grow, self.config.drop_fraction))
+            share = self.config.drop_fraction
+            state.set_masks(sp.drop_and_grow(state.masks, drop, grow, share, self.config.structure))

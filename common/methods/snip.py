@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from common import method
 from common import sparsity as sp
+from common.facts import BEFORE, Facts
 from common.method import option
 
 
@@ -17,6 +18,14 @@ class Config(method.Sparse):
 
 class Method(method.Method):
     Config = Config
+    facts = Facts(
+        paper="Lee, Ajanthan and Torr, ICLR 2019, arXiv:1810.02340",
+        when=BEFORE,
+        score="|w g|: what the loss would change",
+        schedule="once",
+        choosing=12,
+        looks=lambda config: config.batches,
+    )
 
     def complaints(self):
         found = super().complaints()
@@ -30,5 +39,4 @@ class Method(method.Method):
         gradients = state.probe(
             self.config.batches, magnitudes=self.config.sum == "magnitudes", dropout=self.config.dropout
         )
-        pools = sp.allocate(self.config.allocation, state.weights, self.config.sparsity)
-        state.set_masks(sp.select(sp.saliency(state.weights, gradients), pools))
+        state.set_masks(self.choose(state, sp.saliency(state.weights, gradients)))

@@ -7,7 +7,7 @@ weights to spare (their theorem 3), which one-shot scores cannot promise.
 from dataclasses import dataclass
 
 from common import method
-from common import sparsity as sp
+from common.facts import BEFORE, Facts
 from common.method import option
 
 
@@ -19,6 +19,15 @@ class Config(method.Sparse):
 
 class Method(method.Method):
     Config = Config
+    facts = Facts(
+        paper="Tanaka et al., NeurIPS 2020, arXiv:2006.05467",
+        when=BEFORE,
+        score="|w dR/dw|, the synaptic flow, without data",
+        schedule="geometric, in `iterations` rounds before the first step",
+        choosing=41,
+        looks=lambda config: config.iterations,
+        cost="a look is one example of ones, in double precision",
+    )
 
     def complaints(self):
         few = [f"method.iterations must be at least 1, found {self.config.iterations}"] * (self.config.iterations < 1)
@@ -28,5 +37,4 @@ class Method(method.Method):
         c = self.config
         for done in range(1, c.iterations + 1):
             now = c.sparsity if done == c.iterations else 1 - (1 - c.sparsity) ** (done / c.iterations)
-            pools = sp.allocate(c.allocation, state.weights, now, state.masks.counts)
-            state.set_masks(sp.select(state.synaptic_flow(), pools, within=state.masks))
+            state.set_masks(self.choose(state, state.synaptic_flow(), now, within=state.masks))

@@ -24,6 +24,13 @@ _HOME = {
     "InverseFisher": "fisher",
     "available_memory": "fisher",
     "fisher_diagonal": "fisher",
+    "choose": "structure",
+    "form": "atoms",
+    "Blocks": "atoms",
+    "Pattern": "atoms",
+    "pools": "atoms",
+    "AllocationError": "allocation",
+    "shapes_of": "allocation",
     "Pool": "allocation",
     "Groups": "allocation",
     "kept_count": "allocation",
@@ -46,6 +53,14 @@ _HOME = {
     "restore": "rewind",
     "checksum": "rewind",
     "augment": "initialisation",
+    "log_alpha": "variational",
+    "divergence": "variational",
+    "LocalNoise": "variational",
+    "starting_log_odds": "hard_concrete",
+    "sampled_gate": "hard_concrete",
+    "gate": "hard_concrete",
+    "open_probability": "hard_concrete",
+    "mean_gate": "hard_concrete",
 }
 __all__ = list(_HOME)
 

@@ -88,19 +88,20 @@ def uniform(sizes, sparsity: float, living=None) -> list[Pool]:
     return _from_densities(shapes, np.full(len(shapes), 1.0 - sparsity), total, living)
 
 
-def erdos_renyi_kernel(sizes, sparsity: float, living=None) -> list[Pool]:
+def erdos_renyi_kernel(sizes, sparsity: float, living=None, of=None) -> list[Pool]:
     """Density proportional to (n_in + n_out + kernel sides) / (n_in n_out kernel area), at most 1.
 
     Mocanu et al., Nature Communications 2018, for matrices; Evci et al., ICML 2020, for kernels. Tensors are (out, in,
-    kernel...). Dense tensors are taken out and the rest solved again until none passes 1.
+    kernel...). Dense tensors are taken out and the rest solved again until none passes 1. ``of``: the tensors whose
+    shapes say the densities, where ``sizes`` counts their blocks.
     """
-    return _erdos_renyi(sizes, sparsity, living)
+    return _erdos_renyi(sizes, sparsity, living, of)
 
 
-def _erdos_renyi(sizes, sparsity: float, living, last_dense: bool = False) -> list[Pool]:
+def _erdos_renyi(sizes, sparsity: float, living, of=None, last_dense: bool = False) -> list[Pool]:
     shapes = shapes_of(sizes)
     n = np.array([_numel(s) for s in shapes.values()], dtype=np.float64)
-    raw = np.array([sum(s) / _numel(s) for s in shapes.values()])
+    raw = np.array([sum(s) / _numel(s) for s in (shapes if of is None else shapes_of(of)).values()])
     total = kept_count(int(n.sum()), sparsity)
     dense = np.zeros(len(n), dtype=bool)
     if last_dense:
@@ -122,13 +123,13 @@ def _erdos_renyi(sizes, sparsity: float, living, last_dense: bool = False) -> li
         dense |= over
 
 
-def erdos_renyi_kernel_plus(sizes, sparsity: float, living=None) -> list[Pool]:
+def erdos_renyi_kernel_plus(sizes, sparsity: float, living=None, of=None) -> list[Pool]:
     """ERK+: ERK with the last fully connected layer dense, at the same total (Liu et al., ICLR 2022, section 3.2).
 
     That layer is the last tensor of two dimensions; the others share what is left as by ``erdos_renyi_kernel``.
     ``AllocationError`` where there is no such tensor, or where it alone has more weights than may live.
     """
-    return _erdos_renyi(sizes, sparsity, living, last_dense=True)
+    return _erdos_renyi(sizes, sparsity, living, of, last_dense=True)
 
 
 def per_layer(sizes, keep_shares: dict[str, float]) -> list[Pool]:
@@ -170,17 +171,23 @@ def n_of_m(sizes, n: int, m: int) -> list[Groups]:
     """
     if not (isinstance(n, int) and isinstance(m, int) and 0 < n <= m):
         raise AllocationError(f"N:M needs whole numbers 0 < N <= M, found {n}:{m}")
-    groups = []
-    for name, shape in shapes_of(sizes).items():
+    shapes = shapes_of(sizes)
+    for name, shape in shapes.items():
         _input_width(name, shape)
-        if shape[1] % m:
-            raise AllocationError(
-                f"{n}:{m} is impossible on {name}: its input width {shape[1]} (shape {shape}) is no multiple of {m}"
-            )
-        groups.append(
-            Groups(name, m, np.broadcast_to(np.int64(n), _numel(shape) // m))
-        )  # one number, however many groups
-    return groups
+    if odd := [name for name, shape in shapes.items() if shape[1] % m]:
+        shape = shapes[odd[0]]
+        raise AllocationError(
+            f"groups of {m} are impossible on {odd[0]}: its input width {shape[1]} (shape {shape}) is no multiple of "
+            f"{m}{instead(odd)}"
+        )
+    # one number, however many groups
+    return [Groups(name, m, np.broadcast_to(np.int64(n), _numel(shape) // m)) for name, shape in shapes.items()]
+
+
+def instead(names: list[str]) -> str:
+    """What to do about tensors that a structure does not fit, of which the first was named."""
+    others = f"; so it is with {', '.join(names[1:9])}{' and others' * (len(names) > 9)}" if names[1:] else ""
+    return f"{others}; leave {'them' if others else 'it'} dense (run.exclude), or take another structure"
 
 
 def from_masks(masks) -> list[Pool]:
@@ -198,8 +205,12 @@ RULES = {
 }
 
 
-def allocate(rule: str, sizes, sparsity: float, living=None) -> list:
-    """The pools of a rule by its configuration name: global, uniform, erk, erk_plus or rows."""
+def allocate(rule: str, sizes, sparsity: float, living=None, of=None) -> list:
+    """The pools of a rule by its configuration name: global, uniform, erk, erk_plus or rows.
+
+    ``of``: the tensors themselves, where ``sizes`` counts blocks of them.
+    """
     if rule not in RULES:
         raise AllocationError(f"allocation must be one of {', '.join(RULES)}; found {rule!r}")
-    return RULES[rule](sizes, sparsity, living)
+    more = {"of": of} if rule.startswith("erk") else {}
+    return RULES[rule](sizes, sparsity, living, **more)

@@ -15,6 +15,7 @@ from common.sparsity.scores import Score
 
 CHUNK = 1 << 18  # scores handled at a time: 1 MiB of float32 stays in cache
 SMALL = 1 << 20  # pools up to here are partitioned: 4 MiB of keys, and no 65,536 counts a tensor
+FEW = 16  # weights in a group up to here are compared pair by pair: faster than sorting many short rows
 _LOWEST = -(1 << 31)  # the key of a weight outside ``within``: below every score, -inf included
 _HALF = 1 << 15
 
@@ -117,6 +118,20 @@ def _select_pool(pool: Pool, score: Score, within, chunk: int, out: dict) -> Non
         out[name].view(-1)[start:stop] = chosen
 
 
+def _ranks(rows: torch.Tensor) -> torch.Tensor:
+    """How many keys of the same row come before each: int[rows, size]; ties go to the lower index."""
+    size = rows.shape[1]
+    if size > FEW:
+        order = torch.sort(rows, dim=1, descending=True, stable=True).indices
+        return torch.empty_like(order).scatter_(1, order, torch.arange(size, device=rows.device).expand_as(order))
+    columns = rows.t().contiguous()
+    ranks = torch.zeros(columns.shape, dtype=torch.int8, device=rows.device)
+    for one in range(size):
+        ranks[:one] += columns[one] > columns[:one]
+        ranks[one + 1 :] += columns[one] >= columns[one + 1 :]
+    return ranks.t()
+
+
 def _select_groups(groups: Groups, score: Score, within, chunk: int, out: dict) -> None:
     name, size = groups.name, groups.size
     shape = score.shapes[name]
@@ -138,9 +153,7 @@ def _select_groups(groups: Groups, score: Score, within, chunk: int, out: dict) 
         )
         if bool((wanted > (rows > _LOWEST).sum(1, keepdim=True)).any()) or bool((wanted < 0).any()):
             raise AllocationError(f"a group of {name} has fewer candidates than weights to keep")
-        order = torch.sort(rows, dim=1, descending=True, stable=True).indices  # stable: ties go to the lower index
-        ranks = torch.empty_like(order).scatter_(1, order, torch.arange(size, device=keys.device).expand_as(order))
-        chosen = (ranks < wanted).view(tensor.shape)
+        chosen = (_ranks(rows) < wanted).reshape(tensor.shape)
         out[name][first:last] = chosen.movedim(-1, 1) if size != width else chosen
 
 

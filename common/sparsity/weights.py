@@ -27,7 +27,9 @@ def prunable(model: nn.Module, embeddings: bool = False, exclude: tuple[str, ...
         if matching:
             left_out.add(id(parameter))
     if unused:
-        raise ValueError(f"exclude pattern {sorted(unused)[0]!r} matches no weight of the model")
+        names = [name for name, parameter in model.named_parameters() if parameter.ndim > 1]
+        some = ", ".join(names[:12]) + f" and {len(names) - 12} more" * (len(names) > 12)
+        raise ValueError(f"exclude pattern {sorted(unused)[0]!r} matches no weight of the model (it has: {some})")
     chosen, owner = {}, {}
     for name, parameter in model.named_parameters():  # a tied parameter is listed once, under its first name
         if parameter.ndim < 2 or parameter.numel() == 0:

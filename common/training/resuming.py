@@ -17,6 +17,7 @@ def content(trainer, state) -> dict:
     return {
         "step": state.step,
         "model": state.model.state_dict(),
+        "learned": {name: parameter.detach() for name, parameter in state.learned.items()},
         "optimizer": state.optimizer.state_dict(),
         "masks": state.masks.state_dict(),
         "method": trainer.method.state_dict(),
@@ -38,6 +39,7 @@ def _random(device: torch.device) -> dict[str, torch.Tensor]:
 
 def restore(trainer, state, saved: dict) -> None:
     sp.restore(state.model, saved["model"])
+    _restore_learned(state.learned, saved.get("learned", {}))
     state.masks.load_state_dict(saved["masks"])
     state.optimizer.load_state_dict(saved["optimizer"])
     trainer.method.load_state_dict(saved["method"])
@@ -52,6 +54,15 @@ def restore(trainer, state, saved: dict) -> None:
     torch.set_rng_state(saved["random"])
     if trainer.device.type == "cuda":
         torch.cuda.set_rng_state_all(saved["random_cuda"])
+
+
+@torch.no_grad()
+def _restore_learned(learned: dict, saved: dict) -> None:
+    expected, found = ({n: tuple(t.shape) for n, t in tensors.items()} for tensors in (learned, saved))
+    if expected != found:
+        raise ValueError(f"the method learns {expected} beside the model, the resume point has {found}")
+    for name, parameter in learned.items():
+        parameter.copy_(saved[name])
 
 
 def choose(team, folder: Path, digest: str) -> tuple[dict | None, list[str]]:

@@ -1,6 +1,7 @@
 """What a method sees of a stage: model, prunable weights, masks, optimizer, step; and the stage before it."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -8,13 +9,15 @@ from torch import nn
 
 from common import paths, record, seeds
 from common import sparsity as sp
-from common.training import checkpoint, probing, rewinding, sampling
+from common.training import activations, checkpoint, probing, rewinding, sampling
+from common.training.parametrised import Parametrised
 
 
 class State:
     """Handed to every method call. ``step`` counts finished optimizer steps of ``steps``.
 
-    ``network`` is what the loss calls: the model itself, or what makes several processes train it together.
+    ``network`` is what the loss calls: the model itself, or what computes its weights, or what makes several processes
+    train it together. ``learned``: tensors that a method trains beside the model (``learn``).
     """
 
     def __init__(self, trainer, model: nn.Module, steps: int, parent: "Parent | None"):
@@ -24,14 +27,83 @@ class State:
         self.moved = False  # have masks changed since the processes of this stage last compared them?
         self.weights = sp.prunable(model, embeddings=run.prune_embeddings, exclude=tuple(run.exclude))
         self.masks = sp.Masks(self.weights)
+        self.learned: dict[str, nn.Parameter] = {}
+        self._scales: dict[str, float] = {}
+        self._effective: Callable[[], dict[str, torch.Tensor]] | None = None
         self.optimizer = None
         self.parent = parent
+        self.finished: Parent | None = None  # this stage as later ones will see it, once it is measured
         self._trainer = trainer
 
     @property
     def run_steps(self) -> int:
         """Optimizer steps that the run's settings say, those of a dense training; ``steps`` are this stage's."""
         return self._trainer.run_steps
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """What ``evaluate`` can be asked for."""
+        none = self._trainer.settings["task"].get("validation") == 0
+        return ("test",) if none else ("validation", "test")
+
+    @property
+    def examples(self) -> int:
+        """Number of training examples."""
+        return self._trainer.examples()
+
+    def learn(self, name: str, tensor: torch.Tensor, scale: float = 1.0) -> nn.Parameter:
+        """A tensor that is trained beside the model and is no part of it; in ``attach`` alone.
+
+        ``tensor``: its starting values, any real dtype; ``scale``: a factor on the learning rate. It gets no weight
+        decay. It is in resume points under ``name``, in the check for finite gradients, in the norm that clipping
+        measures, and averaged over processes; it is not prunable and never counted. Its value on resume is the saved
+        one. ``ValueError``: a name that is taken, or too late.
+        """
+        if self.optimizer is not None or name in self.learned:
+            what = "the name is taken" if name in self.learned else "the optimizer has been made, call it in attach"
+            raise ValueError(f"cannot learn {name}: {what}")
+        device = next(self.model.parameters()).device
+        self.learned[name] = nn.Parameter(tensor.detach().to(device, copy=True))
+        self._scales[name] = scale
+        return self.learned[name]
+
+    def reparametrise(self, effective: Callable[[], dict[str, torch.Tensor]]) -> None:
+        """Let training use ``effective()``, weights by name, in the places of the stored ones; in ``attach`` alone.
+
+        It is called once a forward pass in training mode; gradients go through it to the stored weights and to the
+        learned tensors it uses. Validation, probes and all that is saved see the stored weights.
+        """
+        if self.optimizer is not None or self._effective is not None:
+            raise ValueError("reparametrise is called once, in attach")
+        self._effective = effective
+
+    def called(self) -> nn.Module:
+        """What the loss calls in one process."""
+        plain = not self.learned and self._effective is None
+        return self.model if plain else Parametrised(self.model, self.learned, self._effective)
+
+    def learned_groups(self) -> list[dict]:
+        """The learned tensors' optimizer groups."""
+        return [{"params": [p], "scale": self._scales[n], "weight_decay": 0.0} for n, p in self.learned.items()]
+
+    def parameters(self) -> list[nn.Parameter]:
+        """All that has gradients: the model's parameters, then the learned tensors."""
+        return [*self.model.parameters(), *self.learned.values()]
+
+    @contextmanager
+    def standing_in(self, weights: dict[str, torch.Tensor] | None):
+        """Inside, the model's parameters of these names have these values; afterwards their own, bit for bit."""
+        named = dict(self.model.named_parameters(remove_duplicate=False))
+        own = {name: named[name].detach().clone() for name in weights or {}}
+        try:
+            with torch.no_grad():
+                for name in own:
+                    named[name].copy_(weights[name])
+            yield
+        finally:
+            with torch.no_grad():
+                for name, value in own.items():
+                    named[name].copy_(value)
 
     def build(self) -> nn.Module:
         """Another model of this kind, leaving the run's random numbers untouched."""
@@ -74,7 +146,8 @@ class State:
             return
         team.agree(self.masks.checksum(), f"masks {when}")
         if weights:
-            team.agree(sp.checksum(dict(self.model.named_parameters())), f"weights {when}")
+            learned = {f"learned {name}": parameter for name, parameter in self.learned.items()}
+            team.agree(sp.checksum({**dict(self.model.named_parameters()), **learned}), f"weights {when}")
 
     def gradients(self) -> dict[str, torch.Tensor]:
         """The dense gradients of the prunable weights (zeros where the loss does not reach one)."""
@@ -130,6 +203,14 @@ class State:
         """
         return probing.hessian_gradient(self._trainer, self, batches, temperature)
 
+    def activations(self, batches: int) -> dict[str, activations.Inputs]:
+        """Norm, mean and variance of what each input of each prunable weight is given, leaving the run untouched.
+
+        Over ``batches`` training batches of a stream of their own, in evaluation mode. ``ValueError``: a weight is not
+        one of a linear layer or of a convolution without groups.
+        """
+        return activations.inputs(self._trainer, self, batches)
+
     def synaptic_flow(self) -> dict[str, torch.Tensor]:
         """|w dR/dw| as a share of R, for every prunable weight as it is now (masks applied), float64 on its device.
 
@@ -152,18 +233,24 @@ class Parent:
 
     def _file(self) -> dict:
         if self._content is None:
-            path = paths.weights(self.folder)
-            remedy = f"delete {paths.done(self.folder)} and repeat 'make sweep': that stage is then trained again"
-            try:
-                content = checkpoint.load(path)
-            except FileNotFoundError:
-                raise RuntimeError(f"{path}, the weights this stage starts from, is gone; {remedy}") from None
-            except checkpoint.DamagedFile as error:
-                raise checkpoint.DamagedFile(f"{error}, and this stage starts from it; {remedy}") from None
-            if content["digest"] != self.folder.name:
-                raise RuntimeError(f"{path} belongs to stage {content['digest']}, not to this folder; {remedy}")
-            self._content = content
+            self._content = self._read(paths.weights(self.folder))
         return self._content
+
+    def _read(self, path: Path) -> dict:
+        remedy = f"delete {paths.done(self.folder)} and repeat 'make sweep': that stage is then trained again"
+        try:
+            content = checkpoint.load(path)
+        except FileNotFoundError:
+            raise RuntimeError(f"{path}, the weights this stage starts from, is gone; {remedy}") from None
+        except checkpoint.DamagedFile as error:
+            raise checkpoint.DamagedFile(f"{error}, and this stage starts from it; {remedy}") from None
+        if content["digest"] != self.folder.name:
+            raise RuntimeError(f"{path} belongs to stage {content['digest']}, not to this folder; {remedy}")
+        return content
+
+    def before(self) -> "Parent":
+        """The stage that it starts from."""
+        return Parent(self.folder.parent / record.read_config(self.folder)["parent"], self._trainer)
 
     def forget(self) -> None:
         """Give back the memory of its weights; they are read again when asked for."""
@@ -172,6 +259,13 @@ class Parent:
     def weights(self) -> dict[str, torch.Tensor]:
         """Its final weights and buffers (the last step's, whatever step was selected for scoring)."""
         return self._file()["model"]
+
+    def scored(self) -> dict[str, torch.Tensor]:
+        """The weights and buffers that its score was read from: those that selection chose, else the final ones."""
+        told = record.read_json(paths.summary(self.folder))
+        if told["scored_step"] == told["steps"]:
+            return self.weights()
+        return self._read(paths.selected(self.folder))["model"]
 
     def masks(self) -> dict[str, torch.Tensor]:
         """Its final masks, ``{name: bool}``."""

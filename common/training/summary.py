@@ -6,28 +6,33 @@ import torch
 
 from common import sparsity as sp
 from common.training import checkpoint
+from common.training.state import Parent
 
 
 def measured(stage: dict, worker, state, scored: Path, seconds: float) -> dict:
     """The summary of a stage whose scored weights are in the file ``scored``; ``seconds``: spent on it so far.
 
-    Everything is measured on the weights as saved: read back, counted, and the test set touched this once.
+    Everything is measured on the weights as saved: read back, counted, and the test set touched this once (but for
+    what a method may measure with it).
     """
     saved = checkpoint.load(scored)
     state.load(saved["model"])
-    zeros = 0
+    living: dict[str, int] = {}
     for name, weight in state.weights.items():
         mask = sp.unpack(saved["masks"]["bits"][name], weight.shape).to(weight.device)
         if bool(torch.count_nonzero(weight[~mask])):
             raise RuntimeError(
                 f"{name} has living weights outside its mask: the saved weights are not as sparse as claimed"
             )
-        zeros += weight.numel() - int(torch.count_nonzero(weight))
+        living[name] = int(torch.count_nonzero(weight))
     masks = state.masks
     pruned = masks.total - masks.kept
     state.model.eval()
     test = worker.evaluate(state.model, "test")
-    empty = [name for name, kept in masks.counts.items() if kept == 0]
+    state.finished = Parent(scored.parent, worker)
+    measurements = {**test.get("measurements", {}), **worker.method.measure(state, worker.evaluate)}
+    state.load(saved["model"])
+    empty = [name for name, kept in living.items() if kept == 0]
     reasons = [f"empty layer {name}" for name in empty] + ["constant prediction"] * bool(test["constant"])
     last = worker.run.select == "last"
     values = stage["settings"]
@@ -50,12 +55,13 @@ def measured(stage: dict, worker, state, scored: Path, seconds: float) -> dict:
         "parent": stage["parent"],
         "variant": stage["variant"],
         "collapse": reasons,
-        "zeros": zeros / masks.total,
+        "zeros": (masks.total - sum(living.values())) / masks.total,
         "selection": worker.run.select,
         "scored_step": state.steps if last else worker.best["step"],
         "best_step": worker.best.get("step"),
         "baseline": worker.baseline(),
         "test_loss": test["loss"],
+        "measurements": measurements,
         "unmoved": worker.unmoved(state),
         "layers": {n: {"total": w.numel(), "kept": masks.counts[n]} for n, w in state.weights.items()},
         "masks": masks.checksum(),
@@ -74,5 +80,6 @@ def target(stage: dict, worker, state) -> float:
     """The sparsity asked for; where rounds or layers decide it, the one their rule leads to."""
     if stage["sparsity"] is not None:
         return stage["sparsity"]
-    pools = getattr(worker.method, "pools", None)
-    return 0.0 if pools is None else 1 - sum(pool.keep for pool in pools(state.weights)) / state.masks.total
+    method, structure = worker.method, worker.method.config.structure
+    pools = sp.pools(state.weights, method.target, method.allocation, structure)
+    return 1 - sp.form(structure).size * sum(pool.keep for pool in pools) / state.masks.total  # rounds: no N:M

@@ -50,6 +50,7 @@ class Trainer:
         self.best: dict = {}  # the step that selection prefers so far: value, step, loss, score and its weights
         self.last_validation: float | None = None
         self.start_sums: dict[str, list[float]] = {}
+        self.noise: tuple[str, ...] = ()  # of the step under way, as ``Method.noise`` says
 
     # --- what a task says -------------------------------------------------------------------------------------------
 
@@ -64,7 +65,8 @@ class Trainer:
     def batch(self, indices: torch.Tensor, position: int):
         """The examples ``indices`` (int64), on ``self.device``; a function of both arguments alone.
 
-        ``position`` is another number for every call of a training: noise of the data may be drawn from it.
+        ``position`` is another number for every call of a training: noise of the data, such as augmentation, is
+        drawn from ``self.stream(name, position)``.
         """
         raise NotImplementedError
 
@@ -89,11 +91,11 @@ class Trainer:
     @property
     def run_steps(self) -> int:
         """Optimizer steps that the run's settings say: those of a dense training."""
-        return self.run.steps or max(1, round(self.run.epochs * self.examples() / self.batch_size))
+        return self.run.steps or self.run.steps_of(self.examples())
 
     @property
     def steps(self) -> int:
-        """Optimizer steps of this stage: a method may want more or fewer."""
+        """Optimizer steps of this stage: a method may want more or fewer, or none."""
         return self.method.budget(self.run_steps)
 
     @property
@@ -120,16 +122,29 @@ class Trainer:
         model = self.build_seeded("initialisation").to(self.device)
         state = State(self, model, self.steps, parent)
         self.method.attach(state)
-        state.network = self.team.wrap(model)
-        state.optimizer = optimization.optimizer(self.run, self.parameter_groups(model))
-        self.order = optimization.Order(seeds.derive(self.run.seed, "data"), self.examples(), self.run.batch_size)
-        own = [self.team.rank] if self.team.rank else []  # dropout and other noise: each process has its own
-        torch.manual_seed(seeds.derive(self.run.seed, "training", *own))
+        state.network = self.team.wrap(state.called())
+        state.optimizer = optimization.optimizer(self.run, self.parameter_groups(model) + state.learned_groups())
+        self._draw(())
         return state
+
+    def stream(self, *names) -> int:
+        """The seed of a named random stream of the noise in training: other data order, other augmentation."""
+        return seeds.derive(self.run.seed, *names, *self.noise)
+
+    def _draw(self, noise: tuple[str, ...], dropout: bool = True) -> None:
+        """Let ``noise`` be in the names of the streams from here on; ``dropout``: which also begins anew."""
+        self.noise = noise
+        self.order = optimization.Order(self.stream("data"), self.examples(), self.run.batch_size)
+        own = [self.team.rank] if self.team.rank else []  # dropout and other noise: each process has its own
+        if dropout:
+            torch.manual_seed(self.stream("training", *own))
 
     def step(self, state: State) -> float:
         """One optimizer step; returns the mean loss of its micro-batches. ``NotFinite``: nothing has moved."""
         state.model.train()
+        noise = self.method.noise(state.step)
+        if noise != self.noise:  # it changes here, or did before a resume point, which has the random state
+            self._draw(noise, dropout=noise != (self.method.noise(state.step - 1) if state.step else ()))
         rate = optimization.learning_rate(self.run, *self.method.clock(state.step, self.run_steps))
         for group in state.optimizer.param_groups:
             group["lr"] = rate * group["scale"]
@@ -147,7 +162,7 @@ class Trainer:
         if not self.method.on_gradients(state):
             state.masks.apply_to_gradients()
             if self.run.clip_norm:
-                nn.utils.clip_grad_norm_(state.model.parameters(), self.run.clip_norm)
+                nn.utils.clip_grad_norm_(state.parameters(), self.run.clip_norm)
             state.optimizer.step()
             state.masks.apply()
         state.optimizer.zero_grad()
@@ -156,12 +171,13 @@ class Trainer:
         return total
 
     def _check_finite(self, state: State, loss: float) -> None:
-        gradients = [p.grad for p in state.model.parameters() if p.grad is not None]
+        gradients = [p.grad for p in state.parameters() if p.grad is not None]
         if not math.isfinite(loss) or not math.isfinite(nn.utils.get_total_norm(gradients).item()):
             what = "loss" if not math.isfinite(loss) else "gradient"
             state.optimizer.zero_grad()
+            other = " or method.strength" if hasattr(self.method.config, "strength") else ""
             raise NotFinite(
-                f"the {what} is not finite at step {state.step} (loss {loss}); try a smaller run.learning_rate"
+                f"the {what} is not finite at step {state.step} (loss {loss}); try a smaller run.learning_rate{other}"
             )
 
     # --- the stage --------------------------------------------------------------------------------------------------
@@ -190,6 +206,8 @@ class Trainer:
         log.begin(state.step, state.steps)
         if 0 in wanted and fresh:
             log.snapshot(0, state.model)
+        if not state.steps:  # pruned and left alone: there is nothing to train, but something to choose and to score
+            self._validate(state, log)
         while state.step < state.steps:
             due = SAVE if time.monotonic() - last_save > self.run.checkpoint_seconds else None
             wish, moved = self.team.any(stop() or due, state.moved)
@@ -224,7 +242,12 @@ class Trainer:
         if self.settings["task"].get("validation") == 0:
             return
         state.model.eval()
-        found = self.evaluate(state.model, "validation")
+        deployed = self.method.deployed(state) if state.step < state.steps else None  # the last step's are final
+        with state.standing_in(deployed):
+            self._select(state, self.evaluate(state.model, "validation"), log)
+
+    def _select(self, state: State, found: dict, log: journal.Journal) -> None:
+        """Note what was ``found`` on the validation split, and keep the weights if they are the best so far."""
         log.write(state.step, validation_loss=found["loss"], validation_score=found["score"])
         self.last_validation = found["score"]
         if not self.method.settled(state.step, state.steps):
@@ -239,5 +262,7 @@ class Trainer:
 
     def unmoved(self, state: State) -> list[str]:
         """Trainable tensors that still have their starting values: a frozen head or backbone nobody asked for."""
+        if not state.steps:
+            return []
         now = state.sums()
         return [n for n, p in state.model.named_parameters() if p.requires_grad and now[n] == self.start_sums[n]]

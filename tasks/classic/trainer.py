@@ -5,7 +5,6 @@ import io
 import torch
 from torch.nn.functional import cross_entropy
 
-from common import seeds
 from common.errors import UserError
 from common.training.trainer import Trainer as Base
 from tasks.classic import data, fingerprint, model
@@ -61,7 +60,7 @@ class Trainer(Base):
         train = self.data.train
         images, labels = train.images[indices], train.labels[indices]
         if self.task.augment:
-            images = data.augment(images, seeds.generator(self.run.seed, "augmentation", position))
+            images = data.augment(images, torch.Generator().manual_seed(self.stream("augmentation", position)))
         return images.to(self.device), labels.to(self.device)
 
     def loss(self, model, batch):

@@ -1,0 +1,34 @@
+"""Essential sparsity: the smallest weights of a trained network go in one shot, and it is scored as it is.
+
+Jaiswal, Liu, Chen and Wang, *The Emergence of Essential Sparsity in Large Pre-trained Models* (NeurIPS 2023): up to
+some sparsity next to nothing is lost, beyond it the score falls much faster. That corner belongs to the curve, not to
+one stage: ``make report`` finds it (``launch/knee.py``). The network that is pruned here is the one trained on the
+task; to prune a pretrained network and fine-tune what is left, take ``omp_before`` with ``task.pretrained``.
+"""
+
+from dataclasses import dataclass
+
+from common.method import option
+from common.retraining import MagnitudeAfterTraining, MagnitudeRetraining
+
+
+@dataclass
+class Config(MagnitudeRetraining):
+    allocation: str = option("global", "global or uniform")
+    retrain: str = option("none", "none; METHOD=omp_after retrains")
+
+
+class Method(MagnitudeAfterTraining):
+    Config = Config
+    allocations = ("global", "uniform")
+    facts = MagnitudeAfterTraining.facts.but(
+        paper="Jaiswal et al., NeurIPS 2023, arXiv:2306.03805", schedule="once", cost="", memory={}
+    )
+
+    def complaints(self):
+        found, policy = super().complaints(), self.config.retrain
+        if policy != "none":
+            found.append(
+                f"essential sparsity is that without retraining: for method.retrain={policy} use METHOD=omp_after"
+            )
+        return found

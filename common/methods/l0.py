@@ -1,0 +1,72 @@
+"""L0 regularisation: a learned random gate on each weight, open at a price (Louizos, Welling and Kingma, ICLR 2018).
+
+Training uses weight times gate, a gate drawn for every weight and forward pass from its hard concrete distribution; the
+loss is the mean over examples of the task's plus ``strength / examples`` times the expected number of open gates. The
+paper lets the weights of an input share a gate; a gate for every weight is The State of Sparsity's form (Gale et al.,
+2019). Sparsity is an outcome in both; here the weights with the lowest log odds go until the target is met exactly, and
+what the gates alone would have closed is measured: ``learned_sparsity``. The rest is multiplied by its gate. Where more
+gates are closed than the target asks for, the best of these weights live by the target: they get the mean of their
+sampled gates, which is small and never zero, so that the target is the share of zeros. Where far fewer are closed, the
+cut breaks the network: raise ``strength``. ``rate`` is for Adam, which does not see how small the price of a single
+gate is.
+
+Memory with Adam: 32 bytes a weight (16 in dense training), and 8 for gates and gated weights.
+"""
+
+from dataclasses import dataclass
+
+from common import regularised
+from common import sparsity as sp
+from common.method import option
+
+
+@dataclass
+class Config(regularised.Regularised):
+    strength: float = option(1.0, "lambda, the price of an open gate in nats over the whole training set")
+    rate: float = option(30.0, "factor on the learning rate for the gates' log odds (adam; with sgd thousands)")
+    closed: float = option(0.1, "share of gates that are closed at the start, about: the mean of their log odds")
+
+
+class Method(regularised.Method):
+    Config = Config
+    facts = regularised.Method.facts.but(
+        paper="Louizos et al., ICLR 2018, arXiv:1712.01312; Gale et al., 2019, arXiv:1902.09574",
+        score="log odds of a learned gate on each weight",
+        choosing=18,
+        cost="a step computes 8 bytes a weight of gates and gated weights; a target acts at the last step alone, yet "
+        "each is trained anew",
+    )
+
+    def complaints(self):
+        found, closed = super().complaints(), self.config.closed
+        return found + [f"method.closed must be in (0, 1), found {closed}"] * (not 0 < closed < 1)
+
+    def attach(self, state):
+        for name, weight in state.weights.items():
+            start = sp.starting_log_odds(weight.shape, self.config.closed, state.stream("gates", name))
+            state.learn(f"log_odds/{name}", start, scale=self.config.rate)
+        state.reparametrise(lambda: self.gated(state, sp.sampled_gate))
+
+    @staticmethod
+    def log_odds(state) -> dict:
+        return {name: state.learned[f"log_odds/{name}"] for name in state.weights}
+
+    def gated(self, state, gate) -> dict:
+        odds = self.log_odds(state)
+        return {name: weight * gate(odds[name]) for name, weight in state.weights.items()}
+
+    def price(self, state):
+        return sum(sp.open_probability(odds).sum() for odds in self.log_odds(state).values())
+
+    def deployed(self, state):
+        return {name: weight.detach() for name, weight in self.gated(state, sp.gate).items()}
+
+    def finish(self, state):
+        odds = {name: values.detach() for name, values in self.log_odds(state).items()}
+        masks = self.choose(state, odds)
+        gates = {name: sp.gate(values) for name, values in odds.items()}
+        closed = sum(int((values == 0).sum()) for values in gates.values())
+        final = {n: w.detach() * gates[n].where(gates[n] > 0, sp.mean_gate(odds[n])) for n, w in state.weights.items()}
+        state.load({**state.model.state_dict(), **final})
+        state.set_masks(masks)
+        return closed / state.masks.total

@@ -1,0 +1,85 @@
+"""Variational dropout: learn how noisy each weight may be, keep the least noisy (Molchanov et al., ICML 2017).
+
+Weights have a learned variance; the loss is the mean over examples of the task's plus ``strength / examples`` times the
+divergence of all weights from a log-uniform prior. At strength 1 that is the variational lower bound. As in The State
+of Sparsity (Gale et al., 2019) the penalty grows during training. The paper keeps what has log alpha below a threshold,
+and sparsity is an outcome; here the noisiest weights go until the target is met, exactly, and what the threshold
+would have removed is measured: ``learned_sparsity``. Where that is far below the target, the cut breaks the network:
+raise ``strength``. With few examples the bound itself prunes far and fits badly: where accuracy at moderate sparsity is
+wanted, lower it. ``rate`` is for Adam, which does not see how small the penalty of a single weight is.
+
+Memory with Adam: 32 bytes a weight (16 in dense training), and a second output for every layer. Time: every product of
+the forward and the backward pass is taken twice.
+"""
+
+from dataclasses import dataclass
+
+from common import regularised
+from common import sparsity as sp
+from common.errors import UserError
+from common.method import option
+
+
+@dataclass
+class Config(regularised.Regularised):
+    strength: float = option(1.0, "factor on the divergence; at 1 the loss is the variational lower bound")
+    rate: float = option(3.0, "factor on the learning rate for the variances' logarithms (adam; with sgd thousands)")
+    log_variance: float = option(-10.0, "what these start from")
+    threshold: float = option(3.0, "log alpha above which a weight counts as noise; the final cut does without")
+
+
+class Method(regularised.Method):
+    Config = Config
+    facts = regularised.Method.facts.but(
+        paper="Molchanov et al., ICML 2017, arXiv:1701.05369; Gale et al., 2019, arXiv:1902.09574",
+        score="-log alpha: learned noise, as a share of the weight",
+        choosing=12,
+        cost="a step takes every product of the forward and the backward pass twice; a target acts at the last step "
+        "alone, yet each is trained anew",
+    )
+
+    def complaints(self):
+        found = super().complaints()
+        for name in ("log_variance", "threshold"):
+            if not -100 <= getattr(self.config, name) <= 100:
+                found.append(f"method.{name} is a logarithm, expected -100 to 100, found {getattr(self.config, name)}")
+        return found
+
+    def attach(self, state):
+        for name, weight in state.weights.items():
+            start = weight.detach().new_full(weight.shape, self.config.log_variance)
+            state.learn(f"log_variance/{name}", start, scale=self.config.rate)
+        try:
+            self.local = sp.LocalNoise(state.model, state.weights, self.log_variances(state))
+        except ValueError as error:
+            raise self.impossible(error) from None
+
+    @staticmethod
+    def impossible(error: ValueError) -> UserError:
+        return UserError(f"variational dropout: {error}; leave this weight dense (run.exclude) or take another method")
+
+    @staticmethod
+    def log_variances(state) -> dict:
+        return {name: state.learned[f"log_variance/{name}"] for name in state.weights}
+
+    def price(self, state):
+        try:
+            self.local.check()  # the forward pass of this step was the first chance to see it
+        except ValueError as error:
+            raise self.impossible(error) from None
+        variances = self.log_variances(state)
+        return sum(sp.divergence(sp.log_alpha(w, variances[name])).sum() for name, w in state.weights.items())
+
+    def deployed(self, state):
+        kept = self.below_threshold(state)
+        return {name: weight.detach() * kept[name] for name, weight in state.weights.items()}
+
+    def below_threshold(self, state) -> dict:
+        variances = self.log_variances(state)
+        return {n: sp.log_alpha(w, variances[n]).detach() <= self.config.threshold for n, w in state.weights.items()}
+
+    def finish(self, state):
+        kept = sum(int(living.sum()) for living in self.below_threshold(state).values())
+        least_noisy = sp.Score(lambda w, v: -sp.log_alpha(w, v), state.weights, self.log_variances(state))
+        state.set_masks(self.choose(state, least_noisy))
+        return (state.masks.total - kept) / state.masks.total

@@ -1,0 +1,113 @@
+"""What lives or goes as one, an atom: a single weight, or a block of them; and N of every M. Needs no torch.
+
+``structure`` is written ``weights``, ``RxC`` (a block is R outputs by C inputs at one kernel position, so that every
+block has R*C weights) or ``N:M`` (N of every M weights along the input axis live). Tensors are (out, in, kernel...).
+"""
+
+import math
+import re
+from dataclasses import dataclass
+
+from common.sparsity import allocation as rules
+from common.sparsity.allocation import AllocationError, shapes_of
+
+_SLIP = 1e-3  # of a weight in a group: 1:3 is no decimal number
+_FORM = re.compile(r"([1-9][0-9]{0,5})([x:])([1-9][0-9]{0,5})")
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Atoms of ``rows`` outputs by ``columns`` inputs; 1 by 1 are single weights."""
+
+    rows: int = 1
+    columns: int = 1
+    kind = "RxC"
+
+    @property
+    def size(self) -> int:
+        """Weights in an atom."""
+        return self.rows * self.columns
+
+    def __str__(self) -> str:
+        return f"{self.rows}x{self.columns}"
+
+    def grid(self, sizes) -> dict[str, tuple[int, ...]]:
+        """Atoms along each axis of each tensor. ``AllocationError`` where blocks do not divide one."""
+        shapes = shapes_of(sizes)
+        if self.size == 1:
+            return shapes
+        if odd := [n for n, s in shapes.items() if len(s) < 2 or s[0] % self.rows or s[1] % self.columns]:
+            raise AllocationError(
+                f"blocks of {self} do not divide {odd[0]} of shape {shapes[odd[0]]}: its outputs (first axis) must be "
+                f"a multiple of {self.rows}, its inputs (second axis) of {self.columns}{rules.instead(odd)}"
+            )
+        return {n: (shape[0] // self.rows, shape[1] // self.columns, *shape[2:]) for n, shape in shapes.items()}
+
+    def pools(self, sizes, sparsity: float, allocation, living=None) -> list:
+        """The pools of an allocation, over tensors of atoms; ``living``: atoms that may live, by name."""
+        grid = self.grid(sizes)
+        if callable(allocation):
+            return allocation(grid, sparsity, living)
+        return rules.allocate(allocation, grid, sparsity, living, of=sizes)
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """N of every M consecutive weights along the input axis live."""
+
+    n: int
+    m: int
+    kind = "N:M"
+
+    def __str__(self) -> str:
+        return f"{self.n}:{self.m}"
+
+    @property
+    def sparsity(self) -> float:
+        """The one share of zeros that it is."""
+        return 1 - self.n / self.m
+
+    def meets(self, sparsity: float) -> bool:
+        """Is that share of zeros the pattern's, but for digits that were not typed?"""
+        return abs(self.m * (1 - sparsity) - self.n) < _SLIP
+
+    def kept(self, sparsity: float) -> int:
+        """How many of M live on the way to the pattern: the fewest that leave no more zeros than ``sparsity``."""
+        kept = math.ceil(self.m * (1 - rules.check_sparsity(sparsity)) - _SLIP)
+        if kept < self.n:
+            raise AllocationError(f"{self} is a sparsity of {self.sparsity:.9g} and never more, found {sparsity}")
+        return kept
+
+    def pools(self, sizes, sparsity: float, allocation=None, living=None) -> list:
+        """Groups of M; no allocation has a say, for every group has its count."""
+        return rules.n_of_m(sizes, self.kept(sparsity), self.m)
+
+
+def form(structure: str) -> Blocks | Pattern:
+    """A ``structure`` by its name. ``AllocationError`` where it is none."""
+    if structure == "weights":
+        return Blocks()
+    found = _FORM.fullmatch(structure)
+    a, sign, b = (int(found[1]), found[2], int(found[3])) if found else (0, "", 0)
+    if sign == "x" and a * b > 1:
+        return Blocks(a, b)
+    if sign == ":" and a < b:
+        return Pattern(a, b)
+    if sign == "x":
+        raise AllocationError("blocks of 1x1 are single weights: expected weights, found '1x1'")
+    raise AllocationError(f"expected weights, RxC as in 4x4, or N:M with N < M as in 2:4; found {structure!r}")
+
+
+def pools(sizes, sparsity: float, allocation="global", structure: str = "weights", living=None) -> list:
+    """How many atoms live where: the pools of an allocation under a structure.
+
+    ``allocation``: a rule's name, or a function of (sizes, sparsity, living) that returns pools, in atoms.
+    ``AllocationError`` where these tensors cannot be pruned so.
+    """
+    shape = form(structure)
+    try:
+        return shape.pools(sizes, sparsity, allocation, living)
+    except AllocationError as error:
+        if isinstance(shape, Blocks) and shape.size > 1 and "blocks of" not in str(error):
+            raise AllocationError(f"{error} (counted in blocks of {shape})") from None
+        raise
