@@ -224,11 +224,14 @@ def complaints(task: str, method: str, settings: dict) -> list[str]:
     run = build(Run, settings["run"])
     found = complaints_of_run(run)
     found += registry.task_part(task, "config").validate(build(cls["task"], settings["task"]))
+    if reason := getattr(registry.task_part(task, "config"), "refuses", {}).get(method):
+        found.append(f"task {task} cannot be pruned by {method}: {reason}; choose another method")
     chosen = registry.method(method)(build(cls["method"], settings["method"]))
     found += chosen.complaints()
     if run.steps > 0:  # with run.epochs the data say how many
         found += chosen.complaints_for(run.steps)
-    if settings["method"].get("rewind") == "pretrained" and not settings["task"].get("pretrained"):
+    has_weights = settings["task"].get("pretrained") or settings["task"].get("hub")
+    if settings["method"].get("rewind") == "pretrained" and not has_weights:
         found.append("method.rewind=pretrained needs pretrained weights, task.pretrained is empty")
     if run.select != "last" and settings["task"].get("validation") == 0:
         found.append(f"run.select={run.select} needs a validation split, task.validation is 0")

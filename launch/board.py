@@ -11,14 +11,14 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from launch import knee
+from launch import knee, legends
+from launch.legends import REFERENCE
 from launch.records import Record, steps_of_lines
 
 COLUMNS = (
     *("task", "dataset", "model", "method", "sparsity_target", "sparsity", "sparsity_all", "seed", "metric", "score"),
     *("score_validation", "steps", "steps_of_line", "epochs", "collapsed", "digest", "parent", "variant", "zeros"),
 )
-REFERENCE = "dense"
 SAME = 5e-4  # of the remaining weights: sparsities closer than this share a row of the table
 
 
@@ -55,6 +55,7 @@ class Board:
     seeds: list[int]
     baseline: float | None = None  # the score of the best constant answer; None: not told
     warnings: list[str] = field(default_factory=list)
+    constant: str = ""  # the same over all stages, for readers: their mean, and the ends where they differ
 
     @property
     def title(self) -> str:
@@ -179,7 +180,7 @@ def _updated(records: list[Record]) -> dict[str, float]:
 
 
 def _board(key: tuple, rows: list[dict], updated: dict[str, float]) -> Board:
-    labels, common = _labels(rows)
+    labels, common = legends.labels(key[0], rows)
     groups = defaultdict(list)
     for row in rows:
         groups[row["method"] == REFERENCE, labels[row["method"], row["variant"]], _level(row)].append(row)
@@ -197,9 +198,18 @@ def _board(key: tuple, rows: list[dict], updated: dict[str, float]) -> Board:
         )
     seeds = sorted({row["seed"] for row in rows if row["seed"] is not None})
     baseline = max((row["baseline"] for row in rows if _finite(row["baseline"])), default=None)
-    board = Board(*key, _aligned(cells), reference, common, seeds, baseline)
-    dense = {part for row in rows if row["method"] == REFERENCE for part in _parts(row["variant"])}
+    board = Board(*key, _aligned(cells), reference, common, seeds, baseline, constant=_constant(rows))
+    dense = {part for row in rows if row["method"] == REFERENCE for part in legends.parts(row["variant"])}
     return _warn(board, warnings, dense)
+
+
+def _constant(rows: list[dict]) -> str:
+    """``62.44``, or ``62.95 (mean; 59.90 to 65.99)`` where stages have other test sets; "" where none tells it."""
+    found = [float(row["baseline"]) for row in rows if _finite(row["baseline"])]
+    if not found:
+        return ""
+    ends = [f"{value:.2f}" for value in (min(found), max(found))]
+    return ends[0] if ends[0] == ends[1] else f"{statistics.fmean(found):.2f} (mean; {' to '.join(ends)})"
 
 
 def _aligned(cells: dict[tuple[str, float], Cell]) -> dict[tuple[str, float], Cell]:
@@ -281,20 +291,3 @@ def _span(values: list[float]) -> str:
 def _spread(values: list[float]) -> tuple[float, float | None]:
     """Mean, and sample standard deviation where there are two or more values."""
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
-
-
-def _labels(rows: list[dict]) -> tuple[dict[tuple[str, str], str], list[str]]:
-    """(method, variant) -> its name in legends: the method and those settings that not all methods here share."""
-    variants = {(row["method"], row["variant"]): _parts(row["variant"]) for row in rows}
-    methods = [parts for (method, _), parts in variants.items() if method != REFERENCE]
-    common = [part for part in methods[0] if all(part in parts for parts in methods)] if methods else []
-    labels = {}
-    for (method, variant), parts in variants.items():
-        own = [part.partition(".")[2] or part for part in parts if part not in common]
-        labels[method, variant] = " ".join([str(method), *own])
-    return labels, common
-
-
-def _parts(variant: str) -> list[str]:
-    """``run.epochs=5, method.rates=[0.2, 0.1]`` -> its settings; a comma inside a value does not separate."""
-    return [part for part in re.split(r",\s+(?=[a-z]+\.\w+=)", variant or "") if part]

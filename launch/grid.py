@@ -251,7 +251,7 @@ def _axes(composer: Composer, method: str, overrides: dict, complaints: dict) ->
     return axes
 
 
-def _text(value) -> str:
+def text(value) -> str:
     """A value as it is given on the command line; in quotes only where they tell a text from nothing, or hold it."""
     if isinstance(value, str) and re.fullmatch(r"[\w.:/+-]+", value) and value.lower() not in ("null", "none"):
         return value
@@ -269,7 +269,7 @@ def variant(composer: Composer, method: str, settings: dict, data: str) -> str:
         other = composer.told(method)[group]
         for name, value in config.identity(cls, settings[group]).items():
             if f"{group}.{name}" not in columns and value != other.get(name):
-                parts.append(f"{group}.{name}={_text(value)}")
+                parts.append(f"{group}.{name}={text(value)}")
     if data != composer.embedded_data():
         parts.append(f"data.checksum={data[:8]}")
     return ", ".join(parts)

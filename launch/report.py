@@ -14,6 +14,7 @@ from launch.board import COLUMNS, Board, Cell, boards, finished, percent
 from launch.records import Record, outdated
 
 MORE = 1e-3  # of the prunable weights: fewer living zeros are not worth a word
+WARNINGS = 5  # different ones that are told in full
 WIDTH = 110  # columns of the plain-text table before it continues in a second block
 
 
@@ -79,14 +80,16 @@ def _notes(shown: list[Record], old: int) -> list[str]:
             f"{old} finished stages are of earlier versions of the code, which gave other results: they are left out "
             "(`make sweep` trains what is wanted of them again)"
         )
-    reasons = {
-        "unmoved": "stages in which a trainable tensor never moved (`unmoved` in summary.json)",
-        "warnings": "stages that met a damaged file on the way and went on (`warnings` in summary.json)",
-    }
-    for key, reason in reasons.items():
-        digests = [stage.digest[:8] for stage in shown if stage.state == "done" and stage.summary.get(key)]
-        if digests:
-            notes.append(f"{len(digests)} {reason}: {', '.join(digests[:5])}")
+    digests = [stage.digest[:8] for stage in shown if stage.state == "done" and stage.summary.get("unmoved")]
+    if digests:
+        never = "stages in which a trainable tensor never moved (`unmoved` in summary.json)"
+        notes.append(f"{len(digests)} {never}: {', '.join(digests[:5])}")
+    done = [stage.summary for stage in shown if stage.state == "done"]
+    told = Counter(text for summary in done for text in set(summary.get("warnings") or ()))
+    for warning, number in told.most_common(WARNINGS):
+        notes.append(f"{number} {'stage' if number == 1 else 'stages'} went on with a warning: {warning}")
+    if len(told) > WARNINGS:
+        notes.append(f"{len(told) - WARNINGS} more warnings of other words (`warnings` in summary.json)")
     more = [s.digest[:8] for s in shown if s.state == "done" and _zeros(s) > s.summary["sparsity"] + MORE]
     if more:
         notes.append(
@@ -110,6 +113,7 @@ def _plain(board: Board) -> str:
     columns = {method: [_text(board, method, level) for level in board.levels] for method in board.methods}
     lines = [board.title, *_blocks("sparsity", [percent(level) for level in board.levels], columns)]
     lines += ["", *(f"{label}: {cell.text(board.expected)}" for label, cell in board.reference.items())]
+    lines += [f"constant answer: {board.constant}"] * bool(board.constant)
     for heads, columns in _measurements(board):
         lines += _blocks("measured", [" ".join(head) for head in heads], columns)
         lines += _wrapped(_meanings(heads, columns))
@@ -215,6 +219,7 @@ def _text(board: Board, method: str, level: float) -> str:
 def _markdown(board: Board, figure: str | None) -> list[str]:
     lines = [f"## {board.title}", ""]
     lines += [f"- **{label}**: {cell.text(board.expected)}" for label, cell in board.reference.items()]
+    lines += [f"- constant answer: {board.constant}"] * bool(board.constant)
     lines += _grid(board, lambda cell: cell.text(board.expected).replace("*", "\\*"))
     lines += ["", *(f"- {note.replace('*', chr(92) + '*')}" for note in (*board.notes(), *_corners(board)))]
     if any(cell.steps for cell in board.cells.values()):

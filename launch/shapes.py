@@ -69,6 +69,8 @@ def _built(stages: list) -> list[dict]:
         answer = json.loads(child.stdout)
     except ValueError:  # it died, or the model ended it: what it said last may help
         answer = " ".join([f"its process ended with code {child.returncode}", *child.stderr.split()[-60:]])
+    if isinstance(answer, dict):
+        raise UserError(answer["refused"])
     if isinstance(answer, str):
         raise UserError(f"settings name weights or ask for a structure, and the model cannot be built to see: {answer}")
     return answer
@@ -84,17 +86,19 @@ def _answer(question: dict, models: dict) -> dict:
     if key not in models:
         stage = {**question, "settings": {**settings, "run": {**settings["run"], "device": "cpu"}}, "data": None}
         worker = run.trainer(stage)
-        models[key] = worker.build_seeded("initialisation"), worker.examples()
-    model, examples = models[key]
+        model = worker.build_seeded("initialisation")
+        models[key] = model, worker.examples(), worker.never_prunable(model)
+    model, examples, dense = models[key]
     try:
-        found = sp.prunable(model, settings["run"]["prune_embeddings"], tuple(settings["run"]["exclude"]))
+        found = sp.prunable(model, settings["run"]["prune_embeddings"], (*settings["run"]["exclude"], *dense))
     except ValueError as error:
         return {"complaint": str(error)}
     return {"shapes": [[name, list(weight.shape)] for name, weight in found.items()], "examples": examples}
 
 
 def main() -> None:
-    """The child: questions as JSON on stdin; on stdout the answers, or as a text why there are none.
+    """The child: questions as JSON on stdin; on stdout the answers, or why there are none: ``refused``, in
+    the task's own words, or a text.
 
     Whatever a model prints goes to stderr.
     """
@@ -103,8 +107,8 @@ def main() -> None:
     models: dict = {}
     try:
         answer = [_answer(question, models) for question in json.load(sys.stdin)]
-    except UserError as error:
-        answer = str(error)
+    except UserError as error:  # the task's own word on what it was asked
+        answer = {"refused": str(error)}
     except BaseException as error:  # whatever a task's files raise, SystemExit too
         frame = traceback.extract_tb(error.__traceback__)[-1]
         answer = f"{type(error).__name__}: {error} ({frame.filename}, line {frame.lineno})"

@@ -155,7 +155,7 @@ def test_variant_names_what_differs_from_the_embedded_default():
     ],
 )
 def test_a_text_is_shown_without_quotes_where_it_can_be_nothing_else(value, shown):
-    assert grid._text(value) == shown
+    assert grid.text(value) == shown
 
 
 def test_presets():

@@ -137,6 +137,57 @@ def test_legends_name_what_is_not_common_to_all(tmp_path):
     assert any("dense reference was trained without run.epochs=9" in note for note in board.notes())
 
 
+FOLD_0, FOLD_1 = "data.checksum=aaaaaaaa", "task.fold=1, data.checksum=bbbbbbbb"
+
+
+def test_folds_are_called_by_their_number_not_by_the_checksum_of_their_data(tmp_path):
+    runs = tmp_path / "runs"
+    for number, variant in enumerate((FOLD_0, FOLD_1)):
+        for method, sparsity in (("dense", 0.0), ("rigl", 0.5)):
+            stage(runs, f"{method}{number}", method, sparsity, task="protein", dataset="hp-s2c2", variant=variant)
+    (board,) = boards(records.read(where=runs))
+    assert board.methods == ["rigl fold=0", "rigl fold=1"] and set(board.reference) == {"dense fold=0", "dense fold=1"}
+
+
+def test_data_that_differ_in_their_checksum_alone_are_told_apart_by_it(tmp_path):
+    """Part of a data set is never taken for the whole."""
+    runs = tmp_path / "runs"
+    for name, variant in (("a", FOLD_0), ("b", "data.checksum=bbbbbbbb"), ("c", FOLD_1)):
+        stage(runs, name, "rigl", 0.5, task="protein", dataset="hp-s2c2", variant=variant)
+    (board,) = boards(records.read(where=runs))
+    assert board.methods == ["rigl checksum=aaaaaaaa", "rigl checksum=bbbbbbbb", "rigl fold=1 checksum=bbbbbbbb"]
+
+
+def test_a_constant_answers_score_stands_below_the_dense_line(tmp_path):
+    runs = tmp_path / "runs"
+    for seed, blind in enumerate((62.44, 62.44)):
+        stage(runs, f"d{seed}", "dense", 0.0, seed, baseline=blind)
+        stage(runs, f"a{seed}", "rigl", 0.5, seed, baseline=blind)
+    lines = report.table(records.read(where=runs)).splitlines()
+    assert lines[[line.startswith("dense: 90.00") for line in lines].index(True) + 1] == "constant answer: 62.44"
+    assert "- constant answer: 62.44" in (tmp_path / written(runs, tmp_path).markdown).read_text()
+    stage(runs, "d2", "dense", 0.0, 2, baseline=60.0)  # another fold's test set
+    assert "constant answer: 61.95 (mean; 60.00 to 62.44)" in report.table(records.read(where=runs))
+
+
+def test_warnings_are_told_in_their_own_words_once_with_their_number(tmp_path):
+    runs, leak = tmp_path / "runs", "1 of 8 test sequences are also among the training sequences"
+    for number in range(3):
+        stage(runs, f"a{number}", "rigl", 0.5, number, warnings=[leak])
+    stage(runs, "b", "rigl", 0.5, 7, warnings=["checkpoint 2 is damaged; the one before is used"])
+    stage(runs, "c", "rigl", 0.5, 8, warnings=[])
+    told = [note for note in written(runs, tmp_path).notes if "went on with a warning" in note]
+    assert told == [
+        f"3 stages went on with a warning: {leak}",
+        "1 stage went on with a warning: checkpoint 2 is damaged; the one before is used",
+    ]
+    for number in range(8):
+        stage(runs, f"e{number}", "rigl", 0.5, 10 + number, warnings=[f"damaged {number}"])
+    notes = written(runs, tmp_path).notes
+    assert sum("went on with a warning" in note for note in notes) == 5
+    assert any(note.startswith("5 more warnings") for note in notes)
+
+
 def test_the_newer_of_two_results_with_one_seed_counts(tmp_path):
     runs = tmp_path / "runs"
     stage(runs, "new", "imp", 0.5, seed=0, score=70.0, start=2e9)

@@ -11,7 +11,8 @@ from common.training.trainer import Trainer
 
 SKELETON = ("README.md", "config.py", "config.yaml", "prepare.py", "data.py", "model.py", "trainer.py")
 SAYS = ("build", "examples", "batch", "loss", "evaluate", "baseline")  # what a task's trainer tells the loop
-KEEPS = {name for name, value in vars(Trainer).items() if callable(value)} - {*SAYS, "__init__", "parameter_groups"}
+MAY_SAY = ("__init__", "parameter_groups", "data_order", "never_prunable")
+KEEPS = {name for name, value in vars(Trainer).items() if callable(value)} - {*SAYS, *MAY_SAY}
 
 
 @pytest.fixture(params=registry.tasks())

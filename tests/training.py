@@ -54,10 +54,10 @@ def settings_of(method: str, values: dict | None = None, sparsity: float = 0.8) 
     return {**SMALL, **SHORT.get(method, {}), **level, **(values or {})}
 
 
-def line(method: str, values: dict | None = None, sparsity: float = 0.8) -> list[Path]:
+def line(method: str, values: dict | None = None, sparsity: float = 0.8, task: str = "classic") -> list[Path]:
     """The folders, with their config.yaml, of a stage of ``method`` and of all it stands on, parents first."""
     settings = [f"{key}={value}" for key, value in settings_of(method, values, sparsity).items()]
-    made = plan.make(words.parse(["task=classic", f"method={method}", *settings]))
+    made = plan.make(words.parse([f"task={task}", f"method={method}", *settings]))
     stage = made.stages[made.wished[-1]]
     assert stage.method == method
     stages = [stage]

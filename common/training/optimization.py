@@ -41,8 +41,12 @@ class Order:
     def _permutation(self, epoch: int) -> torch.Tensor:
         if epoch not in self._passes:
             self._passes = {k: v for k, v in self._passes.items() if k == epoch - 1}  # a batch spans two passes at most
-            self._passes[epoch] = torch.randperm(self.examples, generator=seeds.generator(self.seed, "order", epoch))
+            self._passes[epoch] = self._shuffled(epoch)
         return self._passes[epoch]
+
+    def _shuffled(self, epoch: int) -> torch.Tensor:
+        """int64[examples]: the order of one pass."""
+        return torch.randperm(self.examples, generator=seeds.generator(self.seed, "order", epoch))
 
     def __call__(self, position: int) -> torch.Tensor:
         """int64[batch_size] indices into the training set."""
@@ -54,3 +58,24 @@ class Order:
             pieces.append(piece)
             first, wanted = first + len(piece), wanted - len(piece)
         return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
+
+
+class OrderByLength(Order):
+    """The same with examples of like length in a batch: padding costs time, and batches of one length none.
+
+    A pass is shuffled and cut into pools of ``pools`` batches; each pool is sorted by length and filled into batches,
+    which are shuffled again. A batch that spans two passes takes what comes.
+    """
+
+    def __init__(self, seed: int, lengths: torch.Tensor, batch_size: int, pools: int):
+        super().__init__(seed, len(lengths), batch_size)
+        self.lengths, self.pools = lengths, pools
+
+    def _shuffled(self, epoch: int) -> torch.Tensor:
+        order = super()._shuffled(epoch)
+        start = min(-epoch * self.examples % self.batch_size, self.examples)  # the end of a batch begun before
+        end = start + (self.examples - start) // self.batch_size * self.batch_size
+        pools = order[start:end].split(self.pools * self.batch_size)
+        batches = [b for pool in pools for b in pool[self.lengths[pool].argsort(stable=True)].split(self.batch_size)]
+        again = torch.randperm(len(batches), generator=seeds.generator(self.seed, "batches", epoch)).tolist()
+        return torch.cat([order[:start], *(batches[i] for i in again), order[end:]])

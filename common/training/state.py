@@ -25,7 +25,8 @@ class State:
         self.model, self.steps, self.step, self.seed = model, steps, 0, run.seed
         self.network: nn.Module = model
         self.moved = False  # have masks changed since the processes of this stage last compared them?
-        self.weights = sp.prunable(model, embeddings=run.prune_embeddings, exclude=tuple(run.exclude))
+        dense = (*run.exclude, *trainer.never_prunable(model))
+        self.weights = sp.prunable(model, embeddings=run.prune_embeddings, exclude=dense)
         self.masks = sp.Masks(self.weights)
         self.learned: dict[str, nn.Parameter] = {}
         self._scales: dict[str, float] = {}
@@ -154,9 +155,15 @@ class State:
         return {n: torch.zeros_like(w) if w.grad is None else w.grad for n, w in self.weights.items()}
 
     def sums(self) -> dict[str, list[float]]:
-        """Two sums a parameter, enough to see whether it moved without keeping a copy."""
+        """Three sums a parameter, enough to see whether it moved without keeping a copy.
+
+        The squares see what leaves the other two alone: biases of two classes that move by opposite amounts.
+        """
         values = {name: parameter.detach().double() for name, parameter in self.model.named_parameters()}
-        return {name: [value.sum().item(), value.abs().sum().item()] for name, value in values.items()}
+        return {
+            name: [value.sum().item(), value.abs().sum().item(), value.square().sum().item()]
+            for name, value in values.items()
+        }
 
     def stream(self, *names) -> int:
         """The seed of a named random stream."""

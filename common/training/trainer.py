@@ -86,6 +86,14 @@ class Trainer:
         """Optimizer groups; ``scale`` multiplies a group's learning rate."""
         return [{"params": [p for p in model.parameters() if p.requires_grad]}]
 
+    def never_prunable(self, model: nn.Module) -> tuple[str, ...]:
+        """Patterns of weights that stay dense whatever ``run.exclude`` says; each must match one."""
+        return ()
+
+    def data_order(self, seed: int) -> optimization.Order:
+        """Which examples make up each batch, a function of (seed, position) alone."""
+        return optimization.Order(seed, self.examples(), self.run.batch_size)
+
     # --- building blocks --------------------------------------------------------------------------------------------
 
     @property
@@ -134,7 +142,7 @@ class Trainer:
     def _draw(self, noise: tuple[str, ...], dropout: bool = True) -> None:
         """Let ``noise`` be in the names of the streams from here on; ``dropout``: which also begins anew."""
         self.noise = noise
-        self.order = optimization.Order(self.stream("data"), self.examples(), self.run.batch_size)
+        self.order = self.data_order(self.stream("data"))
         own = [self.team.rank] if self.team.rank else []  # dropout and other noise: each process has its own
         if dropout:
             torch.manual_seed(self.stream("training", *own))

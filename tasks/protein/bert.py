@@ -1,0 +1,100 @@
+"""Encoders that stand on the package transformers: what they have in common, and the BERT of TAPE and AntiBERTy."""
+
+import json
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from common.errors import UserError
+from tasks.protein import checkpoint
+from tasks.protein.alphabet import LETTERS, Alphabet
+
+# Of a published file these belong to parts that a pooled prediction does not use: heads, and positions 0, 1, 2, ...
+other_parts = ("cls.*", "mlm.*", "classify.*", "predict.*", "pooler.*", "embeddings.position_ids")
+
+
+class Encoder(nn.Module):
+    """A model of transformers with the task's interface.
+
+    tokens int64[batch, length], mask bool[batch, length] (True where a token belongs to the sequence, special ones
+    included) -> float32[batch, length, width]. ``limit``: the most residues it takes, None where nothing limits it.
+    """
+
+    needs_structure = False
+    exclude: tuple[str, ...] = ()  # no matrices but those of self-attention and of the feed-forward layers
+
+    def __init__(self, network: nn.Module, alphabet: Alphabet, limit: int | None):
+        super().__init__()
+        self.network = network
+        self.alphabet = alphabet
+        self.limit = limit
+        self.width = network.config.hidden_size
+
+    def recompute(self) -> None:
+        """From now on the backward pass computes each layer's activations again: less memory, a third more time."""
+        self.network.activation_checkpointing_enable({"use_reentrant": False})
+
+    def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        found = self.network(input_ids=tokens, attention_mask=mask.long()).last_hidden_state
+        return found.to(torch.get_default_dtype())  # autocast may have left it in bfloat16
+
+
+def library():
+    """The package transformers, silent; UserError where it is missing."""
+    try:
+        import transformers
+    except ImportError as problem:
+        raise UserError("this model needs the package transformers; install it: pip install transformers") from problem
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    return transformers
+
+
+def alphabet(vocabulary: dict[str, int], padding: str, unknown: str, first: str, last: str) -> Alphabet:
+    """The alphabet of ``vocabulary`` (token -> number); letters that it does not have read as ``unknown``."""
+    tokens = {letter: vocabulary.get(letter, vocabulary[unknown]) for letter in LETTERS}
+    return Alphabet(tokens, vocabulary[padding], vocabulary[first], vocabulary[last])
+
+
+def read_json(path: Path) -> dict:
+    """The settings in ``path``; UserError where it is not a JSON object."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as problem:
+        raise UserError(f"{path}: expected a JSON file ({problem})") from problem
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: expected a JSON object, found {type(content).__name__}")
+    return content
+
+
+sizes = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+sizes += ("max_position_embeddings", "type_vocab_size", "layer_norm_eps")
+others = ("hidden_act", "hidden_dropout_prob", "attention_probs_dropout_prob", "initializer_range")
+
+
+def build(settings: dict, alphabet: Alphabet, origin: Path | str) -> Encoder:
+    """A BERT (Devlin et al., 2019) of the sizes in ``settings``, freshly initialised, without the pooling layer.
+
+    Attention is computed step by step, as it is defined: fused kernels have no second derivative on a CPU, and gain
+    nothing there. ``origin`` is named where a size is missing.
+    """
+    transformers = library()
+    missing = [name for name in sizes if name not in settings]
+    if missing:
+        raise UserError(f"{origin}: expected the settings of a BERT, {', '.join(missing)} is missing")
+    chosen = {name: settings[name] for name in (*sizes, *others) if name in settings}
+    config = transformers.BertConfig(**chosen, pad_token_id=alphabet.padding, attn_implementation="eager")
+    network = transformers.BertModel(config, add_pooling_layer=False)
+    return Encoder(network, alphabet, limit=config.max_position_embeddings - 2)
+
+
+def fill(encoder: Encoder, path: Path) -> None:
+    """The weights of a published BERT: keys may begin with ``bert.``, norms have gamma and beta or weight and bias."""
+    state = {}
+    for name, value in checkpoint.read(path).items():
+        name = name.removeprefix("bert.")
+        for old, new in ((".gamma", ".weight"), (".beta", ".bias")):
+            name = name.removesuffix(old) + new if name.endswith(old) else name
+        state[name] = value
+    checkpoint.fill(encoder.network, state, path, ignore=other_parts)

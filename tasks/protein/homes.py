@@ -1,0 +1,62 @@
+"""Where published data can be fetched, and the MD5 sums of the files. Standard library only."""
+
+# Copies of HotProtein's data (MIT; sequences from UniProt, CC BY 4.0) in public repositories, at fixed commits. HP-S2C2
+# is the original archive and folds, HP-S2C5 its sequences and folds as CSV.
+homes = {
+    "hp-s2c2": "https://raw.githubusercontent.com/Oh-myungsok/hotprotein-app/78b25bff7453d998d0f8ab01de3f0c378ccb1281/s2c2/",
+    "hp-s2c5": (
+        "https://raw.githubusercontent.com/cihebiyql/fusionprop/6091a299744a60c9c7e361225632d32c54050619/"
+        "data/thermostability/"
+    ),
+}
+sums = {
+    "hp-s2c2": {
+        "d1_fasta_clean.tar.gz": "41f602d6dc66df60e328375d16d39e75",
+        "d1_0.pkl": "fce5152569a4603f3b7257d454eb226f",
+        "d1_0_classification.pkl": "b13fefa01823845d8d8ef8946d7ba4f2",
+        "d1_1.pkl": "51fcc867e2eb0dfd559951c6bfd9c0dd",
+        "d1_1_classification.pkl": "ab6edd259267544959b99c8c3ee9c989",
+        "d1_2.pkl": "fb74c5b4726621d9de18232339d2f600",
+        "d1_2_classification.pkl": "af656b6af2100fbe3bd4a9340a704e8a",
+        "d1_3.pkl": "9d0a437bf46a65c3bfb4bf3dced0a478",
+        "d1_3_classification.pkl": "05b6881b51cacf658d3306024340aae0",
+        "d1_4.pkl": "ac4bad182bf592e5ae32559c99aa13fc",
+        "d1_4_classification.pkl": "5bdc825eb123ddb1fbdc652ea74ddbca",
+        "d1_5.pkl": "d36fbd5689f1214c08256e528e276754",
+        "d1_5_classification.pkl": "44f9c9a508ba59253bd79745fde57ef0",
+        "d1_6.pkl": "da1a826e6d5543f8de8a266f3719a13f",
+        "d1_6_classification.pkl": "05ce5076af05ad1db0074ee1973fc88d",
+        "d1_7.pkl": "4f0eb23d33a39f8e05d5d208f9e3f454",
+        "d1_7_classification.pkl": "a49f4531bf7d29fff0199ae4d3ca23cd",
+        "d1_8.pkl": "cc29bfe7eff8df43a2add83708ee357a",
+        "d1_8_classification.pkl": "ccebbe52fa51206a1ab0e05e6e065aa4",
+        "d1_9.pkl": "83e370d373a7c6457dec031b93dc7f77",
+        "d1_9_classification.pkl": "59109e31c9d38c77590600ed95bc4f7c",
+    },
+    "hp-s2c5": {
+        "s2c5_0_test.csv": "0fb1d8ac5939eede4c54e52fa8a53135",
+        "s2c5_0_train.csv": "b8c5df272ea9c5183c7946f340c02903",
+        "s2c5_1_test.csv": "f6037d409721f0dff6acbb0bb3c483a9",
+        "s2c5_1_train.csv": "e2dd72d4720acfead8235b3cd1ff9883",
+        "s2c5_2_test.csv": "79d63e8c9e2c55b37a5b6b3d845ba928",
+        "s2c5_2_train.csv": "1123b2a202c0455dbe0062c34b3b5085",
+        "s2c5_3_test.csv": "143c979e82a15680026709e9e6099626",
+        "s2c5_3_train.csv": "09369ae5ef00ae20c7a08c0e30b45e14",
+        "s2c5_4_test.csv": "c8a198db96557230f613214f86525c47",
+        "s2c5_4_train.csv": "67ed41f606bb3d261466a527cb1862dd",
+        "s2c5_5_test.csv": "09fe46f5b3c869b75ce37dc71d3e3ab9",
+        "s2c5_5_train.csv": "95b866f26d854fe2c41c6f0c25615ec2",
+        "s2c5_6_test.csv": "0188513b30282c9b3d15faaaa5397b00",
+        "s2c5_6_train.csv": "65aa9de3909a9888772099c2cadbd1e3",
+        "s2c5_7_test.csv": "a91f03a148d6dd63659ef129e37884d1",
+        "s2c5_7_train.csv": "6001bd4c01dc1c4b9a4c757a73010274",
+        "s2c5_8_test.csv": "8b8ba58d8969813d7526ae156bc7b4b1",
+        "s2c5_8_train.csv": "5a3d17338454fc41938b4d49b291674f",
+        "s2c5_9_test.csv": "cc59d41d6dabc0e05c2e10aeba586b6e",
+        "s2c5_9_train.csv": "a3773bce36d8f846b3317f67e4235c1b",
+    },
+}
+elsewhere = {
+    "hp-s": "expected as in HotProtein: a folder S_target of FASTA files, and S_target_classification.pkl",
+    "meltome": "github.com/J-SNACKKB/FLIP has it in splits/meltome: mixed_split.csv in splits.zip",
+}

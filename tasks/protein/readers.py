@@ -1,0 +1,290 @@
+"""FASTA, CSV and pickled folds, read without trust. Standard library only.
+
+Every problem is a UserError with file, line, what was expected and what was found.
+"""
+
+import bz2
+import csv
+import gzip
+import io
+import lzma
+import math
+import pickle
+import re
+import tarfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.errors import UserError
+from tasks.protein.alphabet import LETTERS
+
+csv.field_size_limit(1 << 24)  # titin is 35,000 residues long, synthetic ones may be longer
+_sequence = ("sequence", "seq", "protein_sequence")
+_name = ("accession", "gene", "uniprot_id", "name", "id")
+separators = {".csv": ",", ".tsv": "\t", ".fasta": "", ".fa": "", ".faa": ""}  # by ending; empty: FASTA, no table
+_known = frozenset(LETTERS + LETTERS.lower())
+_decimal = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
+coldest = -273.15  # absolute zero, in degrees Celsius
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One sequence as a file has it. ``part`` is train, test or empty; ``where`` is file:line."""
+
+    name: str
+    sequence: str
+    where: str
+    value: str = ""  # the target's text, empty where the file has none
+    part: str = ""
+    validation: bool = False
+
+
+def ending(path: Path) -> str:
+    """Which of ``separators`` a file's name ends with, in letters of any case, before ``.gz``; empty for none."""
+    found = Path(path.name.lower().removesuffix(".gz")).suffix
+    return found if found in separators and not path.name.startswith("._") else ""  # macOS keeps attributes in ._*
+
+
+def one_file(path: Path, targets: tuple[str, ...]) -> list[Entry]:
+    """Entries of one CSV, TSV or FASTA file, plain or ``.gz``; ``targets`` as ``table`` takes them."""
+    kind = ending(path)
+    if not kind:
+        raise UserError(
+            f"{path}: expected a file whose name ends with {', '.join(separators)} (and .gz, where it is compressed)"
+        )
+    text = decoded(path)
+    return table(text, str(path), targets, separators[kind]) if separators[kind] else fasta(text, str(path))
+
+
+def fasta(text: str, origin: str) -> list[Entry]:
+    """Entries of a FASTA file; ``TARGET=``, ``SET=`` and ``VALIDATION=`` in a header are read as FLIP writes them."""
+    found, header, lines, begun = [], "", [], 0
+    for number, line in enumerate([*text.splitlines(), ">"], start=1):
+        line = line.strip()
+        if line.startswith(">"):
+            if begun:
+                found.append(_from_header(header, "".join(lines), f"{origin}:{begun}"))
+            header, lines, begun = line[1:], [], number
+        elif line:
+            if not begun:
+                raise UserError(
+                    f"{origin}:{number}: expected a FASTA header, a line that begins with '>', found {_short(line)}"
+                )
+            lines.append(letters(line, f"{origin}:{number}"))
+    if not found:
+        raise UserError(f"{origin}: holds no sequence; expected FASTA, a header line with '>' before each sequence")
+    return found
+
+
+def _from_header(header: str, sequence: str, where: str) -> Entry:
+    words = header.split()
+    values = dict(word.split("=", 1) for word in words if "=" in word)
+    name = words[0] if words else ""
+    parts = name.split("|")  # UniProt: database|accession|entry
+    name = parts[1] if len(parts) == 3 else name
+    return _entry(name, sequence, where, values.get("TARGET", ""), values.get("SET", ""), values.get("VALIDATION", ""))
+
+
+def table(text: str, origin: str, targets: tuple[str, ...], separator: str = ",") -> list[Entry]:
+    """Entries of a CSV file with a header. ``targets``: names of the column with the target, the first found counts.
+
+    ``separator`` stands between two values. A column ``set`` says train or test and ``validation`` true or false, as
+    FLIP has them; both may be missing.
+    """
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    try:
+        head = [name.strip().lower() for name in next(rows, [])]
+        columns = {kind: _column(head, names) for kind, names in (("sequence", _sequence), ("target", targets))}
+        for kind, names in (("sequence", _sequence), ("target", targets)):
+            if columns[kind] is None:
+                raise UserError(
+                    f"{origin}:1: expected a column {' or '.join(names)} for the {kind}, "
+                    f"found {', '.join(head) or 'nothing'}"
+                )
+        others = {
+            "name": _column(head, _name),
+            "set": _column(head, ("set",)),
+            "validation": _column(head, ("validation",)),
+        }
+        found = []
+        for row in rows:
+            where = f"{origin}:{rows.line_num}"
+            if not row:
+                continue
+            if len(row) != len(head):
+                raise UserError(f"{where}: expected {len(head)} values, as the header has, found {len(row)}")
+            rest = {kind: row[at] if at is not None else "" for kind, at in others.items()}
+            sequence = letters(row[columns["sequence"]].strip(), where)
+            value = row[columns["target"]].strip()
+            found.append(_entry(rest["name"], sequence, where, value, rest["set"], rest["validation"]))
+    except csv.Error as problem:
+        where = f"{origin}:{rows.line_num}"
+        raise UserError(f"{where}: not a table with {separator!r} between the values ({problem})") from problem
+    if not found:
+        raise UserError(f"{origin}: holds no sequence; expected a header and one row a sequence")
+    return found
+
+
+def _column(head: list[str], names: tuple[str, ...]) -> int | None:
+    return next((head.index(name) for name in names if name in head), None)
+
+
+def _entry(name: str, sequence: str, where: str, value: str, part: str, validation: str) -> Entry:
+    if not sequence:
+        raise UserError(f"{where}: the sequence is empty; expected letters of amino acids")
+    part, mark = part.strip().lower(), validation.strip().lower()
+    if part not in ("", "train", "test"):
+        raise UserError(f"{where}: set is '{part}', expected train or test")
+    if mark not in ("", "true", "false"):
+        raise UserError(f"{where}: validation is '{mark}', expected true or false")
+    return Entry(name.strip(), sequence, where, value, part, mark == "true")
+
+
+def letters(text: str, where: str) -> str:
+    """``text`` in capitals; UserError for what is no letter of an amino acid."""
+    for position, letter in enumerate(text, start=1):
+        if letter not in _known:  # asked before upper(), which makes SS of one letter and I of another alphabet's
+            hint = "; leave the stop codon out" if letter == "*" else ""
+            raise UserError(
+                f"{where}: {letter!r} at position {position} stands for no amino acid "
+                f"(expected letters of {LETTERS}){hint}"
+            )
+    return text.upper()
+
+
+def number(value: str, where: str) -> float:
+    """A temperature in degrees Celsius, written as a plain decimal number."""
+    found = float(value) if _decimal.fullmatch(value.strip()) else math.nan
+    if not math.isfinite(found):
+        raise UserError(f"{where}: expected a temperature in degrees Celsius, found {value!r}")
+    if found < coldest:
+        raise UserError(f"{where}: expected a temperature of {coldest} degrees Celsius or above, found {value!r}")
+    return found
+
+
+class _Plain(pickle.Unpickler):
+    """Knows containers, text and numbers; a pickle that names any class or function is refused, not run."""
+
+    def find_class(self, module, name):
+        raise pickle.UnpicklingError(f"it asks for {module}.{name}; a fold holds lists of names and numbers alone")
+
+    def persistent_load(self, pid):
+        raise pickle.UnpicklingError("it points outside the file; a fold holds lists of names and numbers alone")
+
+
+def fold(path: Path) -> dict[str, list[tuple[str, float]]]:
+    """HotProtein's pickled fold: for train and test, names and labels in the file's order."""
+    try:
+        content = _Plain(io.BytesIO(read(path))).load()
+        wanted = [content[f"{part}_{what}"] for part in ("train", "test") for what in ("names", "labels")]
+        names, labels = wanted[::2], wanted[1::2]
+        good = all(type(values) is list for values in wanted)
+        good = good and all(len(n) == len(v) and n for n, v in zip(names, labels))
+        good = good and all(type(name) is str for part in names for name in part)
+        good = good and all(type(label) in (int, float) for part in labels for label in part)
+    except UserError:
+        raise
+    except Exception as problem:  # a damaged pickle can raise nearly anything; all of it means the same to the user
+        raise UserError(
+            f"{path}: not a pickled fold ({type(problem).__name__}: {problem}){_fold_expected}"
+        ) from problem
+    if not good:
+        raise UserError(f"{path}: not a pickled fold{_fold_expected}")
+    return {part: list(zip(n, v)) for part, n, v in zip(("train", "test"), names, labels)}
+
+
+_fold_expected = (
+    "; expected train_names, train_labels, test_names and test_labels, lists of text and of numbers as long"
+)
+
+
+def folder_of_fasta(path: Path) -> dict[str, Entry]:
+    """Sequences by name, from a folder of ``<name>.fasta``, that as ``.tar`` or ``.tar.gz``, or one FASTA file.
+
+    In the first two the file's name is the sequence's, as HotProtein reads them.
+    """
+    if path.is_dir():
+        below = (file for file in sorted(path.glob("*.fasta")) if ending(file))
+        files = [(file.stem, str(file), read(file)) for file in below]
+    elif path.name.endswith((".tar.gz", ".tar")):
+        files = _archive(path)
+    else:
+        return _by_name(fasta(decoded(path), str(path)))
+    found = {}
+    for name, origin, content in files:
+        entries = fasta(_decoded(content, origin), origin)
+        if len(entries) != 1:
+            raise UserError(f"{entries[1].where}: expected one sequence a file, found {len(entries)}")
+        if name in found:
+            raise UserError(f"{origin}: a second file for the protein {name!r}; the first is {found[name].where}")
+        found[name] = entries[0]
+    if not found:
+        raise UserError(f"{path}: expected files <name>.fasta in it, found none")
+    return found
+
+
+def _archive(path: Path) -> list[tuple[str, str, bytes]]:
+    """Name, origin and content of the FASTA files in an archive; nothing is unpacked to the disk."""
+    # All of it is decompressed first: tarfile stops where the archive ends, before the checksum of the compression.
+    content = _decompressed(read(path), path)
+    try:
+        with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as tar:
+            found = [
+                (Path(member.name).stem, f"{path}/{member.name}", tar.extractfile(member).read())
+                for member in tar
+                if member.isfile() and member.name.endswith(".fasta") and ending(Path(member.name))
+            ]
+            if content[tar.offset :].strip(b"\0"):  # tarfile takes a damaged header for the archive's end
+                raise tarfile.ReadError(f"a damaged header at byte {tar.offset}")
+            return found
+    except (OSError, EOFError, tarfile.TarError, ValueError) as problem:
+        raise UserError(f"{path}: not a whole archive of tar ({problem})") from problem
+
+
+_compressed = {b"\x1f\x8b": gzip.decompress, b"BZh": bz2.decompress, b"\xfd7zXZ\0": lzma.decompress}  # by first bytes
+
+
+def _decompressed(content: bytes, path: Path) -> bytes:
+    """``content`` unpacked to its end, where gzip, bzip2 and xz have their checksums; as it is where not packed."""
+    unpack = next((unpack for begin, unpack in _compressed.items() if content.startswith(begin)), bytes)
+    try:
+        return unpack(content)
+    except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError) as problem:
+        what = "a whole archive of tar" if ".tar" in path.suffixes else "a whole compressed file"
+        raise UserError(f"{path}: not {what} ({problem}); bring or fetch it again") from problem
+
+
+def _by_name(entries: list[Entry]) -> dict[str, Entry]:
+    found: dict[str, Entry] = {}
+    for entry in entries:
+        if entry.name in found:
+            raise UserError(
+                f"{entry.where}: a second sequence of the name {entry.name!r}; the first is {found[entry.name].where}"
+            )
+        found[entry.name] = entry
+    return found
+
+
+def read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as problem:
+        raise UserError(f"{path}: cannot be read ({problem.strerror or problem})") from problem
+
+
+def decoded(path: Path) -> str:
+    content = read(path)
+    return _decoded(_decompressed(content, path) if path.suffix.lower() == ".gz" else content, str(path))
+
+
+def _decoded(content: bytes, origin: str) -> str:
+    try:
+        return content.decode("utf-8").removeprefix("\ufeff")  # Windows marks the beginning of a file
+    except UnicodeDecodeError as problem:
+        line = content[: problem.start].count(b"\n") + 1
+        raise UserError(f"{origin}:{line}: not text in UTF-8 (byte {content[problem.start]:#04x})") from problem
+
+
+def _short(line: str) -> str:
+    return repr(line if len(line) <= 40 else line[:40] + "...")

@@ -1,0 +1,286 @@
+"""Every data set as sequences with targets and parts, whatever files it comes in, and its fixed splits. No torch."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from common.errors import UserError
+from tasks.protein import generated, readers
+from tasks.protein.config import Config, classes, folder, folds, limits, target
+from tasks.protein.homes import elsewhere, homes
+from tasks.protein.readers import Entry
+
+split_seed = 20_230_501  # of splits that no file gives; independent of the run's seed: all runs see the same test set
+smallest_validation = 10  # fewer would make selection a coin toss
+TRAIN, VALIDATION, TEST = range(3)
+
+# HotProtein's own files: names of the folder (or archive) of sequences, and of a fold's pickle without its ending.
+pickled = {
+    "hp-s": (("S_target", "S/S_target"), "S_target"),
+    "hp-s2c2": (("d1_fasta_clean", "d1/d1_fasta_clean"), "d1_{fold}"),
+    "hp-s2c5": (("d2_fasta_clean", "d2/d2_fasta_clean"), "d2_{fold}"),
+}
+parted = {"hp-s2c2": "s2c2_{fold}_{part}.csv", "hp-s2c5": "s2c5_{fold}_{part}.csv"}  # a file for each part
+whole = {"meltome": ("mixed_split.csv", "mixed_split.fasta"), "hp-s": ("hp_s.csv",)}  # one file for all
+columns = ("target", "tgt_reg", "tm", "ogt", "temperature", "growth_temperature")  # where a CSV has its degrees
+
+
+@dataclass(frozen=True)
+class Source:
+    """One fold: names, sequences, where each stands (file:line), float64 targets (a class or degrees) and parts int8.
+
+    ``warnings`` say what was left out or is in two parts.
+    """
+
+    names: list[str]
+    sequences: list[str]
+    where: list[str]
+    targets: np.ndarray
+    parts: np.ndarray
+    warnings: list[str]
+
+
+def read(config: Config) -> dict[int, Source]:
+    """What ``config.fold`` asks for, completely checked: one fold, or all of them by number for -1."""
+    wanted = range(folds) if config.fold == -1 else [config.fold]
+    if config.dataset == "generated":
+        letters, degrees = generated.sequences()
+        entries = [
+            Entry(f"generated-{i}", letter, f"generated:{i}", str(t))
+            for i, (letter, t) in enumerate(zip(letters, degrees))
+        ]
+        return {fold: _finish(config, _degrees(config, entries), fold) for fold in wanted}
+    place = folder(config)
+    if not place.is_dir():
+        raise UserError(
+            f"{place}: there is no such folder; expected the files of {config.dataset} in it{_help(config)}"
+        )
+    found = _layout(config, place, list(wanted))
+    return {fold: _finish(config, rows, fold) for fold, rows in found}
+
+
+def _layout(config: Config, place: Path, wanted: list[int]) -> Iterator[tuple[int, list]]:
+    """(fold, its rows) from whichever files lie in ``place``; a row is an entry and its target."""
+    if config.file:
+        return _one_file(config, place / config.file, wanted)
+    there = [path for path in roots(config, place) if path.exists()]
+    if config.dataset in pickled and there:
+        return _pickles(config, there[0], wanted)
+    if config.dataset in parted and (place / parted[config.dataset].format(fold=wanted[0], part="train")).is_file():
+        return _parts(config, place, wanted)
+    usual = [place / name for name in whole.get(config.dataset, ())]
+    single = sorted(path for path in place.iterdir() if readers.ending(path))
+    there = [path for path in usual if path.is_file()] or single
+    # Any file could be HP-S or Meltome; the other two have files of their own, and another's would be scored as theirs.
+    if there and (there[0] in usual or (len(there) == 1 and config.dataset not in parted)):
+        return _one_file(config, there[0], wanted)
+    expected = [path.name for path in [*roots(config, place)[:1], *usual]]
+    expected += [parted[config.dataset].format(fold=wanted[0], part="train")] if config.dataset in parted else []
+    several = f" or one CSV or FASTA file (there are {len(there)}; name it with task.file=)" if there else ""
+    seen = f", found {', '.join(path.name for path in sorted(place.iterdir())[:5]) or 'nothing'}"
+    others = sorted({_usual(path.name) for path in single} - {"", config.dataset})
+    seen += f" (files of {', '.join(others)}: is that the task.dataset?)" if others else ""
+    raise UserError(f"{place}: expected {' or '.join(expected)}{several} in it{seen}{_help(config)}")
+
+
+def _usual(name: str) -> str:
+    """The data set whose usual file has this name; empty where none has."""
+    name = name.lower().removesuffix(".gz")
+    found = {file: dataset for dataset, files in whole.items() for file in files}
+    found |= {f"{Path(root).name.lower()}.fasta": dataset for dataset, (roots, _) in pickled.items() for root in roots}
+    for dataset, like in parted.items():
+        found |= {like.format(fold=fold, part=part): dataset for fold in range(folds) for part in ("train", "test")}
+    return found.get(name, "")
+
+
+def roots(config: Config, place: Path) -> list[Path]:
+    """Where HotProtein's sequences may lie: folders, archives, files."""
+    names, _ = pickled.get(config.dataset, ((), ""))
+    return [place / f"{name}{ending}" for name in names for ending in ("", ".tar.gz", ".tar", ".fasta")]
+
+
+def _pickles(config: Config, root: Path, wanted: list[int]) -> Iterator[tuple[int, list]]:
+    like = pickled[config.dataset][1]
+    if "{fold}" not in like:
+        _only_split(config, root.parent / f"{like}.pkl")
+    sequences = readers.folder_of_fasta(root)
+    for fold in wanted:
+        stem = like.format(fold=fold)
+        labelled, plain = root.parent / f"{stem}_classification.pkl", root.parent / f"{stem}.pkl"
+        ready = target(config) == "class" and not config.boundaries and labelled.is_file()
+        path = labelled if ready else plain
+        if not path.is_file():
+            raise UserError(f"{path}: there is no such file; expected the fold that task.fold asks for{_help(config)}")
+        rows = []
+        for part, members in readers.fold(path).items():
+            for at, (name, value) in enumerate(members):
+                where = f"{path}: {part}_labels[{at}]"
+                if name not in sequences:
+                    raise UserError(f"{path}: {part}_names[{at}] is {name!r}, of which {root} has no sequence")
+                found = sequences[name]
+                entry = Entry(name, found.sequence, found.where, "" if ready else str(value), part)
+                rows.append((entry, _class(config, value, where) if ready else _target(config, str(value), where)))
+        yield fold, rows
+
+
+def _parts(config: Config, place: Path, wanted: list[int]) -> Iterator[tuple[int, list]]:
+    for fold in wanted:
+        entries = []
+        for part in ("train", "test"):
+            path = place / parted[config.dataset].format(fold=fold, part=part)
+            if not path.is_file():
+                raise UserError(f"{path}: there is no such file; expected both parts of the fold{_help(config)}")
+            for entry in readers.table(readers.decoded(path), str(path), columns):
+                if entry.part not in ("", part):
+                    raise UserError(f"{entry.where}: set is {entry.part}, in the file of the {part} sequences")
+                entries.append(Entry(entry.name, entry.sequence, entry.where, entry.value, part, entry.validation))
+        yield fold, _degrees(config, entries)
+
+
+def _one_file(config: Config, path: Path, wanted: list[int]) -> Iterator[tuple[int, list]]:
+    if not path.is_file():
+        raise UserError(f"{path}: there is no such file{_help(config)}")
+    if _usual(path.name) not in ("", config.dataset):
+        raise UserError(
+            f"{path}: this is the usual name of a file of {_usual(path.name)}, and task.dataset is {config.dataset}: "
+            f"its results would stand under the wrong name; set task.dataset={_usual(path.name)}, or rename the file"
+        )
+    entries = readers.one_file(path, columns)
+    missing = [entry for entry in entries if not entry.part]
+    if missing and len(missing) < len(entries):
+        raise UserError(f"{missing[0].where}: says neither train nor test, while other sequences of the file do")
+    if not missing:
+        _only_split(config, path)
+    rows = _degrees(config, entries)
+    return ((fold, rows) for fold in wanted)
+
+
+def _only_split(config: Config, path: Path) -> None:
+    """UserError where a fold is asked of a file that has one split, its own, which is every seed's."""
+    if config.fold > 0:
+        raise UserError(f"{path}: has one split, its own; expected task.fold=0, found {config.fold}")
+
+
+def _degrees(config: Config, entries: list[Entry]) -> list:
+    return [(entry, _target(config, entry.value, entry.where)) for entry in entries]
+
+
+def _target(config: Config, value: str, where: str) -> float:
+    """Degrees, or the number of the class that they are in."""
+    degrees = readers.number(value, where)
+    if target(config) == "temperature":
+        return degrees
+    return float(np.searchsorted(limits(config), degrees, side="right"))
+
+
+def _class(config: Config, value, where: str) -> float:
+    if value not in range(classes(config)):
+        raise UserError(f"{where}: expected a class, 0-{classes(config) - 1}, found {value!r}")
+    return float(value)
+
+
+def _finish(config: Config, rows: list, fold: int) -> Source:
+    """Duplicates and leaks found, parts dealt where the files do not."""
+    warnings: list[str] = []
+    own, file = bool(rows[0][0].part), rows[0][0].where.rpartition(":")[0]
+    degrees = [float(entry.value) for entry, _ in rows if entry.value]
+    if degrees and min(degrees) >= 0 and max(degrees) <= 1:
+        warnings.append(
+            f"all {len(degrees)} temperatures lie between 0 and 1: they look like classes or scaled values, and are "
+            f"read as degrees Celsius (first {rows[0][0].where})"
+        )
+    rows = _without_duplicates(config, rows, warnings)
+    entries, targets = [entry for entry, _ in rows], np.array([value for _, value in rows])
+    if own:
+        parts = np.array(
+            [TEST if e.part == "test" else VALIDATION if e.validation else TRAIN for e in entries], np.int8
+        )
+        if not (parts == TEST).any() or (parts == TEST).all():
+            raise UserError(
+                f"{entries[0].where}: expected sequences for training and for testing, found one of the two"
+            )
+        warnings += _leaks(entries, parts)
+    else:
+        parts = np.full(len(entries), TRAIN, np.int8)
+        order = np.argsort(_ranks(len(entries)), kind="stable")
+        parts[order[len(entries) * fold // folds : len(entries) * (fold + 1) // folds]] = TEST
+        if not (parts == TEST).any():
+            raise UserError(f"{file}: {len(entries)} sequences are too few for {folds} folds: none is left to test")
+    parts = _with_validation(config, targets, parts, file)
+    if not (parts == TRAIN).any():
+        raise UserError(f"{file}: no sequence is left for training, all are for validation or testing")
+    names, sequences, where = ([getattr(entry, kind) for entry in entries] for kind in ("name", "sequence", "where"))
+    return Source(names, sequences, where, targets, parts, warnings)
+
+
+def _without_duplicates(config: Config, rows: list, warnings: list[str]) -> list:
+    first: dict[tuple[str, str], Entry] = {}
+    kept, dropped = [], []
+    for entry, value in rows:
+        other = first.setdefault((entry.part, entry.sequence), entry)
+        if other is entry:
+            kept.append((entry, value))
+        elif config.duplicates == "first":
+            dropped.append(entry)
+        else:
+            of = f" of the {entry.part} sequences" if entry.part else ""
+            raise UserError(
+                f"{entry.where}: the same sequence{of} as {other.where}; expected each once. Leave one out, or "
+                "keep the first of each with task.duplicates=first"
+            )
+    if dropped:
+        warnings.append(f"{len(dropped)} duplicate sequences were left out, first {dropped[0].where}")
+    return kept
+
+
+def _leaks(entries: list[Entry], parts: np.ndarray) -> list[str]:
+    """A sentence where sequences of the test set are also in the training or validation set."""
+    seen = {entry.sequence: entry for entry, part in zip(entries, parts) if part != TEST}
+    both = [entry for entry, part in zip(entries, parts) if part == TEST and entry.sequence in seen]
+    if not both:
+        return []
+    return [
+        f"{len(both)} of {int((parts == TEST).sum())} test sequences are also among the training sequences: scores are "
+        f"too good (first {both[0].where}, which is {seen[both[0].sequence].where})"
+    ]
+
+
+def _ranks(count: int) -> np.ndarray:
+    # The raw stream of a bit generator is what numpy promises never to change; Generator.permutation may change.
+    return np.random.PCG64(split_seed).random_raw(count)
+
+
+def _with_validation(config: Config, targets: np.ndarray, parts: np.ndarray, file: str) -> np.ndarray:
+    """``parts`` with the validation sequences marked: the file's own, or drawn evenly over the sorted targets."""
+    marked = (parts == VALIDATION).any()
+    if config.validation == -1 and marked:
+        return parts
+    free = np.flatnonzero(parts != TEST)
+    size = config.validation if config.validation >= 0 else max(len(free) // 10, smallest_validation)
+    if size and len(free) < 2 * smallest_validation:
+        raise UserError(
+            f"{file}: {len(free)} sequences beside the test set are too few to hold {smallest_validation} out for "
+            f"validation and train on as many; bring more, or set task.validation=0 run.select=last"
+        )
+    if size and not smallest_validation <= size <= len(free) - smallest_validation:
+        raise UserError(
+            f"task.validation is {config.validation}; with {len(free)} sequences beside the test set it must be 0 or "
+            f"lie between {smallest_validation} and {len(free) - smallest_validation}"
+        )
+    parts = parts.copy()
+    parts[free] = TRAIN
+    if size:
+        order = free[np.lexsort((_ranks(len(parts))[free], targets[free]))]
+        parts[order[(2 * np.arange(size) + 1) * len(free) // (2 * size)]] = VALIDATION
+    return parts
+
+
+def _help(config: Config) -> str:
+    if config.dataset in homes:
+        fold = f" task.fold={config.fold}" if config.fold else ""
+        how = f'fetch it with `make prepare TASK=protein SET="task.dataset={config.dataset}{fold}"`, or '
+    else:
+        how = f"{elsewhere[config.dataset]}; "
+    return f"; {how}name another folder with DATA=<folder>"

@@ -1,0 +1,178 @@
+"""Protein structures from PDB and mmCIF files: the backbone atoms N, CA and C of one chain. Numpy and biopython.
+
+Every problem is a UserError: which file, which residue, what was expected and what was found.
+"""
+
+import gzip
+import io
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from common.errors import UserError
+
+backbone = ("N", "CA", "C")
+endings = (".pdb", ".cif", ".ent", ".mmcif", ".pdb.gz", ".cif.gz", ".ent.gz", ".mmcif.gz")
+most = 1 / 3  # of a sequence's residues that may be without coordinates: loops are, a file that was cut has more
+inside = (
+    "unrelaxed_model_1_ptm",
+    "ranked_0",
+)  # what AlphaFold calls its model in a protein's folder (HotProtein's way)
+
+
+@dataclass(frozen=True)
+class Chain:
+    """The residues of a chain that a file holds, in its order.
+
+    letters: one-letter codes (X where the residue has none); numbers: int64[n], the file's own numbering; coordinates:
+    float32[n, 3, 3], angstroms of N, CA and C, NaN where an atom is missing.
+    """
+
+    letters: str
+    numbers: np.ndarray
+    coordinates: np.ndarray
+
+
+def locate(folder: Path, names) -> dict[str, Path]:
+    """The structure file of every protein in ``names``; one UserError lists those that have none."""
+    found = {name: find(folder, name) for name in names}
+    missing = [name for name, path in found.items() if path is None]
+    if missing:
+        more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+        one = missing[0]
+        raise UserError(
+            f"{folder}: {len(missing)} of {len(found)} structures are missing: {', '.join(missing[:5])}{more}. "
+            f"Expected {one}.pdb or {one}.cif (packed with gzip or not), {one}/{inside[0]}.pdb or "
+            f"AF-{one}-F1-model_v4.pdb in that folder; put them there, or choose a model that reads sequences alone "
+            "(task.model)"
+        )
+    return found
+
+
+def find(folder: Path, name: str) -> Path | None:
+    """The file of the protein ``name`` in ``folder``, None where there is none; ``locate`` says what is looked for."""
+    stems = [name, *(f"{name}/{model}" for model in inside)]
+    for path in (folder / f"{stem}{ending}" for stem in stems for ending in endings):
+        if path.is_file():
+            return path
+    predicted = (path for path in folder.glob(f"AF-{name}-F1-model_v*") if path.name.endswith(endings))
+    return max(predicted, default=None)  # of several versions of AlphaFold's database the last
+
+
+def read(path: Path, sequence: str, chain: str = "") -> np.ndarray:
+    """Coordinates float32[len(sequence), 3, 3] of N, CA and C in angstroms for every residue of ``sequence``.
+
+    The file must hold exactly these residues. Where it leaves some out (unresolved loops of an experiment), it must
+    number the others by their place in ``sequence``, from 1; those left out get NaN, and where they and those that lack
+    an atom are more than a third it is a UserError. X stands for any residue.
+    """
+    found = chain_of(path, chain)
+    places = np.arange(len(found.letters))
+    if len(found.letters) != len(sequence) and _numbered(found, len(sequence)):
+        places = found.numbers - 1
+    for place, letter, number in zip(places, found.letters, found.numbers):
+        expected = sequence[place] if place < len(sequence) else "nothing"
+        if letter != expected and "X" not in (letter, expected):
+            raise UserError(
+                f"{path}: residue {number} is {letter}, where residue {place + 1} of the sequence is {expected}; "
+                f"expected the structure of the same protein ({len(sequence)} residues, found {len(found.letters)})"
+            )
+    if len(found.letters) < len(sequence) and not _numbered(found, len(sequence)):
+        raise UserError(
+            f"{path} ends after residue {found.numbers[-1]}: expected the {len(sequence)} residues of the sequence, "
+            f"found {len(found.letters)}; where some are left out the others must be numbered by their place in it"
+        )
+    coordinates = np.full((len(sequence), len(backbone), 3), np.nan, dtype=np.float32)
+    coordinates[places] = found.coordinates
+    if not resolved(coordinates).any():
+        raise UserError(
+            f"{path}: no residue has its backbone atoms N, CA and C; expected a structure of the whole backbone"
+        )
+    missing = int((~resolved(coordinates)).sum())
+    if missing > most * len(sequence):
+        raise UserError(
+            f"{path}: {missing} of {len(sequence)} residues have no coordinates of N, CA and C, the file's last is "
+            f"residue {found.numbers[-1]}; expected those of two thirds at least. Is the file whole?"
+        )
+    return coordinates
+
+
+def resolved(coordinates: np.ndarray) -> np.ndarray:
+    """bool[n]: has a residue all three atoms? ``coordinates`` float[n, 3, 3]."""
+    return np.isfinite(coordinates).all((1, 2))
+
+
+def _numbered(found: Chain, length: int) -> bool:
+    """Can the file's numbers be places in a sequence of ``length``?"""
+    return bool(found.numbers[0] >= 1 and found.numbers[-1] <= length and (np.diff(found.numbers) > 0).all())
+
+
+def chain_of(path: Path, name: str = "") -> Chain:
+    """Chain ``name`` of the first model in a PDB or mmCIF file, packed with gzip or not; "" for its only chain."""
+    letters = _letters()
+    chains = {chain.id: [residue for residue in chain if _is_residue(residue, letters)] for chain in _model(path)}
+    chains = {chain: residues for chain, residues in chains.items() if residues}
+    if not chains:
+        raise UserError(f"{path}: expected the atoms of a protein, found no amino acid")
+    if not name and len(chains) > 1:
+        raise UserError(
+            f"{path}: expected one chain, found {', '.join(chains)}; keep the protein's own chain in the file"
+        )
+    name = name or next(iter(chains))
+    if name not in chains:
+        raise UserError(f"{path}: expected chain {name}, found {', '.join(chains)}")
+    coordinates = np.full((len(chains[name]), len(backbone), 3), np.nan, dtype=np.float32)
+    for place, residue in enumerate(chains[name]):
+        for atom, label in enumerate(backbone):
+            if label in residue:
+                coordinates[place, atom] = residue[label].coord
+    return Chain(
+        "".join(letters.get(residue.resname.strip(), "X") for residue in chains[name]),
+        np.array([residue.id[1] for residue in chains[name]], dtype=np.int64),
+        coordinates,
+    )
+
+
+def _is_residue(residue, letters: dict[str, str]) -> bool:
+    """Amino acids, modified ones among them; not water, ions and ligands."""
+    return residue.id[0] == " " or (residue.resname.strip() in letters and "CA" in residue)
+
+
+def _model(path: Path):
+    parsers, _ = _library()
+    packed = path.name.endswith(".gz")
+    kind = parsers.MMCIFParser if path.name.removesuffix(".gz").endswith("cif") else parsers.PDBParser
+    try:
+        content = path.read_bytes()
+        text = (gzip.decompress(content) if packed else content).decode("utf-8")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # remarks on chains in pieces and on elements, of no consequence here
+            parser = kind(QUIET=True) if kind is parsers.MMCIFParser else kind(QUIET=True, PERMISSIVE=False)
+            return next(iter(parser.get_structure(path.name, io.StringIO(text))))
+    except OSError as problem:
+        raise UserError(
+            f"{path}: cannot be read ({problem.strerror or problem}); expected a PDB or mmCIF file"
+        ) from problem
+    except (
+        Exception
+    ) as problem:  # a damaged file makes the parsers raise nearly anything, StopIteration for an empty one
+        reason = " ".join(str(problem).split())[:200] or "it holds no atoms"
+        raise UserError(f"{path}: expected a PDB or mmCIF file ({type(problem).__name__}: {reason})") from problem
+
+
+def _letters() -> dict[str, str]:
+    return _library()[1]
+
+
+def _library():
+    """biopython's parsers, and its table of three-letter names -> one-letter codes, modified residues included."""
+    try:
+        from Bio import PDB
+        from Bio.Data.PDBData import protein_letters_3to1_extended
+    except ImportError as problem:
+        raise UserError(
+            "structures are read with the package biopython; install it: pip install biopython"
+        ) from problem
+    return PDB, {name.strip(): letter for name, letter in protein_letters_3to1_extended.items()}

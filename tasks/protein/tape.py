@@ -1,0 +1,40 @@
+"""TAPE's ProteinBert (Rao et al., NeurIPS 2019): a BERT of 12 layers of width 768 over the letters of IUPAC.
+
+Its code and transformers' BertModel agree, on three points only after reading both: LayerNorm divides by the root of
+variance + 1e-12 in either; gelu is the exact one, with erf; and padding is kept out of attention by adding -10,000 to
+its scores there and by the smallest float here, which after the softmax is exactly 0 both times.
+"""
+
+from pathlib import Path
+
+from tasks.protein import bert, weights
+from tasks.protein.config import Config
+
+tokens = ("<pad>", "<mask>", "<cls>", "<sep>", "<unk>", *"ABCDEFGHIKLMNOPQRSTUVWXYZ")  # numbered in this order
+base = {  # the published bert-base, for a network without its weights
+    "vocab_size": len(tokens),
+    "hidden_size": 768,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "intermediate_size": 3072,
+    "max_position_embeddings": 8192,
+    "type_vocab_size": 1,
+    "layer_norm_eps": 1e-12,
+}
+
+
+def create(settings: dict | None = None, origin: Path | str = "tape.base") -> bert.Encoder:
+    """A ProteinBert of the sizes in ``settings`` (those of a published config.json), freshly initialised."""
+    vocabulary = {token: number for number, token in enumerate(tokens)}
+    alphabet = bert.alphabet(vocabulary, "<pad>", "<unk>", "<cls>", "<sep>")
+    return bert.build(settings or base, alphabet, origin)
+
+
+def build(config: Config) -> bert.Encoder:
+    """The published encoder from the folder ``config.pretrained``: TAPE's config.json and pytorch_model.bin."""
+    settings, state = weights.files(config)
+    encoder = create(bert.read_json(settings), settings)
+    bert.fill(encoder, state)
+    if config.recompute:
+        encoder.recompute()
+    return encoder

@@ -1,0 +1,189 @@
+"""Thermostability: classes by cross-entropy and accuracy, or temperatures by squared error and rank correlation."""
+
+import torch
+from torch.nn.functional import cross_entropy, mse_loss
+
+from common.errors import UserError
+from common.training.optimization import OrderByLength
+from common.training.trainer import Trainer as Base
+from tasks.protein import model
+from tasks.protein.config import structure_models, target
+from tasks.protein.data import Data, Tokens, coordinates, cropped, load, unresolved
+
+evaluation = 16_384  # tokens at a time, padding included
+
+
+class Trainer(Base):
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.classifies = target(self.task) == "class"
+        self.metric = "accuracy" if self.classifies else "spearman"
+        self._data, self._tokens, self._atoms, self.cropped = None, {}, {}, {}
+
+    @property
+    def data(self) -> Data:
+        if self._data is None:
+            found = load(self.task, self.run.seed)
+            if self.planned_data not in (None, found.checksum):
+                raise UserError(
+                    f"the data changed since planning (checksum {self.planned_data}, now {found.checksum}): run "
+                    "'make sweep' again"
+                )
+            self.warnings += found.warnings
+            self._data = found
+        return self._data
+
+    def build(self):
+        network = model.build(self.task)
+        self.alphabet, limit = network.backbone.alphabet, network.backbone.limit
+        asked = self.task.length or None
+        if asked and limit and asked > limit:
+            raise UserError(f"task.length is {asked}; {self.task.model} takes {limit} residues at most")
+        if self.task.pooling == "first" and self.alphabet.first is None:
+            raise UserError(f"task.pooling=first needs a special token first; {self.task.model} has none")
+        self.length = asked or limit or getattr(network.backbone, "usual", None)
+        return network
+
+    def never_prunable(self, model):
+        """Embeddings and geometry of the models that read structures."""
+        return tuple(f"backbone.{pattern}" for pattern in getattr(model.backbone, "exclude", ()))
+
+    def parameter_groups(self, model):
+        """The head's rate is run.learning_rate; the backbone's a share of it."""
+        return [
+            {"params": [p for p in part.parameters() if p.requires_grad], "scale": scale}
+            for part, scale in ((model.head, 1.0), (model.backbone, self.task.backbone_rate))
+        ]
+
+    def examples(self):
+        return len(self.data.train)
+
+    def data_order(self, seed):
+        if self.task.pools == 1:
+            return super().data_order(seed)
+        return OrderByLength(seed, self.tokens("train").lengths, self.run.batch_size, self.task.pools)
+
+    def tokens(self, split: str) -> Tokens:
+        """A split's sequences as the model reads them."""
+        if split not in self._tokens:
+            kept, self.cropped[split] = cropped(getattr(self.data, split), self.length, self.task.crop)
+            self._tokens[split] = Tokens(kept, self.alphabet)
+        return self._tokens[split]
+
+    def inputs(self, split: str, indices: torch.Tensor) -> list[torch.Tensor]:
+        """What the model takes, on the device."""
+        found = list(self.tokens(split).batch(indices))
+        if self.task.model in structure_models:
+            atoms_of = self.atoms[split]
+            atoms = torch.full((*found[0].shape, 3, 3), torch.nan)
+            for row, index in enumerate(indices.tolist()):
+                known = torch.from_numpy(atoms_of[index])
+                atoms[row, : len(known)] = known
+            found.append(atoms)
+        return [values.to(self.device) for values in found]
+
+    @property
+    def atoms(self) -> dict[str, list]:
+        """Of each split what ``coordinates`` gives. All are read at once: a bad file is not to end a whole training."""
+        if not self._atoms:
+            names = ("train", "validation", "test")
+            found = [coordinates(self.task, getattr(self.data, name), self.length, self.alphabet) for name in names]
+            self._atoms = dict(zip(names, found))
+        return self._atoms
+
+    def batch(self, indices, position):
+        return self.inputs("train", indices), self.targets("train")[indices].to(self.device)
+
+    def targets(self, split: str) -> torch.Tensor:
+        """Classes, or degrees brought to mean 0 and deviation 1 by those of the training set."""
+        values = getattr(self.data, split).targets
+        if self.classifies:
+            return values
+        mean, deviation = self.scale
+        return ((values.double() - mean) / deviation).float()
+
+    @property
+    def scale(self) -> tuple[float, float]:
+        """Mean and deviation of the training set's temperatures, in degrees."""
+        values = self.data.train.targets.double()
+        return values.mean().item(), values.std().item() or 1.0
+
+    def loss(self, model, batch):
+        inputs, targets = batch
+        outputs = model(*inputs)
+        return cross_entropy(outputs, targets) if self.classifies else mse_loss(outputs[:, 0], targets)
+
+    @torch.no_grad()
+    def evaluate(self, model, split):
+        outputs = self._outputs(model, split).double()
+        targets, found = self.targets(split), getattr(self.data, split)
+        counts = {"sequences": len(found), "cropped": self.cropped[split]}
+        if self.task.model in structure_models:
+            counts["unresolved"] = unresolved(self.atoms[split], self.tokens(split).residues)
+        answered = outputs.isfinite().all(1)  # what is not finite is no answer, and a model that gives it has collapsed
+        if self.classifies:
+            predicted = outputs.argmax(1).masked_fill(~answered, -1)
+            return {
+                "score": 100 * (predicted == targets).double().mean().item(),
+                "loss": cross_entropy(outputs, targets).item(),
+                "constant": bool((predicted == predicted[0]).all() or not answered.all()),
+                "measurements": {"balanced_accuracy": balanced_accuracy(predicted, targets), **counts},
+            }
+        predicted, deviation = outputs[:, 0], self.scale[1]
+        correlation = spearman(predicted, targets) if answered.all() else 0.0
+        return {
+            "score": 100 * correlation,
+            "loss": mse_loss(predicted, targets.double()).item(),
+            "constant": bool((predicted == predicted[0]).all() or not answered.all()),
+            "measurements": {
+                "spearman": correlation,
+                "mae": deviation * (predicted - targets).abs().mean().item(),
+                "mae_of_median": self._error_of_median(split),
+                **counts,
+            },
+        }
+
+    def _outputs(self, model, split: str) -> torch.Tensor:
+        """float32 [n, outputs] in the split's order, computed on batches of like length."""
+        lengths = self.tokens(split).lengths
+        order, found, start = lengths.argsort(stable=True), [], 0
+        while start < len(order):
+            most = max(1, evaluation // int(lengths[order[start]]))  # as many as would fit, were none longer
+            longest = int(lengths[order[start : start + most][-1]])
+            part = order[start : start + max(1, evaluation // longest)]
+            found.append(model(*self.inputs(split, part)).float().cpu())
+            start += len(part)
+        outputs = torch.cat(found)
+        return torch.empty_like(outputs).index_copy_(0, order, outputs)
+
+    def baseline(self):
+        """The majority class's accuracy; no constant orders anything, so its rank correlation is 0."""
+        if not self.classifies:
+            return 0.0
+        majority = self.data.train.targets.bincount().argmax()
+        return 100 * (self.data.test.targets == majority).double().mean().item()
+
+    def _error_of_median(self, split: str) -> float:
+        """Mean absolute error in degrees of the best constant answer, the training set's median."""
+        median = self.data.train.targets.double().median()
+        return (getattr(self.data, split).targets - median).abs().mean().item()
+
+
+def balanced_accuracy(predicted: torch.Tensor, targets: torch.Tensor) -> float:
+    """Percent: the mean over the classes that occur of the share of each that is found."""
+    found = [(predicted[targets == k] == k).double().mean().item() for k in targets.unique()]
+    return 100 * sum(found) / len(found)
+
+
+def spearman(first: torch.Tensor, second: torch.Tensor) -> float:
+    """Spearman's rank correlation of two vectors, equal values at their mean rank; 0 where one of them is constant."""
+    first, second = (ranks(values) - (len(values) + 1) / 2 for values in (first, second))
+    size = (first.square().sum() * second.square().sum()).sqrt()
+    return (first @ second / size).item() if size > 0 else 0.0
+
+
+def ranks(values: torch.Tensor) -> torch.Tensor:
+    """float64: 1 for the smallest, the mean of the places that equal values share."""
+    _, inverse, counts = values.unique(return_inverse=True, return_counts=True)
+    last = counts.cumsum(0).double()
+    return (last - (counts - 1) / 2)[inverse]
