@@ -95,23 +95,32 @@ class Retrained(Method):
         return self.config.distill * self.teacher.loss() if self.teacher else 0
 
 
-def rewind_complaints(rewind: str) -> list[str]:
-    """What is wrong with a ``rewind`` setting: a step of the dense training, or ``pretrained``."""
-    if rewind == "pretrained" or re.fullmatch("0|[1-9][0-9]*", rewind):  # one spelling, one identity
+class Rewound(Retrained):
+    """Base of tickets: survivors go back to ``rewind``, a step of the dense training or ``pretrained``.
+
+    With ``retrain=full`` they train the rest from there: rewinding goes back in the schedule too.
+    """
+
+    def complaints(self):
+        found, rewind = super().complaints(), self.config.rewind
+        if rewind != "pretrained" and not re.fullmatch("0|[1-9][0-9]*", rewind):  # one spelling, one identity
+            found.append(f"method.rewind must be a step (0, 1, 2, ...) or 'pretrained', found {rewind!r}")
+        return found
+
+    def complaints_for(self, steps):
+        rewind = self.config.rewind
+        if rewind.isdecimal() and int(rewind) > steps:
+            return [f"method.rewind={rewind} is beyond the {steps} steps of the dense training"]
         return []
-    return [f"method.rewind must be a step (0, 1, 2, ...) or 'pretrained', found {rewind!r}"]
 
+    def budget(self, steps):
+        rewind = self.config.rewind
+        if self.config.retrain == "full" and rewind.isdecimal():
+            return max(0, steps - int(rewind))
+        return super().budget(steps)
 
-def rewound_steps(rewind: str, steps: int) -> int:
-    """How many of ``steps`` are left to train from there on: rewinding goes back in the schedule too."""
-    return max(0, steps - int(rewind)) if rewind.isdecimal() else steps
-
-
-def rewind_complaints_for(rewind: str, steps: int) -> list[str]:
-    """The same, once the steps of the dense training are known."""
-    if rewind.isdecimal() and int(rewind) > steps:
-        return [f"method.rewind={rewind} is beyond the {steps} steps of the dense training"]
-    return []
+    def shaped(self):
+        return super().shaped() or self.config.rewind not in ("0", "pretrained")
 
 
 class AfterTraining(Retrained):

@@ -10,7 +10,7 @@ from math import ceil, log1p
 from common import sparsity as sp
 from common.facts import ROUNDS
 from common.method import option, settings
-from common.retraining import Retrained, Retraining, rewind_complaints, rewind_complaints_for, rewound_steps
+from common.retraining import Retraining, Rewound
 
 MOST_ROUNDS = 1000  # each is a training of its own; more is a slip of the pen
 
@@ -31,7 +31,7 @@ class Config(Retraining):
     )
 
 
-class Tickets(Retrained):
+class Tickets(Rewound):
     """Subclasses say in ``go_back`` what the surviving weights start from; with ``retrain`` the policy says so.
 
     ``retrain=full`` is Frankle and Carbin's: from the weights at step ``rewind`` to the end, with the rest of the
@@ -43,7 +43,7 @@ class Tickets(Retrained):
     levels = ("sparsity", "rounds")
     version = 2  # 1 replayed the whole schedule from late weights too
     rounds_method = "imp"  # the method of all rounds but the last
-    facts = Retrained.facts.but(
+    facts = Rewound.facts.but(
         paper="Frankle and Carbin, ICLR 2019, arXiv:1803.03635; Frankle et al., ICML 2020, arXiv:1912.05671",
         when=ROUNDS,
         score="magnitude of the trained weights",
@@ -79,13 +79,7 @@ class Tickets(Retrained):
         found += [f"method.rates: {k} must be in [0, 1), found {v}" for k, v in c.rates.items() if not 0 <= v < 1]
         if c.retrain != "full" and c.rewind != "0":
             found.append(f"method.rewind is for method.retrain=full; {c.retrain} says itself what survivors start from")
-        return found + rewind_complaints(c.rewind)
-
-    def budget(self, steps):
-        return rewound_steps(self.config.rewind, steps) if self.config.retrain == "full" else super().budget(steps)
-
-    def complaints_for(self, steps):
-        return rewind_complaints_for(self.config.rewind, steps)
+        return found
 
     def ancestors(self):
         if self.config.sparsity is None:
@@ -113,7 +107,7 @@ class Tickets(Retrained):
         return c.sparsity if c.rounds is None else 1 - (1 - c.rate) ** c.rounds
 
     def shaped(self):
-        return super().shaped() or bool(self.config.rates) or self.config.rewind not in ("0", "pretrained")
+        return super().shaped() or bool(self.config.rates)
 
     def allocation(self, sizes, sparsity, living=None):
         c = self.config

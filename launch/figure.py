@@ -31,9 +31,12 @@ def draw(board: Board, path: Path) -> None:
     figure, axes = plt.subplots(figsize=(8.4, 4.8), dpi=160)
     handles = [_dense(axes, cell, label, i) for i, (label, cell) in enumerate(board.reference.items())]
     looks = styles({_name(method) for method in board.methods})
+    knees = {method: found for method, found in board.knees().items() if found and not board.early(method)}
     for i, method in enumerate(_by_end(board)):
         handles.append(_curve(axes, board, method, i, *looks[_name(method)]))
-    if any(found and not board.early(method) for method, found in board.knees().items()):
+        if method in knees:
+            _ring(axes, looks[_name(method)][0], None, position(knees[method].sparsity), knees[method].score)
+    if knees:
         handles.append(_ring(None, DENSE, "knee, on linear axes"))
     if any(cell.collapsed for cell in board.cells.values()):
         handles.append(_cross(None, "collapsed"))
@@ -92,8 +95,6 @@ def _curve(axes, board: Board, method: str, order: int, colour: str, marker: str
     (line,) = axes.plot(
         x, mean, label=method, markeredgecolor="white", markeredgewidth=0.5, zorder=3 + order / 99, **style
     )
-    if (knee := board.knees().get(method)) and not board.early(method):
-        _ring(axes, colour, None, position(knee.sparsity), knee.score)
     for where, cell in zip(x, cells):
         if cell.collapsed:
             _cross(axes, None, where, cell.mean)

@@ -3,13 +3,7 @@
 from dataclasses import dataclass
 
 from common.method import option
-from common.retraining import (
-    MagnitudeAfterTraining,
-    MagnitudeRetraining,
-    rewind_complaints,
-    rewind_complaints_for,
-    rewound_steps,
-)
+from common.retraining import MagnitudeAfterTraining, MagnitudeRetraining, Rewound
 
 
 @dataclass
@@ -19,7 +13,7 @@ class Config(MagnitudeRetraining):
     )
 
 
-class Method(MagnitudeAfterTraining):
+class Method(Rewound, MagnitudeAfterTraining):
     Config = Config
     version = 2  # 1 replayed the whole schedule from late weights too
     facts = MagnitudeAfterTraining.facts.but(
@@ -31,16 +25,7 @@ class Method(MagnitudeAfterTraining):
         found, c = super().complaints(), self.config
         if c.retrain != "full":
             found.append("a ticket trains by method.rewind; for retrain=weights and others use METHOD=omp_after")
-        return found + rewind_complaints(c.rewind)
-
-    def budget(self, steps):
-        return rewound_steps(self.config.rewind, steps)
-
-    def shaped(self):
-        return super().shaped() or self.config.rewind not in ("0", "pretrained")
-
-    def complaints_for(self, steps):
-        return rewind_complaints_for(self.config.rewind, steps)
+        return found
 
     def restart(self, state):
         state.load(state.parent.rewound(self.config.rewind))

@@ -7,10 +7,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from common.sparsity.weights import CONVOLUTIONS, owners
+
 LARGEST = 8.0  # log alpha is held in [-8, 8] where the divergence is measured: beyond, it is flat
 _TINY = 1e-8  # keeps logarithm and square root finite, as in the paper's own code
 _K1, _K2, _K3 = 0.63576, 1.87320, 1.48695  # section 4.2
-_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 def log_alpha(weight: torch.Tensor, log_variance: torch.Tensor) -> torch.Tensor:
@@ -42,18 +43,14 @@ class LocalNoise:
 
     def __init__(self, model: nn.Module, weights: dict, log_variances: dict):
         self._waiting: dict[nn.Module, str] = {}  # modules that have not been called yet, and the weight of each
-        names = {id(weight): name for name, weight in weights.items()}
-        for path, module in model.named_modules():
-            for attribute, parameter in module.named_parameters(recurse=False):
-                if (name := names.get(id(parameter))) is None:
-                    continue
-                if attribute != "weight" or not _known(module):
-                    raise ValueError(
-                        f"{name} belongs to {path or 'the model itself'}, a {type(module).__name__}: noise can be "
-                        "added to linear layers, convolutions and embeddings alone"
-                    )
-                self._waiting[module] = name
-                module.register_forward_hook(self._hook(log_variances[name]), with_kwargs=True)
+        for name, attribute, path, module in owners(model, weights):
+            if attribute != "weight" or not _known(module):
+                raise ValueError(
+                    f"{name} belongs to {path or 'the model itself'}, a {type(module).__name__}: noise can be added "
+                    "to linear layers, convolutions and embeddings alone"
+                )
+            self._waiting[module] = name
+            module.register_forward_hook(self._hook(log_variances[name]), with_kwargs=True)
 
     def check(self) -> None:
         """After a forward pass in training mode: ``ValueError`` if a weight's module was not called: no noise."""
@@ -80,10 +77,10 @@ class LocalNoise:
 
 def _known(module: nn.Module) -> bool:
     """Is it one of the layers we know, and not one that computes something else under their name?"""
-    kinds = [kind for kind in (nn.Linear, nn.Embedding, *_CONVOLUTIONS) if isinstance(module, kind)]
+    kinds = [kind for kind in (nn.Linear, nn.Embedding, *CONVOLUTIONS) if isinstance(module, kind)]
     if not kinds or type(module).forward is not kinds[0].forward:
         return False
-    return kinds[0] not in _CONVOLUTIONS or type(module)._conv_forward is kinds[0]._conv_forward
+    return kinds[0] not in CONVOLUTIONS or type(module)._conv_forward is kinds[0]._conv_forward
 
 
 def _variance(module: nn.Module, inputs: torch.Tensor, variance: torch.Tensor) -> torch.Tensor:

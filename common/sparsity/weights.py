@@ -1,9 +1,11 @@
 """Which weights may be pruned: one declared set, the same for every method, tied tensors once."""
 
+from collections.abc import Iterator
 from fnmatch import fnmatch
 
 from torch import nn
 
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _TABLES = (nn.Embedding, nn.EmbeddingBag)
 _NORMALISATION = (nn.LayerNorm, nn.RMSNorm)  # the ones whose scales may have two or more dimensions
 
@@ -42,6 +44,18 @@ def prunable(model: nn.Module, embeddings: bool = False, exclude: tuple[str, ...
     if not chosen:
         raise ValueError("the model has no prunable weights (no parameter of two or more dimensions)")
     return chosen
+
+
+def owners(model: nn.Module, weights: dict[str, nn.Parameter]) -> Iterator[tuple[str, str, str, nn.Module]]:
+    """(weight's name, attribute, module's path, module) for every module that owns one of ``weights``.
+
+    A tied weight has several owners, and comes once for each.
+    """
+    names = {id(weight): name for name, weight in weights.items()}
+    for path, module in model.named_modules():
+        for attribute, parameter in module.named_parameters(recurse=False):
+            if (name := names.get(id(parameter))) is not None:
+                yield name, attribute, path, module
 
 
 def count(model: nn.Module) -> int:

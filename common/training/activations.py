@@ -5,9 +5,9 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from common.sparsity.weights import CONVOLUTIONS, owners
 from common.training import optimization
-
-_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+from common.training.probing import modes_kept
 
 
 class Inputs(NamedTuple):
@@ -24,33 +24,27 @@ class Inputs(NamedTuple):
 @torch.no_grad()
 def inputs(trainer, state, batches: int) -> dict[str, Inputs]:
     """See ``State.activations``."""
-    names = {id(weight): name for name, weight in state.weights.items()}
     sums: dict[str, list[torch.Tensor]] = {name: [] for name in state.weights}
     hooks = []
-    modes = {module: module.training for module in state.model.modules()}
     try:
-        for module in modes:
-            for attribute, parameter in module.named_parameters(recurse=False):
-                if (name := names.get(id(parameter))) is not None:
-                    _check(name, attribute, module)
-                    hooks.append(module.register_forward_pre_hook(_adding(sums[name], module), with_kwargs=True))
-        state.model.eval()
+        for name, attribute, _, module in owners(state.model, state.weights):
+            _check(name, attribute, module)
+            hooks.append(module.register_forward_pre_hook(_adding(sums[name], module), with_kwargs=True))
         order = optimization.Order(state.stream("activations"), trainer.examples(), trainer.run.batch_size)
-        with trainer.random_stream("activations", "noise"):
+        with modes_kept(state.model), trainer.random_stream("activations", "noise"):
+            state.model.eval()
             for position in range(batches):
                 trainer.loss(state.model, trainer.batch(order(position), position))
     finally:
         for hook in hooks:
             hook.remove()
-        for module, training in modes.items():
-            module.training = training
     return {name: _finish(name, found) for name, found in sums.items()}
 
 
 def _check(name: str, attribute: str, module: nn.Module) -> None:
-    kernel = isinstance(module, _CONVOLUTIONS) and module.groups == 1
+    kernel = isinstance(module, CONVOLUTIONS) and module.groups == 1
     if attribute != "weight" or not (kernel or isinstance(module, nn.Linear)):
-        groups = f" with {module.groups} groups" if isinstance(module, _CONVOLUTIONS) else ""
+        groups = f" with {module.groups} groups" if isinstance(module, CONVOLUTIONS) else ""
         raise ValueError(
             f"{name} belongs to a {type(module).__name__}{groups}: inputs are measured of linear layers and of "
             "convolutions without groups; leave it dense (run.exclude)"
@@ -62,7 +56,7 @@ def _adding(sums: list[torch.Tensor], module: nn.Module):
 
     def add(_, arguments, named) -> None:
         values = (arguments[0] if arguments else named["input"]).double()
-        if isinstance(module, _CONVOLUTIONS):
+        if isinstance(module, CONVOLUTIONS):
             values = values.movedim(-len(module.kernel_size) - 1, -1)
         rows = values.flatten(0, -2) if values.ndim > 1 else values[None]
         found = [torch.tensor(float(len(rows)), dtype=torch.float64), rows.sum(0), rows.square().sum(0)]

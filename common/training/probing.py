@@ -17,22 +17,32 @@ _NOTHING = 1e-9  # a share of the whole flow that rounding explains
 
 
 @contextmanager
+def modes_kept(model: nn.Module):
+    """Inside, modules may be put into training or evaluation mode; afterwards each is in its own again."""
+    modes = {module: module.training for module in model.modules()}
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
+@contextmanager
 def _undisturbed(trainer, state, dropout: bool = False):
     """Inside, the loss can be taken: weights aside, whatever that changes is put back. Gradients reach all layers."""
     buffers = {name: buffer.clone() for name, buffer in state.model.named_buffers()}
-    modes = {module: module.training for module in state.model.modules()}
-    _set_modes(state.model, dropout)
-    recurrent = any(isinstance(module, nn.RNNBase) for module in modes)  # cuDNN's have no gradient in evaluation mode
-    try:
-        plain = torch.backends.cudnn.flags(enabled=False) if recurrent else nullcontext()
-        with trainer.random_stream("probe", "noise"), plain:
-            yield
-    finally:
-        with torch.no_grad():
-            for name, buffer in state.model.named_buffers():
-                buffer.copy_(buffers[name])
-        for module, training in modes.items():
-            module.training = training
+    # cuDNN's recurrent layers have no gradient in evaluation mode
+    recurrent = any(isinstance(module, nn.RNNBase) for module in state.model.modules())
+    plain = torch.backends.cudnn.flags(enabled=False) if recurrent else nullcontext()
+    with modes_kept(state.model):
+        _set_modes(state.model, dropout)
+        try:
+            with trainer.random_stream("probe", "noise"), plain:
+                yield
+        finally:
+            with torch.no_grad():
+                for name, buffer in state.model.named_buffers():
+                    buffer.copy_(buffers[name])
 
 
 def _set_modes(model: nn.Module, dropout: bool) -> None:

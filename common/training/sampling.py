@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from common.training import optimization
+from common.training.probing import modes_kept
 
 
 def gradients(trainer, state, batches: Iterable[int]) -> Iterator[dict[str, torch.Tensor]]:
@@ -19,11 +20,11 @@ def gradients(trainer, state, batches: Iterable[int]) -> Iterator[dict[str, torc
     for position in batches:
         # all is put back before anyone sees the gradients: who asks may stop early, or draw random numbers meanwhile
         own = [parameter.grad for parameter in parameters]
-        modes = {module: module.training for module in state.model.modules()}
-        state.model.eval()
-        state.model.zero_grad()
+        noise = _noise(trainer.device, state.stream("gradients", state.step, "noise", position))
         try:
-            with _noise(trainer.device, state.stream("gradients", state.step, "noise", position)):
+            with modes_kept(state.model), noise:
+                state.model.eval()
+                state.model.zero_grad()
                 batch = trainer.batch(team.share(order(position)), position * team.size + team.rank)
                 # cuDNN's recurrent layers have no gradient in evaluation mode
                 with torch.backends.cudnn.flags(enabled=False) if recurrent else nullcontext():
@@ -37,8 +38,6 @@ def gradients(trainer, state, batches: Iterable[int]) -> Iterator[dict[str, torc
         finally:
             for parameter, gradient in zip(parameters, own, strict=True):
                 parameter.grad = gradient
-            for module, training in modes.items():
-                module.training = training
         yield found
 
 

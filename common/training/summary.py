@@ -80,6 +80,6 @@ def target(stage: dict, worker, state) -> float:
     """The sparsity asked for; where rounds or layers decide it, the one their rule leads to."""
     if stage["sparsity"] is not None:
         return stage["sparsity"]
-    method, structure = worker.method, worker.method.config.structure
-    pools = sp.pools(state.weights, method.target, method.allocation, structure)
-    return 1 - sp.form(structure).size * sum(pool.keep for pool in pools) / state.masks.total  # rounds: no N:M
+    method = worker.method
+    pools = sp.pools(state.weights, method.target, method.allocation, method.structure)
+    return 1 - sp.form(method.structure).size * sum(pool.keep for pool in pools) / state.masks.total  # rounds: no N:M

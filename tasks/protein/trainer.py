@@ -1,5 +1,7 @@
 """Thermostability: classes by cross-entropy and accuracy, or temperatures by squared error and rank correlation."""
 
+from functools import cached_property
+
 import torch
 from torch.nn.functional import cross_entropy, mse_loss
 
@@ -102,7 +104,7 @@ class Trainer(Base):
         mean, deviation = self.scale
         return ((values.double() - mean) / deviation).float()
 
-    @property
+    @cached_property
     def scale(self) -> tuple[float, float]:
         """Mean and deviation of the training set's temperatures, in degrees."""
         values = self.data.train.targets.double()
