@@ -1,44 +1,24 @@
 """Finished stages arranged for reading: a cell for each method and sparsity, with mean and deviation over seeds.
 
-A cell holds what differs in the seed alone: rows of another data set, model, metric, variant or sparsity are never
-averaged. Deviations are sample standard deviations (n - 1). Sparsity is the share of zeros among the prunable weights.
+A cell holds what differs in the seed alone, or in the fold (``launch/replicates.py``): rows of another data set, model,
+metric, variant or sparsity are never averaged. Sparsity is the share of zeros among the prunable weights.
 """
 
-import math
-import re
 import statistics
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
-from launch import knee, legends
+from launch import knee, legends, replicates
+from launch.cells import Cell, finite, joined
 from launch.legends import REFERENCE
 from launch.records import Record, steps_of_lines
 
 COLUMNS = (
     *("task", "dataset", "model", "method", "sparsity_target", "sparsity", "sparsity_all", "seed", "metric", "score"),
     *("score_validation", "steps", "steps_of_line", "epochs", "collapsed", "digest", "parent", "variant", "zeros"),
+    *("replicate", "data"),
 )
 SAME = 5e-4  # of the remaining weights: sparsities closer than this share a row of the table
-
-
-class Cell(NamedTuple):
-    """Scores over the seeds of one method at one sparsity; ``deviation`` is None with one seed."""
-
-    n: int
-    mean: float
-    deviation: float | None
-    collapsed: int
-    sparsity: float
-    steps: tuple[float, float | None] | None = None  # mean and deviation of the best step by validation; None: no steps
-    line: float | None = None  # mean of the optimizer steps of a stage and all it stands on; None: not known of each
-    measurements: dict[str, tuple[float, float | None]] | None = None  # the same of what else was measured, by name
-
-    def text(self, expected: int) -> str:
-        """``97.12±0.15``; ``*`` marks collapsed stages; n where it is not the ``expected`` number of seeds."""
-        spread = "" if self.deviation is None else f"±{self.deviation:.2f}"
-        number = "" if self.n == expected else f" (n={self.n})"
-        return f"{self.mean:.2f}{spread}{'*' if self.collapsed else ''}{number}"
 
 
 @dataclass
@@ -53,9 +33,10 @@ class Board:
     reference: dict[str, Cell]
     common: list[str]
     seeds: list[int]
-    baseline: float | None = None  # the score of the best constant answer; None: not told
+    baseline: float | None = None  # the score of the best constant answer, as a mean like all others; None: not told
     warnings: list[str] = field(default_factory=list)
-    constant: str = ""  # the same over all stages, for readers: their mean, and the ends where they differ
+    constant: str = ""  # the same for readers, with the ends where folds differ
+    splits: list[str] = field(default_factory=list)  # every fold there is a result of, as ``task.fold=3``
 
     @property
     def title(self) -> str:
@@ -63,7 +44,7 @@ class Board:
 
     @property
     def methods(self) -> list[str]:
-        return sorted({label for label, _ in self.cells}, key=_counted)
+        return sorted({label for label, _ in self.cells}, key=replicates.counted)
 
     @property
     def levels(self) -> list[float]:
@@ -96,19 +77,37 @@ class Board:
 
     @property
     def expected(self) -> int:
-        """The usual number of seeds; cells with another number say so."""
+        """The usual number of results in a cell; cells with another number say so."""
         numbers = Counter(cell.n for cell in (*self.cells.values(), *self.reference.values()))
         return max(numbers, key=lambda n: (numbers[n], n), default=0)
 
+    @property
+    def usual(self) -> frozenset[replicates.Pair]:
+        """The folds and seeds that most cells of the ``expected`` number are over; none where there are no cells."""
+        cells = (*self.cells.values(), *self.reference.values())
+        numbers = Counter(cell.pairs for cell in cells if cell.n == self.expected)
+        return max(numbers, key=lambda pairs: numbers[pairs], default=frozenset())
+
+    @property
+    def unit(self) -> str:
+        """What a cell has several of."""
+        return "result" if self.splits else "seed"
+
+    def members(self, seeds: str) -> str:
+        """The folds there are, before what the caller says of the ``seeds``: ``folds 0-4, seeds 0, 1, 2``."""
+        return ", ".join(filter(None, (replicates.listed(self.splits), seeds)))
+
     def notes(self) -> list[str]:
         """Footnotes: how to read the cells, and every warning."""
-        spread = f"mean ± sample standard deviation over {self.expected} seeds (n = {self.expected} unless stated)"
+        over = f"{replicates.over(self.usual)} (n = {self.expected} unless stated)"
+        spread = f"mean ± sample standard deviation over {over}" if self.expected > 1 else f"one {self.unit}"
         seeds = f"seeds {', '.join(map(str, self.seeds))}"
-        notes = [f"{self.metric}, {spread if self.expected > 1 else 'one seed'}; {seeds}"]
+        notes = [f"{self.metric}, {spread}; {self.members(seeds)}"]
         if self.common:
             notes.append(f"all methods: {', '.join(self.common)}")
         if any(cell.collapsed for cell in (*self.cells.values(), *self.reference.values())):
-            notes.append("* collapsed in at least one seed: the model answers one class, or a whole layer is zero")
+            what = "the model answers one class, or a whole layer is zero"
+            notes.append(f"* collapsed in at least one {self.unit}: {what}")
         return notes + [f"warning: {warning}" for warning in self.warnings]
 
     def costs(self) -> str:
@@ -127,10 +126,12 @@ def finished(records: list[Record], among: list[Record] | None = None) -> list[d
     ``among``: the records that hold what these stand on, where these alone do not.
     """
     rows, lines = [], steps_of_lines(records if among is None else among)
-    for stage in records:
+    variants = legends.variants(records)
+    for stage, variant in zip(records, variants, strict=True):
         if stage.state == "done":
             row = {name: stage.summary.get(name) for name in COLUMNS}
-            row["variant"] = stage.variant  # told from today's defaults; those it was trained under may differ
+            row["variant"] = variant  # told from today's defaults; those it was trained under may differ
+            row["replicate"], row["data"] = stage.replicate, stage.data
             row["steps_of_line"] = lines.get(stage.digest)
             row["best_step"] = stage.summary.get("best_step")
             row["measurements"] = stage.summary.get("measurements") or {}
@@ -157,10 +158,11 @@ def percent(sparsity: float) -> str:
 
 
 def _order(row: dict) -> tuple:
-    """Task, data set, model, dense first, then method, variant, sparsity, seed."""
+    """Task, data set, model, dense first, then method, variant, sparsity, fold, seed."""
     method, level = str(row["method"]), _level(row)
     head = tuple(str(row[name] or "") for name in ("task", "dataset", "model", "metric"))
-    return (*head, method != REFERENCE, method, str(row["variant"]), level, row["seed"] or 0, str(row["digest"]))
+    own = replicates.counted(row["replicate"]), row["seed"] or 0, str(row["digest"])
+    return (*head, method != REFERENCE, method, str(row["variant"]), level, *own)
 
 
 def _level(row: dict) -> float:
@@ -186,26 +188,33 @@ def _board(key: tuple, rows: list[dict], updated: dict[str, float]) -> Board:
         groups[row["method"] == REFERENCE, labels[row["method"], row["variant"]], _level(row)].append(row)
     warnings, several, cells, reference = [], [], {}, {}
     for (dense, label, level), members in sorted(groups.items()):
-        cell = _cell(members, updated, f"{label} at {percent(level)}", warnings, several)
-        if cell and dense:
-            reference[label] = cell
-        elif cell:
-            cells[label, level] = cell
+        found = joined(members, updated, f"{label} at {percent(level)}", warnings, several)
+        if found and dense:
+            reference[label] = found
+        elif found:
+            cells[label, level] = found
     if several:
         more = f" and {len(several) - 2} more" if len(several) > 2 else ""
         warnings.append(
             f"several results for {'; '.join(several[:2])}{more}: the newest is shown, all are in results.csv"
         )
     seeds = sorted({row["seed"] for row in rows if row["seed"] is not None})
-    baseline = max((row["baseline"] for row in rows if _finite(row["baseline"])), default=None)
-    board = Board(*key, _aligned(cells), reference, common, seeds, baseline, constant=_constant(rows))
+    blind = _blind(rows)
+    baseline = statistics.fmean(blind) if blind else None
+    board = Board(*key, _aligned(cells), reference, common, seeds, baseline, constant=_constant(blind))
+    board.splits = sorted({row["replicate"] for row in rows if row["replicate"]}, key=replicates.counted)
     dense = {part for row in rows if row["method"] == REFERENCE for part in legends.parts(row["variant"])}
     return _warn(board, warnings, dense)
 
 
-def _constant(rows: list[dict]) -> str:
-    """``62.44``, or ``62.95 (mean; 59.90 to 65.99)`` where stages have other test sets; "" where none tells it."""
-    found = [float(row["baseline"]) for row in rows if _finite(row["baseline"])]
+def _blind(rows: list[dict]) -> list[float]:
+    """The best constant answer's score for each fold and seed, once however many stages tell it."""
+    told = {(row["replicate"], row["seed"], float(row["baseline"])) for row in rows if finite(row["baseline"])}
+    return [score for *_, score in sorted(told, key=str)]
+
+
+def _constant(found: list[float]) -> str:
+    """``62.44``, or ``62.95 (mean; 59.90 to 65.99)`` where folds have other test sets; "" where none tells it."""
     if not found:
         return ""
     ends = [f"{value:.2f}" for value in (min(found), max(found))]
@@ -232,9 +241,17 @@ def _warn(board: Board, warnings: list[str], dense: set[str]) -> Board:
     missing = [(m, level) for m in board.methods for level in board.levels if (m, level) not in board.cells]
     if missing:
         warnings.append(f"{len(missing)} cells have no finished stage and are shown as '-'")
+    if unpaired := _unpaired(board):
+        more = f"; and {len(unpaired) - 2} more" if len(unpaired) > 2 else ""
+        splits = replicates.listed(board.splits).partition(" ")[0]
+        what = f"{splits} and seeds" if len(board.splits) > 1 else "seeds"
+        warnings.append(
+            f"{len(unpaired)} cells are not over the same {what} as the others, so that differences to them are not "
+            f"paired: {'; '.join(unpaired[:2])}{more}"
+        )
     single = [cell for cell in (*board.cells.values(), *board.reference.values()) if cell.n == 1]
     if single:
-        warnings.append(f"{len(single)} cells have one seed: no deviation can be stated")
+        warnings.append(f"{len(single)} cells have one {board.unit}: no deviation can be stated")
     apart = [part for part in board.common if not part.startswith("method.") and part not in dense]
     if board.reference and apart:
         warnings.append(f"the dense reference was trained without {', '.join(apart)}")
@@ -244,50 +261,22 @@ def _warn(board: Board, warnings: list[str], dense: set[str]) -> Board:
     return board
 
 
-def _cell(members: list[dict], updated: dict, name: str, warnings: list[str], several: list[str]) -> Cell | None:
-    """The cell of some rows; of two results with one seed the newer counts, a score that is no number does not."""
-    seeds: dict = {}
-    for row in sorted(members, key=lambda row: updated.get(row["digest"], 0.0)):
-        if not _finite(row["score"]):
-            warnings.append(f"{name}, seed {row['seed']}: the score is {row['score']}; it is left out")
-            continue
-        if row["seed"] in seeds:
-            several.append(f"{name}, seed {row['seed']}")
-        seeds[row["seed"]] = row
-    if not seeds:
-        return None
-    steps = [row["best_step"] for row in seeds.values() if row["best_step"] is not None and row["steps"] != 0]
-    collapsed = sum(bool(row["collapsed"]) for row in seeds.values())
-    shares = [float(row["sparsity"] or 0.0) for row in seeds.values()]
-    scores = _spread([float(row["score"]) for row in seeds.values()])
-    lines = [row["steps_of_line"] for row in seeds.values()]
-    line = None if None in lines else statistics.fmean(lines)
-    beside = _measurements([row["measurements"] for row in seeds.values()])
-    step = _spread(steps) if steps else None
-    return Cell(len(seeds), *scores, collapsed, statistics.fmean(shares), step, line, beside)
+def _unpaired(board: Board) -> list[str]:
+    """A few words on each cell that is over other folds or seeds than most."""
+    named = {label: cell.pairs for label, cell in board.reference.items()}
+    named |= {f"{label} at {percent(level)}": cell.pairs for (label, level), cell in board.cells.items()}
+    usual, found = board.usual, []
+    for name, pairs in named.items():
+        told = [f"{word} {_some(own)}" for word, own in (("without", usual - pairs), ("with", pairs - usual)) if own]
+        found += [f"{name} {', '.join(told)}"] * bool(told)
+    return found
 
 
-def _counted(label: str) -> list:
-    """For sorting: rewind=9 comes before rewind=10."""
-    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", label)]
-
-
-def _measurements(found: list[dict]) -> dict[str, tuple[float, float | None]]:
-    """Mean and deviation of what every seed has measured; lists, such as whole curves, stay in the summaries."""
-    shared = {name: [seed.get(name) for seed in found] for name in found[0]}
-    numbers = {n: v for n, v in shared.items() if all(_finite(x) for x in v)}
-    return {name: _spread([float(value) for value in values]) for name, values in numbers.items()}
-
-
-def _finite(value) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
+def _some(pairs: frozenset[replicates.Pair]) -> str:
+    first, *rest = sorted((replicates.pair(*pair) for pair in pairs), key=replicates.counted)
+    return first + (f" and {len(rest)} more" if rest else "")
 
 
 def _span(values: list[float]) -> str:
     ends = dict.fromkeys(f"{value:,.0f}" for value in (min(values), max(values))) if values else ()
     return " to ".join(ends)
-
-
-def _spread(values: list[float]) -> tuple[float, float | None]:
-    """Mean, and sample standard deviation where there are two or more values."""
-    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None

@@ -138,7 +138,8 @@ def _dress(axes, board: Board) -> None:
         axes.spines[side].set_visible(False)
     axes.set_title(" · ".join(filter(None, (board.dataset, board.model))), loc="left", fontsize=12, fontweight="bold")
     numbers = sorted({cell.n for cell in (*board.cells.values(), *board.reference.values())})
-    count = f"{numbers[0]} to {numbers[-1]} seeds a point" if len(numbers) > 1 else _seeds(board.seeds)
+    several = f"{numbers[0]} to {numbers[-1]} {board.unit}s a point" if len(numbers) > 1 else ""
+    count = several or board.members(_seeds(board.seeds))
     axes.set_title(
         ("mean ± 1 standard deviation, " if numbers and numbers[-1] > 1 else "") + count, loc="right", fontsize=8.5
     )

@@ -11,6 +11,7 @@ import yaml
 
 from common import config, paths, registry
 from common.errors import UserError, nearest
+from launch import replicates
 from launch.words import GROUPS, Request
 
 
@@ -262,14 +263,19 @@ def variant(composer: Composer, method: str, settings: dict, data: str) -> str:
     """What sets a cell apart from the embedded default, beside the columns every result has: ``run.epochs=5, ...``.
 
     Other data than the default's are named by their checksum, so that part of a data set is never taken for the whole.
+    A fold that is fixed is no part of it, nor is the checksum of that fold's data: see ``legends.variants``. Where the
+    seed chooses the fold, that is told even where it is the default.
     """
     columns = {"run.seed", "task.dataset", "task.model", *(f"method.{n}" for n in registry.method(method).levels)}
+    splits = replicates.values(composer.task, settings)
+    fixed = {key for key, value in splits.items() if value >= 0}
     parts = []
     for group, cls in config.classes(composer.task, method).items():
         other = composer.told(method)[group]
         for name, value in config.identity(cls, settings[group]).items():
-            if f"{group}.{name}" not in columns and value != other.get(name):
-                parts.append(f"{group}.{name}={text(value)}")
-    if data != composer.embedded_data():
+            key = f"{group}.{name}"
+            if key not in columns | fixed and (value != other.get(name) or key in splits):
+                parts.append(f"{key}={text(value)}")
+    if not fixed and data != composer.embedded_data():
         parts.append(f"data.checksum={data[:8]}")
     return ", ".join(parts)

@@ -26,7 +26,7 @@ ERRORS = 3  # standard errors that count as noise
 
 
 class Point(NamedTuple):
-    """A mean score over ``n`` seeds; ``deviation``: their sample standard deviation, None with one seed."""
+    """A mean score over ``n`` seeds, or folds and seeds; ``deviation``: that of a sample, None where there is one."""
 
     sparsity: float
     mean: float

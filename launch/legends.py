@@ -1,7 +1,9 @@
 """What the curves of a table are called: the method, and what sets it apart from the others there."""
 
 import re
+from collections import defaultdict
 from functools import cache
+from typing import NamedTuple
 
 from common.errors import UserError
 from launch import grid
@@ -11,12 +13,55 @@ REFERENCE = "dense"
 DATA = "data.checksum"  # what a variant says of other data than the default's
 
 
+class Told(NamedTuple):
+    """What ``variants`` looks at in a stage; a ``Record`` has the same attributes."""
+
+    task: str
+    dataset: str
+    model: str
+    variant: str
+    replicate: str
+    data: str
+
+
+def told(content: dict) -> Told:
+    """From a stage's configuration."""
+    own = content["settings"]["task"]
+    place = (str(own.get(name) or "") for name in ("dataset", "model"))
+    return Told(content["task"], *place, content["variant"], content.get("replicate", ""), content["data"][:8])
+
+
+def variants(stages: list) -> list[str]:
+    """The variant of each stage, with fold and checksum where averaging over folds would mix two data.
+
+    Every fold has a checksum of its own, so that a variant is told without it. But where one fold was trained on two
+    data under the same settings of the task (another release, part of a data set), nothing says which of them another
+    fold goes with: then all of these stand apart.
+    """
+    data = defaultdict(set)
+    for stage in stages:
+        data[_same(stage), stage.replicate].add(stage.data)
+    mixed = {same for (same, replicate), found in data.items() if replicate and len(found) > 1}
+    return [
+        ", ".join(filter(None, (stage.variant, stage.replicate, f"{DATA}={stage.data}")))
+        if stage.replicate and _same(stage) in mixed
+        else stage.variant
+        for stage in stages
+    ]
+
+
+def _same(stage: Told) -> tuple:
+    """What stages on the same data have in common, whatever their method and however they are trained."""
+    own = [part for part in parts(stage.variant) if part.startswith("task.")]
+    return stage.task, stage.dataset, stage.model, *own
+
+
 def labels(task: str, rows: list[dict]) -> tuple[dict[tuple[str, str], str], list[str]]:
     """(method, variant) -> its name in legends: the method and those settings that not all methods here share.
 
     The second value: the settings that all share, but for the dense reference. Data are told by their checksum only
-    where variants of a method differ in nothing else; a task's setting that some of them give, such as a fold, is told
-    of the others too.
+    where variants of a method differ in nothing else; a task's setting that some of them give, such as a length, is
+    told of the others too.
     """
     variants = {(row["method"], row["variant"]): parts(row["variant"]) for row in rows}
     methods = [found for (method, _), found in variants.items() if method != REFERENCE]

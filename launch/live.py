@@ -12,7 +12,7 @@ from pathlib import Path
 from common import paths
 from common.errors import UserError
 from common.record import finished
-from launch import ledger, locks, records, scheduler
+from launch import ledger, locks, records, replicates, scheduler
 from launch.ledger import Element
 from launch.records import Record
 from launch.scheduler import Job
@@ -251,7 +251,7 @@ def find(prefix: str, found: Iterable[Record]) -> Record:
 def label(record: Record) -> str:
     """One line: name, what it is, state."""
     level = "" if record.sparsity is None else f" {record.sparsity:.2%}"
-    what = f"{record.task} {record.method}{level} seed {record.seed}"
+    what = f"{record.task} {record.method}{level} {replicates.pair(record.replicate, record.seed)}"
     return f"{record.digest[:12]}  {what}  {record.state}" + (f"  {record.variant}" if record.variant else "")
 
 

@@ -11,7 +11,7 @@ import yaml
 
 from common import config, paths, record, registry
 from common.errors import UserError
-from launch import grid, live, why
+from launch import grid, legends, live, replicates, why
 from launch.words import Request
 
 Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
@@ -108,8 +108,9 @@ class Forest:
                 "parent": parent,
                 "seed": settings["run"]["seed"],
                 "sparsity": 0.0 if method == "dense" else settings["method"].get("sparsity"),
-                "label": _label(method, settings),
+                "label": _label(self.task, method, settings),
                 "variant": grid.variant(self.composer, method, settings, data),
+                "replicate": replicates.text(self.task, settings),
                 "versions": versions,
                 "source": why.source(method),
                 "data": data,
@@ -118,26 +119,15 @@ class Forest:
             folder = paths.stage(self.task, digest)
             state, reason = why.state_of(folder)
             depth = 0 if parent is None else self.stages[parent].depth + 1
-            self.stages[digest] = Stage(
-                digest,
-                self.task,
-                method,
-                parent,
-                depth,
-                folder,
-                content["seed"],
-                content["sparsity"],
-                state,
-                reason,
-                content,
-            )
+            place = digest, self.task, method, parent, depth, folder, content["seed"], content["sparsity"]
+            self.stages[digest] = Stage(*place, state, reason, content)
         return digest
 
 
-def _label(method: str, settings: dict) -> str:
+def _label(task: str, method: str, settings: dict) -> str:
     levels = [(n, settings["method"].get(n)) for n in registry.method(method).levels]
     level = "".join(f" {value:.4g}" if n == "sparsity" else f" {n} {value}" for n, value in levels if value is not None)
-    return f"{method}{level} seed {settings['run']['seed']}"
+    return f"{method}{level} {replicates.pair(replicates.text(task, settings), settings['run']['seed'])}"
 
 
 def make(request: Request) -> Plan:
@@ -251,8 +241,8 @@ def document(plan: Plan) -> dict:
         "counts": dict(Counter(stage.state for stage in plan.stages.values())),
         "stages": [
             {**{key: getattr(stage, key) for key in keys}, "folder": str(stage.folder)}
-            | {"variant": stage.config["variant"], "wished": stage.digest in wished}
-            | {"shared_by": shared.get(stage.digest, 0)}
+            | {name: stage.config[name] for name in ("variant", "replicate")}
+            | {"wished": stage.digest in wished, "shared_by": shared.get(stage.digest, 0)}
             for stage in plan.stages.values()
         ],
     }
@@ -269,17 +259,20 @@ def text(plan: Plan) -> str:
     for (method, count), n in sorted(roots.items()):
         lines.append(f"  {n} {method} shared by {count}" + (" each" if n > 1 else ""))
     rows: dict = {}
-    for stage in plan.stages.values():
-        rows.setdefault((stage.method, stage.config["variant"]), []).append(stage)
-    lines.append(f"  {'method':<16}{'stages':>7}{'done':>7}{'to do':>7}  {'sparsities':<28}seeds")
+    variants = legends.variants([legends.told(stage.config) for stage in plan.stages.values()])
+    for stage, variant in zip(plan.stages.values(), variants, strict=True):
+        rows.setdefault((stage.method, variant), []).append(stage)
+    splits = {key: replicates.listed(stage.config["replicate"] for stage in stages) for key, stages in rows.items()}
+    width = max((len(split) + 2 for split in splits.values() if split), default=0)
+    head = f"{'sparsities':<28}{'splits' if width else '':<{width}}seeds"
+    lines.append(f"  {'method':<16}{'stages':>7}{'done':>7}{'to do':>7}  {head}")
     for (method, variant), stages in rows.items():
         levels = sorted({s.sparsity for s in stages if s.sparsity is not None})
         span = "by rounds" if not levels else f"{levels[0]:.4g}" if len(levels) == 1 else _span(levels)
         seeds = ",".join(str(seed) for seed in sorted({s.seed for s in stages}))
         done = sum(s.state == "done" for s in stages)
-        lines.append(
-            f"  {method:<16}{len(stages):>7}{done:>7}{len(stages) - done:>7}  {span:<28}{seeds}  {variant}".rstrip()
-        )
+        told = f"{span:<28}{splits[method, variant]:<{width}}{seeds}  {variant}"
+        lines.append(f"  {method:<16}{len(stages):>7}{done:>7}{len(stages) - done:>7}  {told}".rstrip())
     reasons = Counter(stage.why for stage in plan.stages.values() if stage.state == "new")
     lines += [f"  {n} new: {reason}" for reason, n in reasons.most_common(5) if reason != "never trained"]
     lines += [f"  note: {note}" for note in why.edited(plan.stages.values())]

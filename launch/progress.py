@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO
 
+from launch import replicates
+
 if TYPE_CHECKING:
     from launch.plan import Stage
 
@@ -38,8 +40,9 @@ class Event:
 
 
 def label(stage: Stage) -> str:
-    """A few words that tell a stage from its neighbours: ``imp 0.738 seed 1``."""
-    return f"{stage.method} {stage.digest[:6] if stage.sparsity is None else f'{stage.sparsity:.3g}'} seed {stage.seed}"
+    """A few words that tell a stage from its neighbours: ``imp 0.738 seed 1``, with its fold where it has one."""
+    level = stage.digest[:6] if stage.sparsity is None else f"{stage.sparsity:.3g}"
+    return f"{stage.method} {level} {replicates.pair(stage.config.get('replicate', ''), stage.seed)}"
 
 
 def duration(seconds: float) -> str:

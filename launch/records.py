@@ -14,7 +14,7 @@ import yaml
 from common import config as settings
 from common import paths
 from common.errors import UserError
-from launch import grid, locks
+from launch import grid, locks, replicates
 from launch.words import Request
 
 if TYPE_CHECKING:
@@ -114,13 +114,29 @@ class Record:
         return _number((self.summary or {}).get("sparsity_target")) if target is None else target
 
     @cached_property
-    def variant(self) -> str:
-        """What sets it apart from the embedded default as it is now; as it was then where that cannot be told."""
+    def _told(self) -> tuple[str, str]:
+        """Variant and replicate, both as they are now or both as they were then: a fold was once part of the former."""
         try:
             composer, content = _composer(self.task), self.config
-            return grid.variant(composer, self.method, content["settings"], content["data"])
+            variant = grid.variant(composer, self.method, content["settings"], content["data"])
+            return variant, replicates.text(self.task, content["settings"])
         except (UserError, LookupError, TypeError, AttributeError):  # not of this checkout, or not whole
-            return str(self.config.get("variant") or "")
+            return str(self.config.get("variant") or ""), str(self.config.get("replicate") or "")
+
+    @property
+    def variant(self) -> str:
+        """What sets it apart from the embedded default as it is now; as it was then where that cannot be told."""
+        return self._told[0]
+
+    @property
+    def replicate(self) -> str:
+        """``task.fold=3``: the split of the data; results are averaged over it as over seeds. "" where it has none."""
+        return self._told[1]
+
+    @property
+    def data(self) -> str:
+        """The first eight digits of its data's checksum."""
+        return str(self.config.get("data") or "")[:8]
 
     @property
     def dataset(self) -> str:

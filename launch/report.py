@@ -10,7 +10,9 @@ from typing import NamedTuple
 
 from common import record, registry
 from common.errors import UserError
-from launch.board import COLUMNS, Board, Cell, boards, finished, percent
+from launch import replicates
+from launch.board import COLUMNS, Board, boards, finished, percent
+from launch.cells import Cell
 from launch.records import Record, outdated
 
 MORE = 1e-3  # of the prunable weights: fewer living zeros are not worth a word
@@ -222,6 +224,11 @@ def _markdown(board: Board, figure: str | None) -> list[str]:
     lines += [f"- constant answer: {board.constant}"] * bool(board.constant)
     lines += _grid(board, lambda cell: cell.text(board.expected).replace("*", "\\*"))
     lines += ["", *(f"- {note.replace('*', chr(92) + '*')}" for note in (*board.notes(), *_corners(board)))]
+    if any(None not in cell.between for cell in (*board.cells.values(), *board.reference.values())):
+        dense = "".join(f"; {label}: {_between(cell)}" for label, cell in board.reference.items())
+        noun = replicates.listed(board.splits).partition(" ")[0]
+        lines += ["", f"Sample standard deviation of the means of {noun} / of the means of seeds{dense}"]
+        lines += _grid(board, _between)
     if any(cell.steps for cell in board.cells.values()):
         dense = "".join(f"; {label}: {_steps(cell)}" for label, cell in board.reference.items())
         lines += ["", f"Optimizer step with the best validation (how fast it learns){dense}", *_grid(board, _steps)]
@@ -247,6 +254,10 @@ def _grid(board: Board, text) -> list[str]:
         told = [text(cell) if cell else "-" for cell in found]
         lines += [f"| {method} | {' | '.join(told)} |"] * any(word != "-" for word in told)
     return lines
+
+
+def _between(cell: Cell) -> str:
+    return "-" if None in cell.between else " / ".join(f"{deviation:.2f}" for deviation in cell.between)
 
 
 def _steps(cell: Cell) -> str:

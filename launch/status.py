@@ -7,6 +7,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
 
+from launch import legends, replicates
 from launch.board import level
 from launch.records import STATES, Record
 from launch.scheduler import UNKNOWN
@@ -24,9 +25,9 @@ def status(records: list[Record]) -> dict:
     ``pending``: how many wait in Slurm's queue for which reason; ``scheduler``: why it gave no answer, if it gave none.
     """
     groups = defaultdict(list)
-    for record in records:
-        if record.config:
-            groups[_key(record)].append(record)
+    known = [record for record in records if record.config]
+    for record, variant in zip(known, legends.variants(known), strict=True):
+        groups[_key(record, variant)].append(record)
     lines = [_line(key, groups[key]) for key in sorted(groups, key=_order)]
     return {
         "stages": len(records),
@@ -113,9 +114,9 @@ def _first(document: dict) -> str:
     return f"{document['stages']} stages: {counts}"
 
 
-def _key(record: Record) -> tuple:
+def _key(record: Record, variant: str) -> tuple:
     sparsity = None if record.sparsity is None else level(record.sparsity)
-    return record.task, record.dataset, record.model, record.method, record.variant, sparsity
+    return record.task, record.dataset, record.model, record.method, variant, sparsity
 
 
 def _order(key: tuple) -> tuple:
@@ -150,7 +151,7 @@ def _stage(record: Record) -> dict:
     progress = {name: record.status.get(name) for name in ("step", "steps", "attempt", "host", "updated")}
     if record.element is not None:
         progress |= {"job": record.element.id, "node": record.job.node or None}
-    return {**base, "sparsity": record.sparsity, "seed": record.seed, **progress}
+    return {**base, "sparsity": record.sparsity, "replicate": record.replicate, "seed": record.seed, **progress}
 
 
 def _reason(record: Record) -> str:
@@ -224,7 +225,8 @@ def _section(title: str, items: list, line: Callable[[dict], str], room: int) ->
 def _name(stage: dict) -> str:
     level = "" if stage["sparsity"] is None else f" {stage['sparsity']:.2%}"
     variant = f" ({_short(stage['variant'], 30)})" if stage["variant"] else ""
-    return f"{stage['digest'][:12]}  {stage['task']} {_short(stage['method'], 24)}{level} seed {stage['seed']}{variant}"
+    own = f"{level} {replicates.pair(stage['replicate'], stage['seed'])}{variant}"
+    return f"{stage['digest'][:12]}  {stage['task']} {_short(stage['method'], 24)}{own}"
 
 
 def _short(value: str, width: int) -> str:

@@ -103,6 +103,7 @@ def tags(stage: Record, sweeps: list[str]) -> dict[str, str]:
         "sweeps": " ".join(sweeps),
         "state": stage.state,
         "variant": stage.variant,
+        "replicate": stage.replicate,
         "parent": config.get("parent") or "",
         "collapsed": str(bool(summary.get("collapsed"))).lower() if stage.done else "",
         "reason": "" if stage.state in ("done", "running") else stage.reason,

@@ -29,6 +29,8 @@ def stage(
     committed: int | None = None,
     metric: str = "accuracy",
     start: float = START,
+    replicate: str = "",
+    data: str = "0123abcd",
     **summary,
 ) -> Path:
     """One stage folder; ``committed`` is the number of lines its checkpoint vouches for (default: all)."""
@@ -36,8 +38,8 @@ def stage(
     folder.mkdir(parents=True, exist_ok=True)
     config = {
         "task": task, "method": method, "digest": digest, "parent": parent, "seed": seed, "sparsity": sparsity,
-        "label": f"{method} {sparsity} seed {seed}", "versions": {"task": 1, "method": 1}, "data": "0123abcd",
-        "variant": variant,
+        "label": f"{method} {sparsity} seed {seed}", "versions": {"task": 1, "method": 1}, "data": data,
+        "variant": variant, "replicate": replicate,
         "settings": {
             "run": {"steps": 10 * lines, "learning_rate": 0.1, "log_every": 10, **{f"extra_{i}": i for i in range(12)}},
             "task": {"dataset": dataset, "model": model, "augment": False},

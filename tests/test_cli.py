@@ -16,7 +16,7 @@ SMALL = ("run.steps=40", "run.evaluate_every=20", "run.log_every=10", "workers=2
 TINY = ("method=omp_after", "method.sparsity=0.5,0.8", "run.seed=0,1", *SMALL)
 COLUMNS = (
     "task,dataset,model,method,sparsity_target,sparsity,sparsity_all,seed,metric,score,score_validation,steps,"
-    "steps_of_line,epochs,collapsed,digest,parent,variant,zeros"
+    "steps_of_line,epochs,collapsed,digest,parent,variant,zeros,replicate,data"
 )
 PATIENCE = 120  # seconds; only ever waited for in full when something is broken
 

@@ -175,7 +175,7 @@ def test_document_is_one_json_document():
     document = json.loads(done.stdout)
     assert document["counts"] == {"new": 11} and len(document["stages"]) == 11
     keys = {"digest", "task", "method", "parent", "depth", "seed", "sparsity", "state", "why", "folder", "variant"}
-    assert all(set(found) == keys | {"wished", "shared_by"} for found in document["stages"])
+    assert all(set(found) == keys | {"replicate", "wished", "shared_by"} for found in document["stages"])
     assert all(found["why"] == "never trained" and found["wished"] for found in document["stages"])
 
 

@@ -241,7 +241,8 @@ def test_what_is_raised_inside_is_recorded(monkeypatch):
 FIELDS = {
     "task": str, "dataset": str, "model": str, "method": str, "sparsity_target": float, "sparsity": float,
     "sparsity_all": float, "seed": int, "metric": str, "score": float, "score_validation": float, "steps": int,
-    "epochs": float, "collapsed": bool, "digest": str, "parent": (str, type(None)), "variant": str, "collapse": list,
+    "epochs": float, "collapsed": bool, "digest": str, "parent": (str, type(None)), "variant": str,
+    "replicate": str, "data": str, "collapse": list,
     "zeros": float, "selection": str, "scored_step": int, "best_step": int, "baseline": float, "test_loss": float,
     "measurements": dict, "unmoved": list, "layers": dict, "masks": str, "weights": str, "seconds": float,
     "device": str, "torch": str,

@@ -43,6 +43,15 @@ def test_config(task):
         assert {f.name: f.metadata.get("identity", True) for f in dataclasses.fields(part.Config)}["data"] is False
 
 
+def test_splits_are_whole_numbers_that_determine_results(task):
+    """Means over them would hide a setting otherwise, or count one training several times."""
+    cls = registry.task_part(task, "config").Config
+    for field in dataclasses.fields(cls):
+        assert field.metadata.get("replicate", False) in (True, False)
+        if field.metadata.get("replicate"):
+            assert config.types(cls)[field.name] is int and field.metadata.get("identity", True), field.name
+
+
 def test_config_yaml(task):
     content = yaml.safe_load((paths.root() / "tasks" / task / "config.yaml").read_text())
     assert set(content) <= {"run", "task", "methods", "needs", "presets"}

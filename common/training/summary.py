@@ -54,6 +54,8 @@ def measured(stage: dict, worker, state, scored: Path, seconds: float) -> dict:
         "digest": stage["digest"],
         "parent": stage["parent"],
         "variant": stage["variant"],
+        "replicate": stage.get("replicate", ""),
+        "data": stage["data"][:8],
         "collapse": reasons,
         "zeros": (masks.total - sum(living.values())) / masks.total,
         "selection": worker.run.select,

@@ -41,7 +41,7 @@ class Config:
     dataset: str = _option("generated", "generated, hp-s, hp-s2c2, hp-s2c5 or meltome")
     target: str = _option("", "class or temperature; empty: temperature for meltome, class for the others")
     boundaries: list[float] = _option([], "degrees at which a class begins; empty: the data set's own")
-    fold: int = _option(0, "the part that is tested, 0-9; -1: the run's seed says (its last digit)")
+    fold: int = _option(0, "the part that is tested, 0-9; -1: the run's seed says (its last digit)", replicate=True)
     validation: int = _option(-1, "sequences held out for selection; -1: those the file marks, or a tenth of the rest")
     # Not part of the identity: the content is in the fingerprint.
     data: str = _option("", "folder with the data set's files; empty: where `make prepare` puts them", identity=False)
