@@ -413,6 +413,46 @@ def test_a_weight_that_cannot_be_made_noisy_is_an_error_before_a_step_is_taken(k
     worker.step(state)
 
 
+class Recurrent(Toy):
+    """The inputs as a sequence of six pairs."""
+
+    def build(self):
+        class Model(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.gru, self.output = nn.GRU(2, 5, batch_first=True, bidirectional=True), nn.Linear(10, 3)
+
+            def forward(self, inputs):
+                return self.output(self.gru(inputs.unflatten(1, (6, 2)))[0].mean(1))
+
+        return Model()
+
+
+def test_recurrent_weights_are_drawn_once_a_batch():
+    worker, state = toy(Recurrent, "variational_dropout", {"method.strength": 0.0, "method.log_variance": -2.0})
+    torch.manual_seed(0)
+    inputs = torch.randn(4, 12)
+    assert torch.equal(state.network.eval()(inputs), state.model(inputs)), "no noise in evaluation mode"
+    state.network.train()
+    assert not torch.equal(state.network(inputs), state.network(inputs)), "drawn anew each time"
+    state.learned["log_variance/output.weight"].data.fill_(-100.0)
+    same = state.network(inputs[:1].expand(2, 12))
+    assert torch.allclose(same[0], same[1], atol=1e-3), "one draw for all sequences of a batch"
+    worker.loss(state.network, worker.batch(torch.arange(4), 0)).backward()
+    for name in state.weights:
+        assert state.learned[f"log_variance/{name}"].grad.any() or name == "output.weight", name
+
+
+def test_a_drawn_weight_has_the_learned_mean_and_variance():
+    torch.manual_seed(0)
+    weight, log_variance = torch.tensor([1.0, -3.0], requires_grad=True), torch.tensor([0.0, -2.0], requires_grad=True)
+    drawn = torch.stack([sp.noisy(weight, log_variance) for _ in range(20_000)])
+    assert torch.allclose(drawn.mean(0), weight, atol=0.03)
+    assert torch.allclose(drawn.var(0), log_variance.exp(), rtol=0.05)
+    drawn.sum().backward()
+    assert weight.grad.tolist() == [20_000, 20_000] and bool(log_variance.grad.any())
+
+
 class Tied(Toy):
     """Tokens in, the same table out."""
 

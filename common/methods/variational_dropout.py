@@ -8,6 +8,9 @@ would have removed is measured: ``learned_sparsity``. Where that is far below th
 raise ``strength``. With few examples the bound itself prunes far and fits badly: where accuracy at moderate sparsity is
 wanted, lower it. ``rate`` is for Adam, which does not see how small the penalty of a single weight is.
 
+Weights of recurrent layers are drawn themselves, once a batch for all steps of the sequences (Lobacheva, Chirkova and
+Vetrov, 2017, draw once a sequence); the outputs of all other layers are drawn for each example.
+
 Memory with Adam: 32 bytes a weight (16 in dense training), and a second output for every layer. Time: every product of
 the forward and the backward pass is taken twice.
 """
@@ -49,8 +52,12 @@ class Method(regularised.Method):
         for name, weight in state.weights.items():
             start = weight.detach().new_full(weight.shape, self.config.log_variance)
             state.learn(f"log_variance/{name}", start, scale=self.config.rate)
+        variances, recurrent = self.log_variances(state), sp.recurrent(state.model, state.weights)
+        if recurrent:  # an output of theirs is not linear in them
+            state.reparametrise(lambda: {name: sp.noisy(state.weights[name], variances[name]) for name in recurrent})
         try:
-            self.local = sp.LocalNoise(state.model, state.weights, self.log_variances(state))
+            local = {name: weight for name, weight in state.weights.items() if name not in recurrent}
+            self.local = sp.LocalNoise(state.model, local, variances)
         except ValueError as error:
             raise self.impossible(error) from None
 

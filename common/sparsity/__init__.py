@@ -55,6 +55,8 @@ _HOME = {
     "augment": "initialisation",
     "log_alpha": "variational",
     "divergence": "variational",
+    "noisy": "variational",
+    "recurrent": "variational",
     "LocalNoise": "variational",
     "starting_log_odds": "hard_concrete",
     "sampled_gate": "hard_concrete",

@@ -19,6 +19,16 @@ def log_alpha(weight: torch.Tensor, log_variance: torch.Tensor) -> torch.Tensor:
     return log_variance - (weight.square() + _TINY).log()
 
 
+def noisy(weight: torch.Tensor, log_variance: torch.Tensor) -> torch.Tensor:
+    """A draw of N(weight, exp(log_variance)), of equal shapes, from torch's global stream; gradients reach both."""
+    return weight + (log_variance / 2).exp() * torch.randn_like(weight)
+
+
+def recurrent(model: nn.Module, weights: dict) -> set[str]:
+    """The names of those of ``weights`` that a recurrent layer owns, and so uses once a step of its sequence."""
+    return {name for name, _, _, module in owners(model, weights) if isinstance(module, nn.RNNBase)}
+
+
 def divergence(log_alpha: torch.Tensor) -> torch.Tensor:
     """KL(N(theta, alpha theta^2) || log-uniform prior) of each weight, in nats, by the approximation of eq. 14.
 
