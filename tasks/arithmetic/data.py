@@ -1,0 +1,205 @@
+"""The fold that a run trains on, as tensors: words, places of quantities, quantity graphs and prefix expressions."""
+
+import functools
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from common.errors import UserError
+from tasks.arithmetic import fingerprint, source, vocabulary
+from tasks.arithmetic.config import Config, fold, folds
+from tasks.arithmetic.readers import Problem
+from tasks.arithmetic.vocabulary import Vocabulary
+
+near = 3  # words from a quantity within which a cell word is one of its quantity cell, as published
+
+
+class Problems:
+    """One split in order: lists by problem, as ``readers.Problem`` has them, and ``lengths`` int64 [n] in words."""
+
+    def __init__(self, problems: list[Problem]):
+        self.words = [problem.words for problem in problems]
+        self.numbers = [problem.numbers for problem in problems]
+        self.answers = [problem.answer for problem in problems]
+        self.equations = [problem.equation for problem in problems]
+        self.places = [problem.places for problem in problems]
+        self.cells = [problem.cells for problem in problems]
+        self.where = [problem.where for problem in problems]
+        self.lengths = torch.tensor([len(words) for words in self.words], dtype=torch.int64)
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+
+@dataclass(frozen=True)
+class Data:
+    train: Problems
+    validation: Problems  # with task.protocol=published the same object as test
+    test: Problems
+    vocabulary: Vocabulary
+    checksum: str  # of what these splits were read from, to compare with the planned fingerprint
+    warnings: list[str]
+
+
+def load(config: Config, seed: int) -> Data:
+    """The splits of the fold that ``config`` and, where it leaves that to the run, its ``seed`` ask for.
+
+    Training problems whose equation cannot be answered (a constant rarer than ``task.least_constants``) are left out
+    of training alone, and counted in a warning. Kept in the process, so that forked workers share one copy.
+    """
+    return _load(json.dumps(asdict(config), sort_keys=True), fold(config, seed), fingerprint.stamp(config))
+
+
+@functools.lru_cache(maxsize=max(folds.values()))
+def _load(values: str, number: int, stamp: tuple) -> Data:
+    config = Config(**json.loads(values))
+    found, total = _read(values, stamp)
+    chosen = found[number]
+    known = vocabulary.build(
+        [problem.words for problem in chosen.train],
+        [problem.equation for problem in chosen.train],
+        [len(problem.numbers) for problem in chosen.train],
+        config.least_count,
+        config.least_constants,
+    )
+    train = [problem for problem in chosen.train if known.encode(problem.equation) is not None]
+    warnings = list(chosen.warnings)
+    if not train:
+        raise UserError(
+            f"no training problem is left: every equation has a constant that occurs less often than "
+            f"task.least_constants={config.least_constants}; expected a smaller one"
+        )
+    if left := len(chosen.train) - len(train):
+        warnings.append(
+            f"{left} of {len(chosen.train)} training problems were left out of training: their equations have "
+            f"constants that occur less than {config.least_constants} times (task.least_constants)"
+        )
+    test = Problems(chosen.test)
+    validation = test if chosen.validation is chosen.test else Problems(chosen.validation)
+    return Data(Problems(train), validation, test, known, total, warnings)
+
+
+@functools.lru_cache(maxsize=1)
+def _read(values: str, stamp: tuple) -> tuple[dict, str]:
+    """``stamp`` belongs to the key alone: files that were replaced are read again."""
+    config = Config(**json.loads(values))
+    found = source.read(config)
+    return found, fingerprint.whole(config, found)
+
+
+class Batch(NamedTuple):
+    """CPU tensors of b problems, padded to the longest among them.
+
+    tokens int64 [b, pieces], 0 pads; word_of int64 [b, pieces], the word that a piece belongs to, -1 for padding and
+    special tokens; lengths int64 [b] in words; places int64 [b, quantities], the word of each quantity, -1 pads;
+    graphs bool [b, 2, words, words] or None; equations int64 [b, nodes], ids of the prefix expression, -1 pads.
+    """
+
+    tokens: Tensor
+    word_of: Tensor
+    lengths: Tensor
+    places: Tensor
+    graphs: Tensor | None
+    equations: Tensor
+
+
+class _Rows:
+    """Rows of unequal length in one array, padded on request."""
+
+    def __init__(self, rows: list, padding: int):
+        self.lengths = np.array([len(row) for row in rows], np.int64)
+        self.starts = np.cumsum(self.lengths) - self.lengths
+        self.flat = np.array([value for row in rows for value in row] or [padding], np.int64)
+        self.padding = padding
+
+    def batch(self, indices: np.ndarray) -> Tensor:
+        """int64 [b, longest], at least one column."""
+        lengths = self.lengths[indices]
+        at = np.arange(max(1, lengths.max(initial=0)))
+        found = self.flat[np.minimum(self.starts[indices, None] + at, len(self.flat) - 1)]
+        return torch.from_numpy(np.where(at < lengths[:, None], found, self.padding))
+
+
+class Tensors:
+    """A split as flat arrays, cut into padded batches on request.
+
+    ``encode`` (words -> ids of pieces, and the word that each piece belongs to) is a pretrained embedding's; without it
+    every word is one piece, its id in ``vocabulary``. ``graphs``: are the two graphs of Graph2Tree wanted? ``known``,
+    bool [n], says which problems' equations can be answered; the row of another is all padding.
+    """
+
+    def __init__(
+        self,
+        problems,
+        vocabulary: Vocabulary,
+        encode: Callable[[list[str]], tuple[list[int], list[int]]] | None = None,
+        graphs: bool = False,
+    ):
+        if encode is None:
+            pieces = [(vocabulary.read(words), range(len(words))) for words in problems.words]
+        else:
+            pieces = [encode(words) for words in problems.words]
+        encoded = [vocabulary.encode(equation) for equation in problems.equations]
+        self.lengths = problems.lengths
+        self.known = torch.tensor([row is not None for row in encoded])
+        self.tokens, self.word_of = _Rows([ids for ids, _ in pieces], 0), _Rows([words for _, words in pieces], -1)
+        self.places = _Rows(problems.places, -1)
+        self.equations = _Rows([row or [] for row in encoded], -1)
+        self.edges = _Edges(problems) if graphs else None
+
+    def batch(self, indices: Tensor) -> Batch:
+        """The problems of ``indices``, int64 [b], in that order."""
+        rows = indices.numpy()
+        lengths = self.lengths[indices]
+        return Batch(
+            self.tokens.batch(rows),
+            self.word_of.batch(rows),
+            lengths,
+            self.places.batch(rows),
+            self.edges.batch(rows, int(lengths.max())) if self.edges else None,
+            self.equations.batch(rows),
+        )
+
+
+class _Edges:
+    """The quantity cell graph and the quantity comparison graph (Zhang et al., 2020, section 3.2) of every problem.
+
+    ``graphs[b, k, i, j]`` is True where word i receives from word j. Graph 0 joins each quantity's word with the words
+    of its cell, both ways: the cell words within ``near`` of it that are no quantities themselves (the files have one
+    list of cell words for all quantities of a problem). Graph 1 has an edge from quantity i to quantity j where the
+    number of i is greater; equal numbers have none. Every word, padding too, has an edge to itself.
+    """
+
+    def __init__(self, problems):
+        found = [edges(*row) for row in zip(problems.places, problems.cells, problems.numbers)]
+        counts = np.array([len(row) for row in found], np.int64)
+        self.counts, self.starts = counts, np.cumsum(counts) - counts
+        self.flat = np.concatenate([np.empty((0, 3), np.int64), *found])  # [edges, (graph, from, to)]
+
+    def batch(self, indices: np.ndarray, words: int) -> Tensor:
+        """bool [b, 2, words, words]."""
+        counts = self.counts[indices]
+        row = np.repeat(np.arange(len(indices)), counts)
+        inner = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
+        kind, i, j = self.flat[np.repeat(self.starts[indices], counts) + inner].T
+        graphs = np.zeros((len(indices), 2, words, words), bool)
+        graphs[row, kind, i, j] = True
+        graphs[:, :, np.arange(words), np.arange(words)] = True
+        return torch.from_numpy(graphs)
+
+
+def edges(places: list[int], cells: list[int], numbers: list[float]) -> np.ndarray:
+    """Edges of one problem without the diagonal, int64 [edges, 3]: graph, word that receives, word received from."""
+    shown = np.array(places, np.int64) >= 0
+    at, values = np.array(places, np.int64)[shown], np.array(numbers, np.float64)[shown]
+    cell = np.setdiff1d(np.array(cells, np.int64), at)
+    one, other = np.nonzero(np.abs(at[:, None] - cell) <= near)
+    joined = np.stack([np.zeros(len(one), np.int64), at[one], cell[other]], 1)
+    greater, smaller = np.nonzero(values[:, None] > values)
+    compared = np.stack([np.ones(len(greater), np.int64), at[greater], at[smaller]], 1)
+    return np.concatenate([joined, joined[:, [0, 2, 1]], compared])

@@ -1,0 +1,192 @@
+"""Every data set as training, validation and test problems, whatever folder its files lie in. No torch."""
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from common.errors import UserError
+from tasks.arithmetic import generated, readers
+from tasks.arithmetic.config import Config, folder, folds
+from tasks.arithmetic.homes import below
+from tasks.arithmetic.readers import Fault, Problem
+
+split_seed = 20_220_630  # of the validation problems; independent of the run's seed: every run selects on the same
+shown = 24  # bad rows that a refusal names; the rest are counted
+parts = ("train", "dev")  # the files of a split
+
+
+@dataclass(frozen=True)
+class Source:
+    """One fold. With ``task.protocol=published`` ``validation`` is ``test`` itself.
+
+    ``warnings`` say what was left out, what the files state wrongly, and what is in two parts.
+    """
+
+    train: list[Problem]
+    validation: list[Problem]
+    test: list[Problem]
+    warnings: list[str]
+
+
+def read(config: Config) -> dict[int, Source]:
+    """What ``config.fold`` asks for, completely checked: one fold, or all of them by number for -1."""
+    wanted = range(folds[config.dataset]) if config.fold == -1 else [config.fold]
+    if config.dataset == "generated":
+        return {fold: _finish(config, *generated.problems(), "generated", []) for fold in wanted}
+    found, faults = {}, []
+    for fold in wanted:
+        files = _files(config, fold)
+        tables = [readers.table(path) for path in files]
+        bad = [fault for _, some in tables for fault in some]
+        found[fold] = [problems for problems, _ in tables], bad, files
+        faults += bad
+    if faults and config.unreadable == "refuse":
+        raise UserError(_refusal(faults))
+    return {
+        fold: _finish(config, train, test, str(files[0].parent), bad)
+        for fold, ((train, test), bad, files) in found.items()
+    }
+
+
+def roots(config: Config) -> list[Path]:
+    """The folders that may hold the data set's files or its folds, the likeliest first."""
+    place, public = folder(config), below[config.dataset]
+    return [place, *(place / name for name in (public, config.dataset, f"{config.dataset}/{public}", f"data/{public}"))]
+
+
+def inside(config: Config, fold: int) -> list[str]:
+    """The names of a fold's two files below the folder of its data set."""
+    return [f"fold{fold}/{part}.csv" if folds[config.dataset] > 1 else f"{part}.csv" for part in parts]
+
+
+def _files(config: Config, fold: int) -> list[Path]:
+    """The files of the fold's training and evaluation part, both there."""
+    place, names = folder(config), inside(config, fold)
+    if not place.is_dir():
+        raise UserError(
+            f"{place}: there is no such folder; expected the files of {config.dataset} in it{_help(config)}"
+        )
+    for root in roots(config):
+        files = [root / name for name in names]
+        there = [path.is_file() for path in files]
+        if all(there):
+            _no_other(config, root)
+            return files
+        if any(there):
+            raise UserError(
+                f"{files[there.index(False)]}: there is no such file; expected both parts of the split{_help(config)}"
+            )
+    seen = ", ".join(path.name for path in sorted(place.iterdir())[:5]) or "nothing"
+    raise UserError(
+        f"{place}: expected {' and '.join(names)} in it, or in {below[config.dataset]} or {config.dataset} in it, "
+        f"found {seen}{_help(config)}"
+    )
+
+
+def _no_other(config: Config, root: Path) -> None:
+    """UserError where the folder has another data set's name, whose results would stand under the wrong one."""
+    name = root.resolve().name
+    for other in set(below) - {config.dataset}:
+        if name in (other, below[other]):
+            raise UserError(
+                f"{root}: this is the usual folder of {other}, and task.dataset is {config.dataset}: its results would "
+                f"stand under the wrong name; set task.dataset={other}, or rename the folder"
+            )
+
+
+def _refusal(faults: list[Fault]) -> str:
+    lines = [f"{fault.where}: {fault.text}" for fault in faults[:shown]]
+    rest = f"\n  ... and {len(faults) - shown} more" if len(faults) > shown else ""
+    return (
+        f"{len(faults)} rows cannot be used ({_kinds(faults)}):\n  " + "\n  ".join(lines) + rest + "\nMend the files, "
+        "or leave these rows out, counted in a warning, with task.unreadable=skip"
+    )
+
+
+def _kinds(faults: list[Fault]) -> str:
+    return ", ".join(f"{count} {kind}" for kind, count in sorted(Counter(fault.kind for fault in faults).items()))
+
+
+def _finish(config: Config, train: list[Problem], test: list[Problem], origin: str, bad: list[Fault]) -> Source:
+    """Warnings, and the validation problems held out."""
+    warnings = []
+    if bad:
+        warnings.append(f"{len(bad)} rows were skipped ({_kinds(bad)}), first {bad[0].where}: {bad[0].text}")
+    for name, some in (("training", train), ("evaluation", test)):
+        if not some:
+            raise UserError(f"{origin}: no {name} problem is left; expected at least one that can be used")
+    warnings += _of_rows([*train, *test]) + _leaks(train, test)
+    if config.protocol == "published":
+        warnings.append(
+            "task.protocol=published: nothing was held out, and the evaluation fold itself chooses the epoch, so "
+            "scores are too good"
+        )
+        return Source(train, test, test, warnings)
+    held = _held_out(config, train, origin)
+    training = [problem for problem, out in zip(train, held) if not out]
+    validation = [problem for problem, out in zip(train, held) if out]
+    return Source(training, validation, test, warnings)
+
+
+def _of_rows(problems: list[Problem]) -> list[str]:
+    found = []
+    if wrong := [problem for problem in problems if not problem.gives]:
+        found.append(
+            f"the equations of {len(wrong)} of {len(problems)} problems do not give the stated answer; they are kept "
+            f"(first {wrong[0].where})"
+        )
+    if outside := [problem for problem in problems if problem.beyond]:
+        found.append(
+            f"group_nums of {len(outside)} of {len(problems)} problems have positions outside the question, which were "
+            f"left out (first {outside[0].where})"
+        )
+    return found
+
+
+def _leaks(train: list[Problem], test: list[Problem]) -> list[str]:
+    """A sentence where problems of the evaluation part are also in the training part."""
+    seen = {_key(problem): problem for problem in train}
+    questions = {tuple(problem.words) for problem in train}
+    both = [problem for problem in test if _key(problem) in seen]
+    if not both:
+        return []
+    alike = sum(tuple(problem.words) in questions for problem in test) - len(both)
+    return [
+        f"{len(both)} of {len(test)} evaluation problems are also among the training problems, with the same numbers "
+        f"(and {alike} with others): scores are too good (first {both[0].where}, which is {seen[_key(both[0])].where})"
+    ]
+
+
+def _key(problem: Problem) -> tuple:
+    return tuple(problem.words), tuple(problem.numbers)
+
+
+def _held_out(config: Config, train: list[Problem], origin: str) -> np.ndarray:
+    """bool [problems]: those for validation. Problems of one question go together, so that none is trained on."""
+    size = config.validation if config.validation >= 0 else max(1, len(train) // 10)
+    held = np.zeros(len(train), bool)
+    groups: dict[tuple, list[int]] = {}
+    for at, problem in enumerate(train):
+        groups.setdefault(tuple(problem.words), []).append(at)
+    members = list(groups.values())
+    # The raw stream of a bit generator is what numpy promises never to change; Generator.permutation may change.
+    order = np.argsort(np.random.PCG64(split_seed).random_raw(len(members)), kind="stable")
+    left = size
+    for group in order:
+        if len(members[group]) <= left:
+            held[members[group]] = True
+            left -= len(members[group])
+    if left or (size and held.all()):
+        raise UserError(
+            f"{origin}: {size} of {len(train)} training problems cannot be held out for validation (a question's "
+            f"problems stay together, and {len(members)} questions differ); choose another task.validation, or "
+            "task.validation=0 run.select=last"
+        )
+    return held
+
+
+def _help(config: Config) -> str:
+    which = f"task.dataset={config.dataset}" + (f" task.fold={config.fold}" if config.fold else "")
+    return f'; fetch it with `make prepare TASK=arithmetic SET="{which}"`, or name another folder with DATA=<folder>'

@@ -1,0 +1,161 @@
+"""Math word problems: trees are learned by teacher forcing, found by beam search, and judged by their answers."""
+
+from collections import Counter
+from functools import cached_property
+
+import torch
+from torch.nn.functional import cross_entropy
+
+from common.errors import UserError
+from common.training.optimization import OrderByLength
+from common.training.trainer import Trainer as Base
+from tasks.arithmetic import model
+from tasks.arithmetic.data import Batch, Data, Tensors, load
+from tasks.arithmetic.expression import evaluate as value_of
+from tasks.arithmetic.expression import same
+
+evaluation = 128  # problems at a time
+
+
+class Trainer(Base):
+    metric = "value_accuracy"
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self._data, self._tensors, self._encode = None, {}, None
+
+    @property
+    def data(self) -> Data:
+        if self._data is None:
+            found = load(self.task, self.run.seed)
+            if self.planned_data not in (None, found.checksum):
+                raise UserError(
+                    f"the data changed since planning (checksum {self.planned_data}, now {found.checksum}): run "
+                    "'make sweep' again"
+                )
+            self.warnings += found.warnings
+            self._data = found
+        return self._data
+
+    def build(self):
+        network = model.build(self.task, self.data.vocabulary)
+        self._encode = network.embedding.encode
+        return network
+
+    def parameter_groups(self, model):
+        """The pretrained encoder's rate is a share of run.learning_rate."""
+        pretrained = model.embedding.pretrained
+        slow = {id(p) for p in pretrained.parameters()} if pretrained is not None else set()
+        trained = [p for p in model.parameters() if p.requires_grad]
+        groups = [
+            {"params": [p for p in trained if id(p) not in slow], "scale": 1.0},
+            {"params": [p for p in trained if id(p) in slow], "scale": self.task.embedding_rate},
+        ]
+        return [group for group in groups if group["params"]]
+
+    def examples(self):
+        return len(self.data.train)
+
+    def data_order(self, seed):
+        if self.task.pools == 1:
+            return super().data_order(seed)
+        return OrderByLength(seed, self.data.train.lengths, self.run.batch_size, self.task.pools)
+
+    def tensors(self, split: str) -> Tensors:
+        """A split's problems as the model reads them."""
+        if split not in self._tensors:
+            graphs = self.task.model == "graph2tree"
+            self._tensors[split] = Tensors(getattr(self.data, split), self.data.vocabulary, self._encode, graphs)
+        return self._tensors[split]
+
+    def inputs(self, split: str, indices: torch.Tensor) -> Batch:
+        """The problems ``indices`` (int64 [batch]) of a split, on the device."""
+        found = self.tensors(split).batch(indices)
+        return Batch(*(None if values is None else values.to(self.device) for values in found))
+
+    def batch(self, indices, position):
+        return self.inputs("train", indices)
+
+    def loss(self, model, batch):
+        """-log p(tree | problem), mean over problems (Xie and Sun, 2019)."""
+        return _surprise(model(*batch), batch.equations).mean()
+
+    @torch.no_grad()
+    def evaluate(self, model, split):
+        problems, tensors = getattr(self.data, split), self.tensors(split)
+        surprise = torch.zeros(len(problems), dtype=torch.float64)
+        trees = torch.full((len(problems), self.task.longest), -1)
+        for part in problems.lengths.argsort(stable=True).split(evaluation):
+            batch = self.inputs(split, part)
+            surprise[part] = _surprise(model(*batch), batch.equations).cpu().double()
+            trees[part] = model.solve(*batch[:-1], self.task.beam, self.task.longest).cpu()
+        answered = [self.data.vocabulary.decode(tree) for tree in trees.tolist()]
+        found = marks(answered, problems, self.asked)
+        if split == "test" and self.task.protocol == "published":
+            found["value_accuracy_of_last_step"] = self.last_validation  # whose validation split is the same fold
+        return {
+            "score": found["value_accuracy"],
+            "loss": surprise[tensors.known].mean().item(),  # of the others no tree is right, whatever is learned
+            "constant": bool((trees == trees[0]).all()),
+            "measurements": found,
+        }
+
+    @cached_property
+    def asked(self) -> set[tuple[str, ...]]:
+        """The training problems' words: folds as published share some, with the same numbers or with others."""
+        return set(map(tuple, self.data.train.words))
+
+    def baseline(self):
+        """The accuracy of the one equation that answers most training problems, given to every test problem."""
+        return 100 * _share(_right(self.constant, self.data.test))
+
+    @cached_property
+    def constant(self) -> list[str]:
+        """The equation that is the answer to most training problems; of several, the one that is told most often."""
+        told = Counter(map(tuple, self.data.train.equations))
+        return list(max(told, key=lambda one: (sum(_right(list(one), self.data.train)), told[one], one)))
+
+
+def marks(answered: list[list[str]], problems, asked: set[tuple[str, ...]] = frozenset()) -> dict[str, float]:
+    """What published evaluations count, in percent of ``problems``; ``answered``: a prefix expression for each.
+
+    ``value_accuracy``: the tree has the value of the problem's own equation (Xie and Sun, 2019; to
+    ``expression.tolerance``); ``equation_accuracy``: it is that equation; ``stated_accuracy``: it has the value that
+    the file states, which a few equations miss (rounded or mistaken); ``unanswered``: the tree has no value, as it is
+    not complete or divides by zero; ``new_value_accuracy``: of the ``new_problems`` alone, whose words were
+    not ``asked`` in training.
+    """
+    values = [value_of(tree, numbers) for tree, numbers in zip(answered, problems.numbers, strict=True)]
+    wanted = [value_of(tree, numbers) for tree, numbers in zip(problems.equations, problems.numbers, strict=True)]
+    right = [_agree(a, b) for a, b in zip(values, wanted)]
+    new = [one for one, words in zip(right, problems.words) if tuple(words) not in asked]
+    return {
+        "value_accuracy": 100 * _share(right),
+        "new_value_accuracy": 100 * _share(new),
+        "equation_accuracy": 100 * _share(a == b for a, b in zip(answered, problems.equations)),
+        "stated_accuracy": 100 * _share(same(a, b) for a, b in zip(values, problems.answers)),
+        "unanswered": 100 * _share(value is None for value in values),
+        "problems": len(problems),
+        "new_problems": len(new),
+    }
+
+
+def _agree(found: float | None, wanted: float | None) -> bool:
+    return wanted is not None and same(found, wanted)
+
+
+def _right(equation: list[str], problems) -> list[bool]:
+    """Which problems the one ``equation`` answers."""
+    wanted = zip(problems.equations, problems.numbers, strict=True)
+    return [_agree(value_of(equation, numbers), value_of(own, numbers)) for own, numbers in wanted]
+
+
+def _share(found) -> float:
+    found = list(found)
+    return sum(found) / max(1, len(found))
+
+
+def _surprise(outputs: torch.Tensor, equations: torch.Tensor) -> torch.Tensor:
+    """-log p of each tree, [batch]: ``outputs`` [batch, nodes, outcomes] are logits, ``equations`` -1 where none is."""
+    each = cross_entropy(outputs.flatten(0, 1), equations.flatten(), ignore_index=-1, reduction="none")
+    return each.view(equations.shape).sum(1)

@@ -1,0 +1,79 @@
+"""What a solver can read and answer: words, operators and constants of the training problems, and quantities."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from tasks.arithmetic import expression
+
+# Capitals: the words of a question are lower-cased, so none of them is ever one of these.
+PADDING, UNKNOWN, NUMBER = "PADDING", "UNKNOWN", "NUM"
+always = ("*", "+", "-", "/")
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """``words`` by id; outcomes of a node by id: operators, then constants, then quantity 0, 1, ... of the problem.
+
+    ``quantities`` is the most that a training problem has. A problem may have more: quantity k has its id all the same.
+    """
+
+    words: list[str]
+    operators: list[str]
+    constants: list[str]
+    quantities: int
+    _words: dict[str, int] = field(init=False, repr=False, compare=False, default_factory=dict)
+    _outcomes: dict[str, int] = field(init=False, repr=False, compare=False, default_factory=dict)
+
+    def __post_init__(self):
+        self._words.update((word, i) for i, word in enumerate(self.words))
+        self._outcomes.update((token, i) for i, token in enumerate([*self.operators, *self.constants]))
+
+    @property
+    def first_quantity(self) -> int:
+        """The id of quantity 0."""
+        return len(self.operators) + len(self.constants)
+
+    def read(self, words: list[str]) -> list[int]:
+        """Ids of a question's words."""
+        return [self._words.get(word, 1) for word in words]
+
+    def encode(self, equation: list[str]) -> list[int] | None:
+        """Ids of a prefix expression; None where a token of it cannot be answered."""
+        found = []
+        for token in equation:
+            place = expression.index(token)
+            one = self._outcomes.get(token) if place is None else self.first_quantity + place
+            if one is None:
+                return None
+            found.append(one)
+        return found
+
+    def decode(self, ids: list[int]) -> list[str]:
+        """The prefix expression of ids, up to the first that is negative (padding)."""
+        names, found = [*self.operators, *self.constants], []
+        for one in ids:
+            if one < 0:
+                break
+            found.append(names[one] if one < len(names) else f"number{one - len(names)}")
+        return found
+
+
+def build(
+    words: list[list[str]], equations: list[list[str]], counts: list[int], least_count: int, least_constants: int
+):
+    """The vocabulary of training problems: their words, equations and numbers of quantities.
+
+    Words and constants that occur less often than ``least_count`` and ``least_constants`` times are left out; equal
+    problems give equal vocabularies, in whatever order they come.
+    """
+    heard = Counter(word for one in words for word in one if word != NUMBER)
+    used = Counter(token for one in equations for token in one if expression.index(token) is None)
+    operators = {token for token in used if token in expression.OPERATORS}
+    constants = [t for t, count in used.items() if t not in operators and count >= least_constants]
+    kept = [word for word, count in heard.items() if count >= least_count]
+    return Vocabulary(
+        [PADDING, UNKNOWN, NUMBER, *sorted(kept, key=lambda word: (-heard[word], word))],
+        sorted(operators | set(always)),
+        sorted(constants, key=lambda token: (float(token), token)),
+        max(counts, default=0),
+    )
