@@ -14,7 +14,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.arithmetic import data, expression, generated, homes, prepare, readers, source, vocabulary, weights
+from common import hub
+from tasks.arithmetic import data, expression, generated, homes, prepare, readers, source, vocabulary
 from tasks.arithmetic.config import Config, validate
 from tests.arithmetic_files import complaint, files, made, row, shared, table, write
 
@@ -580,7 +581,7 @@ def test_the_files_of_a_pretrained_embedding_are_fingerprinted(tmp_path):
         ({"config.json": "[]"}, "expected a JSON object"),
         ({"config.json": '{"transformers_weights": "x"}'}, "transformers_weights"),
         ({"adapter_config.json": "{}"}, "found an adapter"),
-        ({"model.safetensors": None, weights.sharded: '{"weight_map": {"a": "../x"}}'}, "no such file lies beside it"),
+        ({"model.safetensors": None, hub.sharded: '{"weight_map": {"a": "../x"}}'}, "no such file lies beside it"),
     ],
 )
 def test_an_incomplete_folder_of_weights_is_refused(tmp_path, change, expected):
@@ -633,7 +634,7 @@ def test_prepare_fetches_checks_and_goes_on_where_it_stopped(tmp_path, server):
     assert 0 < len(said) < 10
     server["fold2/dev.csv"] = whole
     prepare.prepare(config, None, said.append)
-    assert sum("kB from" in line for line in said) == 10, "each file once"
+    assert sum("kB from" in line for line in said) == 11, "each file once, the damaged one twice"
     assert said[-1] == "mawps, fold 0: 27 training, 3 validation, 10 test problems"
     said.clear()
     prepare.prepare(config, None, said.append)

@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 
+from common import published
 from common.errors import UserError
 from tasks.classic import prepare
 from tasks.classic.config import Config
@@ -78,7 +79,7 @@ def server(monkeypatch):
         }
         monkeypatch.setattr(prepare, "packages", packages)
         monkeypatch.setattr(prepare, "mirrors", {"mnist": [server.url], "cifar10": [server.url + "deep/"]})
-        monkeypatch.setattr(prepare, "patience", 5)
+        monkeypatch.setattr(published, "patience", 5)
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         yield server
@@ -186,7 +187,7 @@ def test_a_full_disk_is_not_taken_for_a_broken_network(server, folder, monkeypat
     folder.mkdir(parents=True)
     (folder / "train-images-idx3-ubyte.gz.part").write_bytes(b"something")
     server.moods = ["whole"]
-    monkeypatch.setattr(prepare, "_empty", full)
+    monkeypatch.setattr(published, "_empty", full)
     message = complaint(prepare.prepare, mnist, None, lambda line: None)
     assert "No space left on device" in message and "tried" not in message
 
@@ -218,6 +219,14 @@ def test_two_at_once_do_not_mix_their_bytes(server, folder):
         fcntl.flock(held, fcntl.LOCK_EX)
         with pytest.raises(UserError, match="another `make prepare`"):
             prepare.prepare(mnist, report=lambda line: None)
+
+
+def test_what_another_has_just_put_in_place_is_left_alone(server, folder, monkeypatch):
+    name = "train-images-idx3-ubyte.gz"
+    write(folder, {f"{name}.part": server.files[name]})
+    monkeypatch.setattr(published.fcntl, "flock", lambda *how: (folder / f"{name}.part").rename(folder / name))
+    assert "another `make prepare`" in complaint(prepare.prepare, mnist, None, lambda line: None)
+    assert (folder / name).read_bytes() == server.files[name] and not server.asked
 
 
 def test_an_archive_gives_its_known_files_and_nothing_else(server, folder, tmp_path):

@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import subprocess
 import sys
 from pathlib import Path
 
@@ -17,6 +18,7 @@ WHERE = {  # libraries that only these files may import, at any depth of their c
     "matplotlib": {"launch/figure.py"},
 }
 LINES = 300
+LIGHT = ("files", "published", "hub")  # of common, for what a login node runs of a task
 
 
 def imports(path: Path, everywhere: bool = True) -> set[str]:
@@ -63,9 +65,22 @@ def test_a_tasks_configuration_and_data_check_need_no_heavy_library(task):
     assert not tops(imports(Path("tasks", task, "config.py"))) - set(sys.stdlib_module_names)
     allowed = {*sys.stdlib_module_names, "numpy"}
     names = imports(Path("tasks", task, "prepare.py"), everywhere=False)
-    assert not {
-        n for n in names if n.split(".")[0] not in allowed and not n.startswith(("common.errors.", f"tasks.{task}"))
-    }
+    light = (*(f"common.{name}." for name in ("errors", *LIGHT)), f"tasks.{task}.")
+    assert not {n for n in names if n.split(".")[0] not in allowed and not f"{n}.".startswith(light)}
+
+
+@pytest.mark.parametrize("name", LIGHT)
+def test_what_data_checks_share_is_of_the_standard_library(name):
+    names = imports(Path("common", f"{name}.py"), everywhere=False)
+    light = tuple(f"common.{other}." for other in ("errors", *LIGHT))
+    assert not {n for n in names if n.split(".")[0] not in sys.stdlib_module_names and not n.startswith(light)}
+
+
+@pytest.mark.parametrize("task", registry.tasks())
+def test_planning_a_task_loads_no_torch(task):
+    code = f"import sys, tasks.{task}.config, tasks.{task}.prepare; print(*sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert not {"torch", "transformers", "huggingface_hub", "sklearn", "mlflow"} & set(done.stdout.split())
 
 
 def test_the_rules_catch_what_they_forbid(tmp_path, monkeypatch):

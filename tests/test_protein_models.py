@@ -223,6 +223,7 @@ def test_an_incomplete_or_foreign_esm_is_refused(tmp_path):
     assert "expected a model of type esm, found bert" in complaint(pretrained.build, chosen)
     (tmp_path / "config.json").write_text("{")
     assert "expected a JSON file" in complaint(pretrained.build, chosen)
+    (tmp_path / "config.json").write_text(json.dumps(content))
     (tmp_path / "model.safetensors").unlink()
     message = complaint(weights.files, chosen)
     assert "model.safetensors or pytorch_model.bin is missing" in message and "make prepare" in message

@@ -7,6 +7,7 @@ and ``pretrained``, the part with a learning rate of its own, or None.
 import torch
 from torch import Tensor, nn
 
+from common import hub
 from common.errors import UserError
 from tasks.arithmetic import weights
 from tasks.arithmetic.config import Config
@@ -125,12 +126,5 @@ def build(config: Config, vocabulary: Vocabulary) -> Learned | Pretrained:
         ) from problem
     if getattr(network, "pooler", None) is not None:  # nothing here asks for it: it would never learn
         network.pooler = None
-    faults = [f"{key} is missing" for key in sorted(loaded["missing_keys"])]
-    faults += [f"{key} is {list(found)}, not {list(asked)}" for key, found, asked in sorted(loaded["mismatched_keys"])]
-    faults = [fault for fault in faults if not fault.startswith("pooler.")]
-    if faults:
-        raise UserError(
-            f"{folder} does not hold the weights that its config.json describes: {'; '.join(faults[:5])} "
-            f"({len(faults)} in all); fetch it once more"
-        )
+    hub.filled(folder, loaded, ignore="pooler.*")
     return Pretrained(network, tokenizer)

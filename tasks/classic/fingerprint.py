@@ -6,6 +6,7 @@ import zipfile
 from pathlib import Path
 
 from common.errors import UserError
+from common.files import mark
 from tasks.classic import source
 from tasks.classic.config import Config, folder
 
@@ -20,25 +21,16 @@ def checksum(dataset: str, found: source.Source):
 
 def stamp(config: Config) -> tuple:
     """What tells, without reading them, whether the data's files and the pretrained weights are still the same."""
-    weights = (_mark(_weights_file(config)),) if config.pretrained else ()
+    weights = (mark(_weights_file(config)),) if config.pretrained else ()
     return stamp_of_examples(config.dataset, folder(config)) + weights
 
 
 def stamp_of_examples(dataset: str, place: Path) -> tuple:
     """The same for the files that ``source.read`` opens."""
     if dataset == "digits":
-        return (_mark(source.digits_file()),)
+        return (mark(source.digits_file()),)
     folders, like = source.below[dataset], source.names_like[dataset]
-    return tuple(_mark(path) for name in folders for path in sorted((place / name).glob(like)))
-
-
-def _mark(path: Path) -> tuple:
-    """Path, size in bytes, times of change in nanoseconds and inode; the path alone where there is no such file."""
-    try:
-        found = path.stat()
-    except OSError:
-        return (str(path),)
-    return (str(path), found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
+    return tuple(mark(path) for name in folders for path in sorted((place / name).glob(like)))
 
 
 def combined(examples, weights: bytes | None) -> str:

@@ -1,6 +1,5 @@
 """Encoders that stand on the package transformers: what they have in common, and the BERT of TAPE and AntiBERTy."""
 
-import json
 from pathlib import Path
 
 import torch
@@ -55,17 +54,6 @@ def alphabet(vocabulary: dict[str, int], padding: str, unknown: str, first: str,
     """The alphabet of ``vocabulary`` (token -> number); letters that it does not have read as ``unknown``."""
     tokens = {letter: vocabulary.get(letter, vocabulary[unknown]) for letter in LETTERS}
     return Alphabet(tokens, vocabulary[padding], vocabulary[first], vocabulary[last])
-
-
-def read_json(path: Path) -> dict:
-    """The settings in ``path``; UserError where it is not a JSON object."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as problem:
-        raise UserError(f"{path}: expected a JSON file ({problem})") from problem
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: expected a JSON object, found {type(content).__name__}")
-    return content
 
 
 sizes = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")

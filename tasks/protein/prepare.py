@@ -1,20 +1,14 @@
 """Checks the data before anything is queued, and fetches it from its public homes. No torch: login nodes run this."""
 
-import hashlib
-import http.client
-import os
-import urllib.error
-import urllib.request
 from dataclasses import replace
 from pathlib import Path
 
+from common import published
 from common.errors import UserError
 from tasks.protein import fingerprint, source, weights
 from tasks.protein.config import Config
 from tasks.protein.config import folder as place
 from tasks.protein.homes import elsewhere, homes, sums
-
-patience = 20  # seconds without a byte before a server is given up
 
 
 def check(config: Config) -> str:
@@ -48,13 +42,8 @@ def prepare(config: Config, folder: Path | None = None, report=print) -> None:
         config = replace(config, data=str(folder))
     folder = place(config)
     if config.dataset in homes and not config.file:
-        try:
-            _complete(config, folder, report)
-        except OSError as problem:
-            raise UserError(
-                f"{problem.filename or folder}: cannot be written ({problem.strerror or problem}); mend this and "
-                "repeat, or name another folder with DATA=<folder>"
-            ) from problem
+        name, own = config.dataset, bool(config.data)
+        published.complete(name, homes[name], sums[name], folder, own, lambda: source.read(config), report)
     elif not folder.is_dir() or not any(folder.iterdir()):
         raise UserError(
             f"{config.dataset} cannot be fetched by this command; {elsewhere[config.dataset]}. Put it into {folder}, "
@@ -67,69 +56,3 @@ def prepare(config: Config, folder: Path | None = None, report=print) -> None:
         )
         for warning in found.warnings:
             report(f"warning: {warning}")
-
-
-def _complete(config: Config, folder: Path, report) -> None:
-    """Fetches the published files that are not in ``folder``, unless what is there can be read without them."""
-    there = {name: _sum(folder / name) for name in sums[config.dataset]}
-    missing = [name for name, found in there.items() if not found]
-    others = [name for name, found in there.items() if found not in ("", sums[config.dataset][name])]
-    if not missing and not others:
-        report(f"{config.dataset}: complete in {folder}, nothing to fetch")
-        return
-    fault = _fault(config)
-    if others and (fault or not config.data):
-        raise UserError(
-            f"{folder / others[0]}: not the published file (expected MD5 {sums[config.dataset][others[0]]}, found "
-            f"{there[others[0]]}; {len(others)} such files){f', and {fault}' if fault else ''}. Nothing was fetched or "
-            "replaced. Move it away to have it fetched, or name the folder of your own files with DATA=<folder>"
-        )
-    for name in others:
-        report(f"warning: {folder / name} is not the published file; it is used as it is")
-    if not fault:
-        absent = f" ({len(missing)} published files are not in it; task.fold=-1 asks for every fold)" if missing else ""
-        report(f"{config.dataset}: {folder} reads as it is, nothing was fetched{absent}")
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in reversed(missing):  # what the first fold needs comes last: a fetch that was cut short does not read
-        _fetch(homes[config.dataset] + name, sums[config.dataset][name], folder / name, report)
-
-
-def _fault(config: Config) -> str:
-    """Why the folder cannot be read as it is; empty where it can."""
-    try:
-        source.read(config)
-    except UserError as problem:
-        return str(problem)
-    return ""
-
-
-def _fetch(address: str, md5: str, path: Path, report) -> None:
-    content = _download(address, path.parent)
-    found = hashlib.md5(content, usedforsecurity=False).hexdigest()
-    if found != md5:
-        raise UserError(f"{address}: expected MD5 {md5}, found {found}; nothing was kept of it{_by_hand}")
-    aside = path.with_name(f"{path.name}.{os.getpid()}.part")
-    aside.write_bytes(content)
-    os.replace(aside, path)
-    report(f"  {path.name}: {len(content) / 1e3:.0f} kB from {address}")
-
-
-def _download(address: str, folder: Path) -> bytes:
-    """The whole file; the published ones have 600 kB at most."""
-    try:
-        with urllib.request.urlopen(address, timeout=patience) as answer:
-            return answer.read()
-    except urllib.error.HTTPError as problem:
-        reason = f"the server answers {problem.code} {problem.reason}"
-    except (OSError, http.client.HTTPException) as problem:
-        reason = str(getattr(problem, "reason", "") or problem)
-    raise UserError(f"{address} could not be fetched ({reason}). What was fetched stays in {folder}{_by_hand}")
-
-
-_by_hand = ". Repeat when there is a network, or get the files another way and name their folder with DATA=<folder>"
-
-
-def _sum(path: Path) -> str:
-    """The MD5 sum of a file; empty where there is none."""
-    return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() if path.is_file() else ""

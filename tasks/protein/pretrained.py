@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from common import hub
 from common.errors import UserError
 from tasks.protein import bert, weights
 from tasks.protein.config import Config
@@ -50,7 +51,7 @@ def esm(files: list[Path]) -> bert.Encoder:
     Tokens are numbered as vocab.txt has them, and by no other file of the folder: those are not in the fingerprint.
     """
     transformers, folder = bert.library(), files[0].parent
-    kind = bert.read_json(files[0]).get("model_type")
+    kind = hub.read_json(files[0]).get("model_type")
     if kind != "esm":
         raise UserError(
             f"{files[0]}: expected a model of type esm, found {kind}; task.model=esm takes ESM-1b and ESM-2"
@@ -71,14 +72,7 @@ def esm(files: list[Path]) -> bert.Encoder:
         raise UserError(
             f"{folder}: expected an ESM as transformers writes it ({type(problem).__name__}: {reason}); fetch it again"
         ) from problem
-    faults = [f"{key} is missing" for key in sorted(loaded["missing_keys"])]
-    faults += [f"{key} is {list(found)}, not {list(asked)}" for key, found, asked in sorted(loaded["mismatched_keys"])]
-    faults = [fault for fault in faults if "contact_head" not in fault]
-    if faults:
-        raise UserError(
-            f"{folder} does not hold the weights that its config.json describes: {'; '.join(faults[:5])} "
-            f"({len(faults)} in all); fetch it once more"
-        )
+    hub.filled(folder, loaded, ignore="*contact_head*")
     return _esm(network, vocabulary)
 
 
@@ -98,6 +92,6 @@ def antiberty(files: list[Path]) -> bert.Encoder:
     settings, words, state = files
     vocabulary = {token: number for number, token in enumerate(words.read_text(encoding="utf-8").split())}
     alphabet = bert.alphabet(vocabulary, "[PAD]", "[UNK]", "[CLS]", "[SEP]")
-    encoder = bert.build(bert.read_json(settings), alphabet, settings)
+    encoder = bert.build(hub.read_json(settings), alphabet, settings)
     bert.fill(encoder, state)
     return encoder

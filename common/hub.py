@@ -1,0 +1,124 @@
+"""Pretrained models as transformers writes them: the files of a folder that decide one, and a hub's copies of it.
+
+No torch in here: the files are fingerprinted before anything is queued. Every problem is a UserError: which file, what
+was expected, and in the words that a task gives as ``expected``, what helps.
+"""
+
+import json
+from fnmatch import fnmatch
+from pathlib import Path
+
+from common.errors import UserError
+
+single = ("model.safetensors", "pytorch_model.bin")  # the weights in one file; the first that is there is read
+sharded = "model.safetensors.index.json"  # stands in for them where they are several files
+
+
+def files(folder: Path, expected: str) -> list[Path]:
+    """config.json and the files of weights that transformers loads from ``folder``, nothing else of it."""
+    settings, index = one_of(folder, ["config.json"], expected), folder / sharded
+    _no_other_file(settings)
+    if index.is_file() and not any((folder / name).is_file() for name in single):
+        return [settings, index, *_shards(index)]
+    return [settings, one_of(folder, single, expected)]
+
+
+def one_of(folder: Path, names, expected: str) -> Path:
+    """The first file of ``folder`` among ``names`` that is there."""
+    for name in names:
+        if (folder / name).is_file():
+            return folder / name
+    raise UserError(f"{folder}: {' or '.join(names)} is missing; {expected}")
+
+
+def _shards(index: Path) -> list[Path]:
+    """The files of weights that ``index`` names, which are those that transformers loads."""
+    named = read_json(index).get("weight_map")
+    names = sorted(set(map(str, named.values()))) if isinstance(named, dict) else []
+    for name in names:
+        if Path(name).name != name or not (index.parent / name).is_file():
+            raise UserError(f"{index}: names {name!r}, and no such file lies beside it; fetch the folder again")
+    if not names:
+        raise UserError(f"{index}: expected weight_map, the file of every weight, found none")
+    return [index.parent / name for name in names]
+
+
+def _no_other_file(settings: Path) -> None:
+    """UserError where a folder sends transformers to weights that ``files`` would not name."""
+    other, adapter = read_json(settings).get("transformers_weights"), settings.parent / "adapter_config.json"
+    if other is not None:
+        raise UserError(
+            f"{settings}: transformers_weights is {other!r}; expected the weights in {' or '.join(single)}: take the "
+            "key out, and give the file that name"
+        )
+    if adapter.is_file():
+        raise UserError(
+            f"{adapter}: expected plain weights, found an adapter to others; merge it into them, or move it"
+        )
+
+
+def read_json(path: Path) -> dict:
+    """The settings in ``path``."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as problem:
+        raise UserError(f"{path}: expected a JSON file ({problem})") from problem
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: expected a JSON object, found {type(content).__name__}")
+    return content
+
+
+def own(pretrained: str, kind: str, expected: str) -> Path:
+    """The user's file or folder (``kind``) that ``task.pretrained`` names, which exists."""
+    path = Path(pretrained).expanduser()
+    if not (path.is_file() if kind == "file" else path.is_dir()):
+        raise UserError(f"task.pretrained is '{pretrained}', and there is no such {kind}; {expected}")
+    return path
+
+
+def cached(name: str, expected: str) -> Path:
+    """The folder of the model ``name`` (``task.hub``) in the hub's cache on this machine; no network is used."""
+    hub = _library()
+    try:
+        return Path(hub.snapshot_download(name, local_files_only=True))
+    except Exception as problem:  # not in the cache, or no name a hub could have
+        raise UserError(f"task.hub={name} is not in the hub's cache on this machine; {expected}") from problem
+
+
+def fetch(name: str, beside: list[str], expected: str) -> Path:
+    """Download a model and its files ``beside`` into the hub's cache, unless it is there; the folder it is in."""
+    hub, wanted = _library(), ["config.json", "model*.safetensors", sharded, *beside]
+    try:
+        found = Path(hub.snapshot_download(name, allow_patterns=wanted))
+        if not list(found.glob("model*.safetensors")):  # older models have the pickle alone, which is read safely
+            hub.snapshot_download(name, allow_patterns=["pytorch_model.bin"])
+    except Exception as problem:  # the hub raises a dozen kinds; all of them mean that it was not fetched
+        reason = " ".join(str(problem).split())[:300]
+        raise UserError(
+            f"task.hub={name} could not be fetched ({type(problem).__name__}: {reason}); {expected}"
+        ) from problem
+    return found
+
+
+def _library():
+    try:
+        import huggingface_hub
+    except ImportError as problem:
+        raise UserError("task.hub needs the package transformers; install it: pip install transformers") from problem
+    return huggingface_hub
+
+
+def filled(folder: Path, loaded: dict, ignore: str) -> None:
+    """UserError unless the files of ``folder`` had every weight of the network that transformers made of them.
+
+    ``loaded``: what ``from_pretrained`` says with ``output_loading_info=True`` and ``ignore_mismatched_sizes=True``;
+    weights whose names match the pattern ``ignore`` do not matter.
+    """
+    faults = [(key, "missing") for key in sorted(loaded["missing_keys"])]
+    faults += [(key, f"{list(found)}, not {list(asked)}") for key, found, asked in sorted(loaded["mismatched_keys"])]
+    faults = [f"{key} is {fault}" for key, fault in faults if not fnmatch(key, ignore)]
+    if faults:
+        raise UserError(
+            f"{folder} does not hold the weights that its config.json describes: {'; '.join(faults[:5])} "
+            f"({len(faults)} in all); fetch it once more"
+        )
