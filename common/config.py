@@ -38,8 +38,8 @@ class Run:
     momentum: float = option(0.9, "sgd: momentum")
     nesterov: bool = option(False, "sgd: Nesterov's form of momentum")
     weight_decay: float = option(0.0, "L2 (sgd, adam) or decoupled (adamw) decay")
-    schedule: str = option("constant", "learning rate: constant, linear, cosine or steps")
-    warmup_steps: int = option(0, "steps of linear warm-up from 0")
+    schedule: str = option("constant", "learning rate: constant, linear, cosine, steps or one_cycle")
+    warmup_steps: int = option(0, "steps of linear warm-up from 0; of one_cycle: the step at its peak")
     milestones: list[float] = option([0.5, 0.75], "schedule=steps: shares of training after which the rate is decayed")
     decay: float = option(0.1, "schedule=steps: factor at each milestone")
     clip_norm: float = option(0.0, "largest norm of the masked gradient; 0: no clipping")
@@ -62,7 +62,7 @@ class Run:
 
 CHOICES = {
     "optimizer": ("sgd", "adam", "adamw"),
-    "schedule": ("constant", "linear", "cosine", "steps"),
+    "schedule": ("constant", "linear", "cosine", "steps", "one_cycle"),
     "precision": ("float32", "bfloat16"),
     "select": ("last", "best_loss", "best_score"),
     "device": ("auto", "cpu", "cuda"),
@@ -90,6 +90,8 @@ def complaints_of_run(run: Run) -> list[str]:
         )
     if run.steps == 0 and run.epochs == 0:
         found.append("run.epochs and run.steps are both 0: one of them says how long to train")
+    if run.schedule == "one_cycle" and run.warmup_steps == 0:
+        found.append("run.schedule=one_cycle rises for run.warmup_steps, which is 0; usual are 3 of 10 steps")
     if run.optimizer == "sgd" and run.nesterov and run.momentum == 0:
         found.append("run.nesterov needs run.momentum above 0")
     return found
@@ -99,6 +101,12 @@ def complaints_of_run(run: Run) -> list[str]:
 def classes(task: str, method: str) -> dict:
     """The dataclass of each group."""
     return {"run": Run, "task": registry.task_part(task, "config").Config, "method": registry.method(method).Config}
+
+
+def keys(task: str, methods: list[str]) -> list[str]:
+    """Every setting of a task under some methods: ``run.steps``, ``task.dataset``, ``method.sparsity``, each once."""
+    found = [(group, cls) for name in methods for group, cls in classes(task, name).items()]
+    return list(dict.fromkeys(f"{group}.{name}" for group, cls in found for name in types(cls)))
 
 
 @cache
@@ -222,16 +230,16 @@ def complaints(task: str, method: str, settings: dict) -> list[str]:
     """Everything wrong with a stage's settings, from all three groups."""
     cls = classes(task, method)
     run = build(Run, settings["run"])
-    found = complaints_of_run(run)
-    found += registry.task_part(task, "config").validate(build(cls["task"], settings["task"]))
+    found, asked = complaints_of_run(run), build(cls["task"], settings["task"])
+    found += registry.task_part(task, "config").validate(asked)
     if reason := getattr(registry.task_part(task, "config"), "refuses", {}).get(method):
         found.append(f"task {task} cannot be pruned by {method}: {reason}; choose another method")
     chosen = registry.method(method)(build(cls["method"], settings["method"]))
     found += chosen.complaints()
     if run.steps > 0:  # with run.epochs the data say how many
         found += chosen.complaints_for(run.steps)
-    has_weights = settings["task"].get("pretrained") or settings["task"].get("hub")
-    if settings["method"].get("rewind") == "pretrained" and not has_weights:
+    pretrained = getattr(registry.task_part(task, "config"), "pretrained", lambda c: getattr(c, "pretrained", ""))
+    if settings["method"].get("rewind") == "pretrained" and not pretrained(asked):
         found.append("method.rewind=pretrained needs pretrained weights, task.pretrained is empty")
     if run.select != "last" and settings["task"].get("validation") == 0:
         found.append(f"run.select={run.select} needs a validation split, task.validation is 0")

@@ -31,7 +31,11 @@ class Method(method.Method):
         """What is wrong with these settings in a training of ``steps`` optimizer steps."""
         if self.config.every < (end := self.end(steps)):
             return []
-        return [f"no update would ever come: method.every={self.config.every}, the topology rests at {end}"]
+        return [
+            f"no update would ever come: the first is due at step {self.config.every} (method.every), and the topology "
+            f"rests from step {end} on (method.stop={self.config.stop:g} of {steps} steps); choose a smaller "
+            "method.every, or more steps"
+        ]
 
     def end(self, steps: int) -> int:
         """The step from which the topology rests, of ``steps``."""

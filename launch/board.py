@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from launch import knee, legends, replicates
 from launch.cells import Cell, finite, joined
 from launch.legends import REFERENCE
+from launch.live import amount
 from launch.records import Record, steps_of_lines
 
 COLUMNS = (
@@ -37,6 +38,7 @@ class Board:
     warnings: list[str] = field(default_factory=list)
     constant: str = ""  # the same for readers, with the ends where folds differ
     splits: list[str] = field(default_factory=list)  # every fold there is a result of, as ``task.fold=3``
+    drawn: str = ""  # for readers: that the seed chooses the fold, where it does
 
     @property
     def title(self) -> str:
@@ -99,9 +101,9 @@ class Board:
 
     def notes(self) -> list[str]:
         """Footnotes: how to read the cells, and every warning."""
-        over = f"{replicates.over(self.usual)} (n = {self.expected} unless stated)"
+        over = f"{replicates.over(self.usual)}{self.drawn} (n = {self.expected} unless stated)"
         spread = f"mean ± sample standard deviation over {over}" if self.expected > 1 else f"one {self.unit}"
-        seeds = f"seeds {', '.join(map(str, self.seeds))}"
+        seeds = f"seed{'' if len(self.seeds) == 1 else 's'} {', '.join(map(str, self.seeds))}"
         notes = [f"{self.metric}, {spread}; {self.members(seeds)}"]
         if self.common:
             notes.append(f"all methods: {', '.join(self.common)}")
@@ -203,6 +205,7 @@ def _board(key: tuple, rows: list[dict], updated: dict[str, float]) -> Board:
     baseline = statistics.fmean(blind) if blind else None
     board = Board(*key, _aligned(cells), reference, common, seeds, baseline, constant=_constant(blind))
     board.splits = sorted({row["replicate"] for row in rows if row["replicate"]}, key=replicates.counted)
+    board.drawn = replicates.drawn(board.task, [legends.parts(row["variant"]) for row in rows])
     dense = {part for row in rows if row["method"] == REFERENCE for part in legends.parts(row["variant"])}
     return _warn(board, warnings, dense)
 
@@ -240,18 +243,18 @@ def _aligned(cells: dict[tuple[str, float], Cell]) -> dict[tuple[str, float], Ce
 def _warn(board: Board, warnings: list[str], dense: set[str]) -> Board:
     missing = [(m, level) for m in board.methods for level in board.levels if (m, level) not in board.cells]
     if missing:
-        warnings.append(f"{len(missing)} cells have no finished stage and are shown as '-'")
+        warnings.append(f"{_cells(missing)} no finished stage, shown as '-'")
     if unpaired := _unpaired(board):
         more = f"; and {len(unpaired) - 2} more" if len(unpaired) > 2 else ""
         splits = replicates.listed(board.splits).partition(" ")[0]
         what = f"{splits} and seeds" if len(board.splits) > 1 else "seeds"
         warnings.append(
-            f"{len(unpaired)} cells are not over the same {what} as the others, so that differences to them are not "
+            f"{_cells(unpaired, 'is', 'are')} not over the same {what} as the others, so that differences are not "
             f"paired: {'; '.join(unpaired[:2])}{more}"
         )
     single = [cell for cell in (*board.cells.values(), *board.reference.values()) if cell.n == 1]
     if single:
-        warnings.append(f"{len(single)} cells have one {board.unit}: no deviation can be stated")
+        warnings.append(f"{_cells(single)} one {board.unit}: no deviation can be stated")
     apart = [part for part in board.common if not part.startswith("method.") and part not in dense]
     if board.reference and apart:
         warnings.append(f"the dense reference was trained without {', '.join(apart)}")
@@ -259,6 +262,10 @@ def _warn(board: Board, warnings: list[str], dense: set[str]) -> Board:
         warnings.append("no dense reference has finished: there is nothing to compare with")
     board.warnings = warnings
     return board
+
+
+def _cells(found: list, one: str = "has", more: str = "have") -> str:
+    return f"{amount(len(found), 'cell')} {one if len(found) == 1 else more}"
 
 
 def _unpaired(board: Board) -> list[str]:

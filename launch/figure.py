@@ -82,9 +82,9 @@ def _by_end(board: Board) -> list[str]:
 
 
 def _curve(axes, board: Board, method: str, order: int, colour: str, marker: str) -> Line2D:
-    # Colour and marker belong to the method; its variants differ in dashes.
-    variants = [label for label in board.methods if _name(label) == _name(method)]
-    dash = ("-", "--", ":", "-.")[variants.index(method) % 4]
+    # Colour and marker belong to the method; its variants differ in dashes, and in how much of a marker is filled.
+    variant = [label for label in board.methods if _name(label) == _name(method)].index(method)
+    dash, fill = ("-", "--", ":", "-.")[variant % 4], ("full", "none", "left", "top", "right")[variant % 5]
     # Markers show where there are results; methods may stand on different levels, so lines join their own.
     points = board.curve(method)
     x, cells = [position(level) for level, _ in points], [cell for _, cell in points]
@@ -92,9 +92,9 @@ def _curve(axes, board: Board, method: str, order: int, colour: str, marker: str
     low, high = [m - s for m, s in zip(mean, spread)], [m + s for m, s in zip(mean, spread)]
     axes.fill_between(x, low, high, color=colour, alpha=0.14, linewidth=0, zorder=2)
     style = {"color": colour, "marker": marker, "linestyle": dash, "linewidth": 1.6, "markersize": 4.5}
-    (line,) = axes.plot(
-        x, mean, label=method, markeredgecolor="white", markeredgewidth=0.5, zorder=3 + order / 99, **style
-    )
+    edge, width = ("white", 0.5) if fill == "full" else (colour, 1.0)
+    style |= {"fillstyle": fill, "markerfacecoloralt": "white", "markeredgecolor": edge, "markeredgewidth": width}
+    (line,) = axes.plot(x, mean, label=method, zorder=3 + order / 99, **style)
     for where, cell in zip(x, cells):
         if cell.collapsed:
             _cross(axes, None, where, cell.mean)
@@ -149,7 +149,8 @@ def _dress(axes, board: Board) -> None:
 
 
 def _seeds(seeds: list[int]) -> str:
-    return f"seeds {', '.join(map(str, seeds))}" if len(seeds) < 9 else f"{len(seeds)} seeds"
+    noun = "seed" if len(seeds) == 1 else "seeds"
+    return f"{noun} {', '.join(map(str, seeds))}" if len(seeds) < 9 else f"{len(seeds)} seeds"
 
 
 def _spread(ticks: list[tuple[float, float]]) -> list[tuple[float, float]]:

@@ -219,7 +219,9 @@ def _unknown_keys(task: str, methods: list[str], overrides: dict) -> list[str]:
         if name not in valid:
             where = f"method {'/'.join(methods)}" if group == "method" else f"task {task}" if group == "task" else "run"
             known = f"it has: {', '.join(sorted(valid))}" if valid else "it has no settings"
-            hint = nearest(name, valid).replace("'", f"'{group}.", 1)
+            others = [other for other in config.keys(task, methods) if other.partition(".")[2] == name]
+            hint = f"; did you mean {' or '.join(map(repr, others))}?" if others else ""
+            hint = hint or nearest(name, valid).replace("'", f"'{group}.", 1)
             found.append(f"unknown key {key}{hint} ({where}: {known})")
     return found
 

@@ -37,7 +37,7 @@ def why(record: Record, found: Iterable[Record]) -> str:
     parent = str(root.config.get("parent") or "")
     if parent and parent not in by_digest and not record.done:
         lines.append(f"  needs     {parent[:12]}, whose folder is gone")
-    if record.state in ("failed", "interrupted", "stopped", "blocked", "unknown"):
+    if record.state in ("failed", "interrupted", "blocked", "unknown"):
         lines += _error(record)
     return "\n".join([*lines, "", f"what helps: {advice(record, root)}"])
 
@@ -74,7 +74,7 @@ def _attempts(record: Record) -> str:
     if record.submissions:
         parts.append(f"{record.submissions} submitted")
     if record.job is not None and record.job.restarts:
-        parts.append(f"its job was put back into the queue {record.job.restarts} times")
+        parts.append(f"its job was put back into the queue {live.amount(record.job.restarts, 'time')}")
     return ", ".join(parts)
 
 

@@ -50,7 +50,7 @@ def _all(element: Element, stages: Sequence[Path]) -> str:
             bad.append(f"{folder.parent.name}/{folder.name} {outcome}: {reason}")
     if bad:
         raise SystemExit("error: " + "\n       ".join(bad))
-    return f"{len(stages)} stages done"
+    return f"{len(stages)} {'stage' if len(stages) == 1 else 'stages'} done"
 
 
 class Element:

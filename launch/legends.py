@@ -2,6 +2,7 @@
 
 import re
 from collections import defaultdict
+from collections.abc import Iterable
 from functools import cache
 from typing import NamedTuple
 
@@ -80,6 +81,17 @@ def labels(task: str, rows: list[dict]) -> tuple[dict[tuple[str, str], str], lis
     return (named if unique else {key: _label(key[0], found) for key, found in own.items()}), common
 
 
+def shared(found: Iterable[tuple[str, str]]) -> list[str]:
+    """The settings that all of some (method, variant) have; of the method's own: all but the dense reference."""
+    every = [(method, parts(variant)) for method, variant in dict.fromkeys(found)]
+    methods = [own for method, own in every if method != REFERENCE] or [own for _, own in every]
+    return [
+        part
+        for part in (methods[0] if methods else [])
+        if all(part in own for own in (methods if part.startswith("method.") else [own for _, own in every]))
+    ]
+
+
 def parts(variant: str) -> list[str]:
     """``run.epochs=5, method.rates=[0.2, 0.1]`` -> its settings; a comma inside a value does not separate."""
     return [part for part in re.split(r",\s+(?=[a-z]+\.\w+=)", variant or "") if part]
@@ -90,7 +102,12 @@ def _name(part: str) -> str:
 
 
 def _label(method: str, found: list[str]) -> str:
-    return " ".join([str(method), *(part.partition(".")[2] or part for part in found)])
+    return " ".join(filter(None, (str(method), plain(found))))
+
+
+def plain(found: list[str]) -> str:
+    """Settings without their groups: ``rewind=3 rounds=2``."""
+    return " ".join(part.partition(".")[2] or part for part in found)
 
 
 @cache

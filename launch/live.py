@@ -166,7 +166,7 @@ def _state(own: Record, element: Element, job: Job, barred: str, turn: bool) -> 
         return ("running", "") if written == "running" else ("queued", STARTING if first else IN_TURN)
     if job.alive is None:
         # a process on another machine may hold a lock that is not seen here: silence alone is no end
-        silent = state in ("new", "interrupted")
+        silent = state in ("new", "interrupted") and written != "stopped"
         return ("unknown", job.reason or job.state) if silent else (state, reason or job.reason)
     if not own.status and _planned_since(own, element):
         return state, reason  # the folder was deleted and planned anew: the job was about another one
@@ -181,10 +181,10 @@ def _state(own: Record, element: Element, job: Job, barred: str, turn: bool) -> 
     if job.state == "CANCELLED":
         return "cancelled", ending(job)
     if written == "stopped" and _said(own, element):  # it saved all it had, and said why it had to leave
-        return state, reason
+        return state, reason or ending(job)
     if job.state in scheduler.BAD and turn:
         return "failed", _cause(own, element, job)
-    lost = state in ("new", "queued", "running", "interrupted", "unknown")
+    lost = state in ("new", "queued", "running", "interrupted", "unknown") and written != "stopped"
     return ("interrupted", ending(job)) if lost else (state, reason)
 
 

@@ -78,15 +78,29 @@ def report(request: Request) -> int:
 
     registry.task_part(request.task, "config")
     chosen = set(request.given) - {"task"}
-    wished = set(planner.make(request).wished) if chosen else None
+    stages = planner.make(request) if chosen else None
+    wished = set(stages.wished) if stages else None
     found = live.read(request.task)
-    if not any(r.done and (wished is None or r.digest in wished) for r in found):
+    done = [r for r in found if r.done and (wished is None or r.digest in wished)]
+    # the dense line comes with every method: alone, it is no report of those asked for
+    lacking = [name for name in request.methods if name not in {r.method for r in done}]
+    if not done or (lacking and lacking == request.methods):
         raise UserError(
-            f"nothing of this is finished for task {request.task} in {paths.runs()}: 'make sweep' with the same words "
-            "trains it, 'make status' shows what there is"
+            f"nothing of {', '.join(lacking) or 'this'} is finished for task {request.task} in {paths.runs()}: "
+            f"'make sweep' with the same words trains it, 'make status' shows what there is{_elsewhere(request)}"
         )
     write_report(request.task, found, wished)
+    if lacking:
+        print(f"note: nothing of {', '.join(lacking)} is finished: `make sweep` with the same words trains it")
     return 0
+
+
+def _elsewhere(request: Request) -> str:
+    """The tasks of which something is finished, where the request names none."""
+    from launch import live
+
+    others = sorted({r.task for r in live.read() if r.done} - {request.task}) if "task" not in request.given else []
+    return f". Of other tasks something is: TASK={', TASK='.join(others)}" if others else ""
 
 
 def write_report(task: str, found: list, wished: set[str] | None) -> None:
@@ -119,7 +133,8 @@ def sync(request: Request) -> int:
     from launch import sync as view
 
     result = view.sync(live.read(), paths.runs())
-    print(f"MLflow has everything: {result.new_runs} new runs, {result.points} new values, {result.skipped} unchanged")
+    new = f"{live.amount(result.new_runs, 'new run')}, {live.amount(result.points, 'new value')}"
+    print(f"MLflow has everything: {new}, {result.skipped} unchanged")
     return 0
 
 

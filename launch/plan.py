@@ -252,27 +252,32 @@ def text(plan: Plan) -> str:
     """The plan on one screen: totals, what is shared, a line per method and variant."""
     counts = Counter(stage.state for stage in plan.stages.values())
     total = ", ".join(f"{n} {state}" for state, n in sorted(counts.items()))
-    some = next(iter(plan.stages.values())).config["settings"]["task"]
-    name = " · ".join(str(part) for part in (plan.task, some.get("dataset"), some.get("model")) if part)
+    told = [legends.told(stage.config) for stage in plan.stages.values()]
+    places = {name: list(dict.fromkeys(getattr(one, name) for one in told)) for name in ("dataset", "model")}
+    name = " · ".join(filter(None, (plan.task, *map(", ".join, places.values()))))
     lines = [f"{name} · preset {plan.preset}: {live.amount(len(plan.stages), 'stage')} ({total})"]
     roots = Counter((plan.stages[digest].method, count) for digest, count in plan.shared().items())
     for (method, count), n in sorted(roots.items()):
         lines.append(f"  {n} {method} shared by {count}" + (" each" if n > 1 else ""))
+    variants = legends.variants(told)
+    common = legends.shared(zip((stage.method for stage in plan.stages.values()), variants, strict=True))
+    lines += [f"  all: {', '.join(common)}"] * bool(common)
     rows: dict = {}
-    variants = legends.variants([legends.told(stage.config) for stage in plan.stages.values()])
-    for stage, variant in zip(plan.stages.values(), variants, strict=True):
-        rows.setdefault((stage.method, variant), []).append(stage)
+    for stage, one, variant in zip(plan.stages.values(), told, variants, strict=True):
+        own = [f"task.{name}={getattr(one, name)}" for name, found in places.items() if len(found) > 1]
+        own += [part for part in legends.parts(variant) if part not in common]
+        rows.setdefault((stage.method, ", ".join(own)), []).append(stage)
     splits = {key: replicates.listed(stage.config["replicate"] for stage in stages) for key, stages in rows.items()}
     width = max((len(split) + 2 for split in splits.values() if split), default=0)
     head = f"{'sparsities':<28}{'splits' if width else '':<{width}}seeds"
     lines.append(f"  {'method':<16}{'stages':>7}{'done':>7}{'to do':>7}  {head}")
-    for (method, variant), stages in rows.items():
+    for (method, own), stages in rows.items():
         levels = sorted({s.sparsity for s in stages if s.sparsity is not None})
         span = "by rounds" if not levels else f"{levels[0]:.4g}" if len(levels) == 1 else _span(levels)
         seeds = ",".join(str(seed) for seed in sorted({s.seed for s in stages}))
         done = sum(s.state == "done" for s in stages)
-        told = f"{span:<28}{splits[method, variant]:<{width}}{seeds}  {variant}"
-        lines.append(f"  {method:<16}{len(stages):>7}{done:>7}{len(stages) - done:>7}  {told}".rstrip())
+        rest = f"{span:<28}{splits[method, own]:<{width}}{seeds}  {own}"
+        lines.append(f"  {method:<16}{len(stages):>7}{done:>7}{len(stages) - done:>7}  {rest}".rstrip())
     reasons = Counter(stage.why for stage in plan.stages.values() if stage.state == "new")
     lines += [f"  {n} new: {reason}" for reason, n in reasons.most_common(5) if reason != "never trained"]
     lines += [f"  note: {note}" for note in why.edited(plan.stages.values())]

@@ -25,10 +25,7 @@ if TYPE_CHECKING:
 Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 # In the order in which a table lists them.
-STATES = (
-    *("done", "running", "queued", "new", "stopped", "interrupted", "blocked", "cancelled", "failed"),
-    *("unknown", "broken"),
-)
+STATES = (*("done", "running", "queued", "new", "interrupted", "blocked", "cancelled", "failed", "unknown", "broken"),)
 
 # Folders beside the tasks that are not tasks.
 NOT_TASKS = {"mlartifacts", "mlruns"}
@@ -67,7 +64,7 @@ class Record:
         if self.done:
             return "done"
         state = self.status.get("state") or "new"
-        if state == "done":  # without DONE: it is to be trained again, or was killed between the two
+        if state in ("stopped", "done"):  # the latter without DONE: to be trained again, or killed between the two
             return "interrupted"
         if state != "running":
             return state if state in STATES else "unknown"

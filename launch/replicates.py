@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from functools import cache
 
 from common import registry
+from common.errors import UserError
 
 Pair = tuple[str, int | None]  # what one result of a cell is told by: its split as ``text`` has it, and its seed
 
@@ -32,6 +33,19 @@ def values(task: str, settings: dict) -> dict[str, int]:
 def text(task: str, settings: dict) -> str:
     """``task.fold=3``; "" where the task has no splits, or the seed chooses."""
     return ", ".join(f"{key}={value}" for key, value in values(task, settings).items() if value >= 0)
+
+
+def drawn(task: str, variants: list[list[str]]) -> str:
+    """What to say of results, the settings of each, of which the seed chooses the split; "" where it does of none."""
+    try:
+        names = fields(task)
+    except UserError:  # not of this checkout
+        return ""
+    own = [[name for name in names for part in found if part.startswith(f"task.{name}=-")] for found in variants]
+    if not any(own):
+        return ""
+    noun = next(name for found in own for name in found)
+    return f", {'each' if all(own) else f'those of {noun} below 0 each'} on the {noun} that it chooses"
 
 
 def pair(replicate: str, seed) -> str:

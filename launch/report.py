@@ -10,13 +10,12 @@ from typing import NamedTuple
 
 from common import record, registry
 from common.errors import UserError
-from launch import replicates
+from launch import notes, replicates
 from launch.board import COLUMNS, Board, boards, finished, percent
 from launch.cells import Cell
 from launch.records import Record, outdated
 
-MORE = 1e-3  # of the prunable weights: fewer living zeros are not worth a word
-WARNINGS = 5  # different ones that are told in full
+WARNINGS = 5  # kinds that a terminal is told; the page has all
 WIDTH = 110  # columns of the plain-text table before it continues in a second block
 
 
@@ -55,54 +54,20 @@ def write(task: str, records: list[Record], shown: list[Record], folder: Path) -
     writer.writerows(row | numbers for row, numbers in zip(rows, beside, strict=True))
     record.write_text(folder / "results.csv", out.getvalue())
     figures = _figures(found, folder)
-    notes = _notes(shown, old)
-    page = [f"# {task}: score and sparsity", "", f"`results.csv` has a row for each of {len(rows)} finished stages."]
-    page += [f"**Note:** {note}" for note in notes]
+    page = [f"# {task}: score and sparsity", "", f"`results.csv` has a row for each finished stage ({len(rows)})."]
+    page += [f"\n**Note:** {note}" for note in notes.notes(shown, old)]
     for board in found:
         page += ["", *_markdown(board, figures.get((board.dataset, board.model, board.metric)))]
     record.write_text(folder / "results.md", "\n".join(page) + "\n")
     paths = [folder / name for name in dict.fromkeys(figures.values())]
-    return ReportResult(folder / "results.csv", folder / "results.md", paths, len(rows), notes)
+    return ReportResult(
+        folder / "results.csv", folder / "results.md", paths, len(rows), notes.notes(shown, old, WARNINGS)
+    )
 
 
 def _flat(measurements: dict) -> dict[str, float]:
     """What was measured, as columns; lists, such as whole curves, stay in the summaries."""
     return {f"measurements.{name}": value for name, value in measurements.items() if isinstance(value, int | float)}
-
-
-def _notes(shown: list[Record], old: int) -> list[str]:
-    """What the tables do not show."""
-    notes = []
-    states = Counter(stage.state for stage in shown if stage.state != "done")
-    if states:
-        counts = ", ".join(f"{number} {state}" for state, number in sorted(states.items()))
-        notes.append(f"stages that are not finished and not in these tables: {counts} (`make status` names them)")
-    if old:
-        notes.append(
-            f"{old} finished stages are of earlier versions of the code, which gave other results: they are left out "
-            "(`make sweep` trains what is wanted of them again)"
-        )
-    digests = [stage.digest[:8] for stage in shown if stage.state == "done" and stage.summary.get("unmoved")]
-    if digests:
-        never = "stages in which a trainable tensor never moved (`unmoved` in summary.json)"
-        notes.append(f"{len(digests)} {never}: {', '.join(digests[:5])}")
-    done = [stage.summary for stage in shown if stage.state == "done"]
-    told = Counter(text for summary in done for text in set(summary.get("warnings") or ()))
-    for warning, number in told.most_common(WARNINGS):
-        notes.append(f"{number} {'stage' if number == 1 else 'stages'} went on with a warning: {warning}")
-    if len(told) > WARNINGS:
-        notes.append(f"{len(told) - WARNINGS} more warnings of other words (`warnings` in summary.json)")
-    more = [s.digest[:8] for s in shown if s.state == "done" and _zeros(s) > s.summary["sparsity"] + MORE]
-    if more:
-        notes.append(
-            f"{len(more)} stages with more zeros than their masks prune (`zeros`): weights that live and are "
-            f"zero, such as those grown where no gradient comes: {', '.join(more[:5])}"
-        )
-    return notes
-
-
-def _zeros(stage: Record) -> float:
-    return stage.summary.get("zeros", 0.0)
 
 
 def current(records: list[Record]) -> tuple[list[Record], int]:
@@ -177,13 +142,14 @@ def _blocks(corner: str, heads: list[str], columns: dict[str, list[str]]) -> lis
 def _measurements(board: Board) -> list[tuple[list[tuple[str, str]], dict[str, list[str]]]]:
     """What was measured beside the score: tables of rows (method, sparsity) and columns by name.
 
-    Methods that measure the same share one.
+    Methods that measure the same share one, the dense reference on top.
     """
     groups: dict[tuple[str, ...], list] = {}
-    for method, level in ((method, level) for method in board.methods for level in board.levels):
-        cell = board.cells.get((method, level))
-        if cell and cell.measurements:
-            groups.setdefault(tuple(cell.measurements), []).append((method, level, cell))
+    rows = [(label, cell.sparsity, cell) for label, cell in board.reference.items()]
+    rows += [(method, level, cell) for method in board.methods for level, cell in board.curve(method)]
+    for row in rows:
+        if names := row[-1].measurements:
+            groups.setdefault(tuple(names), []).append(row)
     return [
         (
             [(method, percent(level)) for method, level, _ in rows],

@@ -18,7 +18,7 @@ def chosen(found: list[Record], request: Request) -> list[Record]:
         registry.method(name)
     if request.run:
         one = live.find(request.run, found)
-        if one.state not in (*ENDED, "interrupted", "stopped"):
+        if one.state not in (*ENDED, "interrupted"):
             raise UserError(f"{one.digest} is {one.state}: only what did not get done can be tried again")
         own = [one]
     elif request.methods:

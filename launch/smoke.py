@@ -11,7 +11,7 @@ from pathlib import Path
 
 from common import config, paths, record
 from common.errors import UserError
-from launch import grid
+from launch import grid, live
 from launch import plan as planner
 from launch.words import Request
 
@@ -35,7 +35,8 @@ def smoke(request: Request) -> int:
         shapes.check(wanted.todo())
         some = forest.stages[wished]
         steps = cell.settings["run"]["steps"]
-        print(f"{some.config['label']}: {len(forest.stages)} stages of {steps} steps each, here", flush=True)
+        size = f"{live.amount(len(forest.stages), 'stage')} of {live.amount(steps, 'step')} each"
+        print(f"{some.config['label']}: {size}, here", flush=True)
         result = local.run(wanted.todo(), 1, Progress(), planner.write(wanted))
         if result.code:
             print(f"error: {_reason(result)}; everything it wrote is in {folder}")

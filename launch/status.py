@@ -9,12 +9,15 @@ from collections.abc import Callable
 
 from launch import legends, replicates
 from launch.board import level
+from launch.live import amount
 from launch.records import STATES, Record
 from launch.scheduler import UNKNOWN
 
 LINES, STAGES = 24, 8  # rows of a section that fit on one screen; beyond that a section is summarised
 ROOM = 40  # lines of one screen, shared by the sections
-WAITING = ("queued", "new", "stopped", "interrupted", "blocked", "cancelled")
+WAITING = ("queued", "new")
+HALTED = ("interrupted", "blocked", "cancelled")  # for which a row has a word, the same as everywhere
+NAMED = ("queued", "new", "unknown")  # lists of names for who asks for them
 ENDED_BADLY = ("failed", "blocked", "cancelled", "broken")
 MOVING = ("running", "queued", "unknown")  # states that may change without anybody's doing
 
@@ -37,7 +40,7 @@ def status(records: list[Record]) -> dict:
         "scheduler": next((r.job.reason for r in records if r.job and r.element.id and r.job.state == UNKNOWN), ""),
         "running": [_stage(r) for r in records if r.state == "running"],
         "failures": [{**_stage(r), "reason": _reason(r)} for r in records if r.state == "failed"],
-        "queued": [_stage(r) for r in records if r.state == "queued"],
+        **{state: [_stage(r) for r in records if r.state == state] for state in NAMED},
         "interrupted": [_stage(r) for r in records if r.state == "interrupted"],
         "cancelled": [_stage(r) for r in records if r.state == "cancelled"],
         "blocked": dict(Counter(r.reason for r in records if r.state == "blocked").most_common()),
@@ -49,7 +52,8 @@ def text(document: dict, names: int | None = None) -> str:
     """The document on one screen of about 110 columns; with ``names`` up to so many names in each of its lists."""
     if not document["stages"]:
         return "no stages yet: `make plan` shows what a sweep would run, `make sweep` runs it"
-    out = [_first(document)]
+    out, common = [_first(document)], _common(document)
+    document = {name: _told_apart(value, common) for name, value in document.items()}
     if document["pending"]:
         few = [f"{number} {_short(reason, 40)}" for reason, number in list(document["pending"].items())[:5]]
         out.append(f"queued: {', '.join(few)}")
@@ -61,6 +65,7 @@ def text(document: dict, names: int | None = None) -> str:
     out += ["", *_table(lines[:LINES], detailed)]
     if len(lines) > LINES:
         out.append(f"and {len(lines) - LINES} more lines (FORMAT=json has all)")
+    out += [f"all of {task}: {_short(', '.join(found), 100)}" for task, found in common.items() if found]
     blocked = [{"reason": reason, "number": number} for reason, number in document["blocked"].items()]
     sections = [
         ("running", document["running"], _progress),
@@ -71,7 +76,7 @@ def text(document: dict, names: int | None = None) -> str:
         ("unreadable", document["problems"], lambda p: f"{_tail(p['folder'])}  {_short(p['problem'], 70)}"),
     ]
     if names:
-        sections.insert(1, ("queued", document["queued"], _name))
+        sections[1:1] = [(state, document[state], _name) for state in NAMED]
     sections = [section for section in sections if section[1]]
     room = names or max(2, min(STAGES, (ROOM - len(out)) // max(1, len(sections)) - 3))
     out += [line for section in sections for line in _section(*section, room)]
@@ -111,7 +116,23 @@ def watch(read: Callable[[], list[Record]], every: float = 5.0, out=None) -> int
 
 def _first(document: dict) -> str:
     counts = ", ".join(f"{number} {state}" for state, number in document["counts"].items())
-    return f"{document['stages']} stages: {counts}"
+    return f"{amount(document['stages'], 'stage')}: {counts}"
+
+
+def _common(document: dict) -> dict[str, list[str]]:
+    """For every task the settings that all its rows have; a row shows what is its own."""
+    found = defaultdict(list)
+    for line in document["lines"]:
+        found[line["task"]].append((line["method"], line["variant"]))
+    return {task: legends.shared(pairs) for task, pairs in found.items()}
+
+
+def _told_apart(value, common: dict[str, list[str]]):
+    """A list of rows or stages with, as variant, those settings alone that not all rows of the task have."""
+    if not isinstance(value, list) or not all("variant" in item for item in value):
+        return value
+    own = [[p for p in legends.parts(item["variant"]) if p not in common.get(item["task"], [])] for item in value]
+    return [{**item, "variant": legends.plain(parts)} for item, parts in zip(value, own, strict=True)]
 
 
 def _key(record: Record, variant: str) -> tuple:
@@ -190,23 +211,31 @@ def _span(ends: list[str]) -> str:
 
 def _table(lines: list[dict], detailed: bool) -> list[str]:
     rows = [("task", "data", "method", "sparsity", "done", "running", "waiting", "failed", "score", "")]
+    full = dict.fromkeys(_method(line) for line in lines)
+    cut = Counter(_short(name, 34) for name in full)
     for line in lines:
         counts = line["counts"]
         sparsity, score = line["sparsity"], line["score"]
         if detailed:
             sparsity = "-" if sparsity is None else f"{sparsity:.2%}"
             score = "-" if score is None else f"{score:.2f}"
-        name = _short(" ".join(filter(None, (line["method"], line["variant"]))), 34)
+        name = _short(_method(line), 34)
+        name = name if cut[name] == 1 else _method(line)  # what sets it apart from another is not to be cut
         done = f"{counts.get('done', 0)}/{line['stages']}"
         waiting = sum(counts.get(state, 0) for state in WAITING)
         other = (counts.get("running", 0), waiting, counts.get("failed", 0))
-        mark = f"{line['collapsed']} collapsed" if line["collapsed"] else ""
+        told = {state: counts.get(state, 0) for state in HALTED} | {"collapsed": line["collapsed"]}
+        mark = ", ".join(f"{number} {word}" for word, number in told.items() if number)
         numbers = [str(number) if number else "." for number in other]
         rows.append((line["task"], f"{line['dataset']}/{line['model']}", name, sparsity, done, *numbers, score, mark))
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     left = (0, 1, 2, 9)
     aligned = [[c.ljust(w) if i in left else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths))] for row in rows]
     return ["  ".join(row).rstrip() for row in aligned]
+
+
+def _method(line: dict) -> str:
+    return " ".join(filter(None, (line["method"], line["variant"])))
 
 
 def _progress(stage: dict) -> str:

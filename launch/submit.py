@@ -72,8 +72,8 @@ def _locked(stages, cluster: Cluster, names: dict, write, lock: int) -> Submissi
     alive, mute = live.in_flight()
     if mute:
         raise UserError(
-            f"Slurm does not say what became of {len(mute)} stages that were submitted before; expected an answer of "
-            "squeue. Nothing was submitted; repeat the command when it answers"
+            f"Slurm does not say what became of {live.amount(len(mute), 'stage')} submitted before; expected an answer "
+            "of squeue. Nothing was submitted; repeat the command when it answers"
         )
     # A stage that is to be trained again although it is done says so by its state.
     over = {s.digest for s in stages if s.state != "damaged" and record.finished(s.folder)}

@@ -43,7 +43,8 @@ def ui(runs: Path, port: int = 5000, report=say) -> None:
         raise UserError(f"port {port} is taken or not allowed here; choose another: make ui PORT={int(port) + 1}")
     with _ends_like_ctrl_c():
         result = sync(live.read(where=runs), runs, uri, report)
-        report(f"synced: {result.points} new points, {result.new_runs} new runs, {result.skipped} stages unchanged")
+        new = f"{live.amount(result.points, 'new point')}, {live.amount(result.new_runs, 'new run')}"
+        report(f"synced: {new}, {live.amount(result.skipped, 'stage')} unchanged")
         try:
             if remote:
                 _pages(shown(uri).rstrip("/"), runs, uri, report)

@@ -64,7 +64,7 @@ def split(text: str) -> list[str]:
 
 def parse(words: list[str]) -> Request:
     """``key=value`` words to a request. ``UserError`` on a word without ``=``, an unknown key, or a key given twice."""
-    request, seen = Request(), set()
+    request, seen, unknown = Request(), set(), []
     for word in words:
         key, equals, value = word.partition("=")
         if not equals or not key:
@@ -82,9 +82,10 @@ def parse(words: list[str]) -> Request:
         elif dotted:
             (request.cluster_overrides if group == "cluster" else request.overrides)[key] = split(value)
         else:
-            valid = [*KEYS, "run.<key>", "task.<key>", "method.<key>", "cluster.<key>"]
-            hint = nearest(key.lower(), [*KEYS, *(f"{g}.{key.split('.')[-1]}" for g in GROUPS)])
-            raise UserError(f"unknown key {key!r}{hint} (keys: {', '.join(valid)})")
+            unknown.append(key)
+    if unknown:
+        valid = [*KEYS, "run.<key>", "task.<key>", "method.<key>", "cluster.<key>"]
+        raise UserError(f"unknown key {unknown[0]!r}{_hint(unknown[0], request)} (keys: {', '.join(valid)})")
     if request.data and "task.data" in seen:
         raise UserError("data and task.data are the same setting; give one of them")
     if "method" in seen and not request.methods:
@@ -99,3 +100,19 @@ def parse(words: list[str]) -> Request:
     if request.format not in ("text", "json"):
         raise UserError(f"format is text or json, found {request.format!r}")
     return request
+
+
+def _hint(key: str, request: Request) -> str:
+    """What a word without a group may have meant: settings of that name, of whatever group, or what is spelt alike."""
+    from common import config, registry  # not needed for words that are right
+
+    names: dict[str, list[str]] = {name: [name] for name in KEYS}
+    try:
+        settings = config.keys(request.task, registry.methods())
+    except UserError:  # no such task, or a method's file under work: the words themselves stay to choose from
+        settings = []
+    for setting in settings:
+        names.setdefault(setting.partition(".")[2], []).append(setting)
+    name = key.lower().rpartition(".")[2]
+    near = name if name in names else next(iter(nearest(name, names).split("'")[1:]), "")
+    return f"; did you mean {' or '.join(map(repr, names[near]))}?" if near else ""

@@ -180,7 +180,8 @@ def show(wanted) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     if len(lost) > len(failed):
-        print(f"error: {len(lost)} stages asked for are not finished; `make status` names them", file=sys.stderr)
+        amount = f"{live.amount(len(lost), 'stage')} asked for {'is' if len(lost) == 1 else 'are'}"
+        print(f"error: {amount} not finished; `make status` names them", file=sys.stderr)
     print("all runs side by side: make ui (MLflow)")
     return 1 if lost else 0
 

@@ -482,6 +482,24 @@ def test_what_does_not_fit_the_pretrained_network_is_named(roberta):
         embedding.encode([*longest, "tom"])
 
 
+def test_a_tokenizer_of_another_network_is_refused(roberta, tmp_path):
+    import transformers
+
+    folder, _ = roberta
+    for path in folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    config = transformers.AutoConfig.from_pretrained(folder)
+    config.vocab_size = 40
+    transformers.RobertaModel(config).save_pretrained(tmp_path)
+    embedding = pretrained(tmp_path).embedding
+    with pytest.raises(UserError, match=r"gives 'tom' piece \d+, and the network has 40.*fetch both again"):
+        embedding.encode(["tom"])
+    beside = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({**beside, "pad_token": None}))
+    with pytest.raises(UserError, match="expected a tokenizer with a pad_token_id, found none"):
+        pretrained(tmp_path)
+
+
 def test_a_damaged_pretrained_network_is_refused(roberta, tmp_path):
     from safetensors.torch import load_file, save_file
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from common import record, registry, run
+from common.training.state import Parent
 from tasks.arithmetic import expression
 from tasks.arithmetic.data import Problems
 from tasks.arithmetic.readers import Problem
@@ -186,6 +187,22 @@ def test_distillation_learns_from_the_dense_solver():
     assert found["sparsity"] == pytest.approx(0.8, abs=1e-3)
 
 
+def test_distillation_does_not_depend_on_how_far_equations_are_padded():
+    folders = training.line("omp_after", {**FAST, "method.distill": 0.5, "task.dropout": 0.0}, 0.8, "arithmetic")
+    training.train(folders[:-1])
+    worker = run.trainer(record.read_config(folders[-1]))
+    state = worker.begin(Parent(folders[-2], worker))
+    worker.method.start(state)
+    state.model.train()
+    batch = worker.batch(torch.arange(8), 0)
+    wider = batch._replace(equations=torch.nn.functional.pad(batch.equations, (0, 6), value=-1))
+    found = []
+    for one in (batch, wider):
+        worker.loss(state.model, one)
+        found.append(worker.method.penalty(state).item())
+    assert found[0] > 0 and found[1] == pytest.approx(found[0], rel=1e-5)
+
+
 def test_a_solver_learns_more_than_the_constant_answer():
     folder = stage(**{"run.steps": 250, "run.evaluate_every": 125, "task.width": 32, "task.embedding_width": 16})
     found = finished(folder)
@@ -224,11 +241,11 @@ def test_the_published_protocol_selects_on_the_evaluation_fold_and_reports_both_
     assert len(scores) == 6 and max(scores) != scores[-1], "choose other settings: the last is the best"
     assert found["score"] == max(scores)
     assert found["measurements"]["value_accuracy_of_last_step"] == scores[-1]
-    assert any("evaluation fold" in warning for warning in found["warnings"])
+    assert any("evaluation part" in warning for warning in found["warnings"])
     assert "task.protocol=published" in found["variant"]
     honest = finished(stage())
     assert "value_accuracy_of_last_step" not in honest["measurements"]
-    assert not any("evaluation fold" in warning for warning in honest["warnings"])
+    assert not any("evaluation part" in warning for warning in honest["warnings"])
 
 
 # --- resuming --------------------------------------------------------------------------------------------------------

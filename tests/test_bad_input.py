@@ -34,7 +34,18 @@ REQUESTS = [
     ("=imp", "expected key=value, found '=imp'"),
     ("method=", "method has no value"),
     ("method=,", "method names no method, found ','"),
-    ("method=rigl run.steps=9 method.every=7", "rigl: no update would ever come: method.every=7, the topology rests"),
+    (
+        "method=rigl run.steps=20 method.every=100",
+        "rigl: no update would ever come: the first is due at step 100 (method.every), and the topology rests from "
+        "step 15 on (method.stop=0.75 of 20 steps); choose a smaller method.every, or more steps",
+    ),
+    ("task=protein width=32", "unknown key 'width'; did you mean 'task.width'?"),
+    ("width=32 task=protein", "unknown key 'width'; did you mean 'task.width'?"),
+    ("sparsity=0.8", "unknown key 'sparsity'; did you mean 'method.sparsity'?"),
+    ("sparsty=0.8", "unknown key 'sparsty'; did you mean 'method.sparsity'?"),
+    ("zzzzzz=1", "unknown key 'zzzzzz' (keys: "),
+    ("task=protein run.width=32", "unknown key run.width; did you mean 'task.width'?"),
+    ("task=protein width=1 method=rigl run.seed=x", "did you mean 'task.width'?"),
     ("run.steps=", "run.steps has no value"),
     ("run.seed=1 run.seed=2", "run.seed is given twice; give several values as run.seed=a,b"),
     ("data=/a task.data=/b", "data and task.data are the same setting"),
@@ -58,6 +69,7 @@ REQUESTS = [
     ("run.seed=-1", "run.seed must not be negative, found -1"),
     ("run.steps=0 run.epochs=0", "run.epochs and run.steps are both 0"),
     ("run.optimizer=sgd run.nesterov=true run.momentum=0", "run.nesterov needs run.momentum above 0"),
+    ("run.schedule=one_cycle", "run.schedule=one_cycle rises for run.warmup_steps, which is 0"),
     ("task.validation=0", "task.validation is 0"),
     ("task.dataset=mnits", "did you mean 'mnist'?"),
     *[(f"method=gmp method.sparsity={bad}", f"in [0, 1), found {bad}") for bad in ("1.0", "-0.1", "80.0")],
@@ -194,6 +206,27 @@ def test_a_file_where_reports_should_be_is_seen_before_training(folders, monkeyp
     stage(paths.runs(), "0123456789abcdef", task="classic")
     assert main(["report"]) == 2
     assert "cannot write the report to" in capsys.readouterr().err
+
+
+def test_a_report_of_a_method_that_has_not_finished_is_refused_and_the_last_one_stands(capsys):
+    """The dense line that comes with every method is no report of it."""
+    asked = ["method=rigl,snip", "method.sparsity=0.5", "run.seed=0"]
+    for folder, method in zip(planned(*asked), ("dense", "rigl")):
+        stage(paths.runs(), folder.name, method, task="classic")
+    assert main(["report", *asked]) == 0
+    assert "note: nothing of snip is finished" in capsys.readouterr().out
+    before = {path: path.read_bytes() for path in paths.reports().rglob("*") if path.is_file()}
+    assert before and main(["report", "task=classic", "method=snip", *asked[1:]]) == 2
+    seen = capsys.readouterr()
+    assert not seen.out and "nothing of snip is finished for task classic" in seen.err and "TASK=" not in seen.err
+    assert {path: path.read_bytes() for path in paths.reports().rglob("*") if path.is_file()} == before
+
+
+def test_a_report_without_a_task_names_those_that_have_results(capsys):
+    stage(paths.runs(), "0123456789abcdef", task="protein")
+    assert main(["report"]) == 2
+    message = capsys.readouterr().err
+    assert "nothing of this is finished for task classic" in message and message.rstrip().endswith("TASK=protein")
 
 
 def test_a_file_where_a_stage_should_be(capsys):

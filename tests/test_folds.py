@@ -86,7 +86,7 @@ def test_one_seed_over_folds_and_one_fold_over_seeds(runs, tmp_path):
     cell = board.cells["imp", 0.5]
     assert (cell.mean, cell.deviation) == pytest.approx((np.mean(values), np.std(values, ddof=1)))
     assert cell.between == (pytest.approx(np.std(values, ddof=1)), None)
-    assert "over 5 folds x 1 seed (n = 5 unless stated); folds 0-4, seeds 7" in board.notes()[0]
+    assert "over 5 folds x 1 seed (n = 5 unless stated); folds 0-4, seed 7" in board.notes()[0]
     board = board_of(fill(tmp_path / "other", folds=[3]))
     assert "over 3 seeds (n = 3 unless stated); fold 3, seeds 0, 1, 2" in board.notes()[0]
     assert board.cells["imp", 0.5].between[0] is None
@@ -124,7 +124,7 @@ def test_a_missing_pair_is_told_with_its_number(runs):
     cell = board.cells["imp", 0.5]
     assert cell.n == 14 and cell.text(board.expected).endswith(" (n=14)")
     (told,) = warned(board)
-    assert "1 cells are not over the same folds and seeds as the others" in told
+    assert "1 cell is not over the same folds and seeds as the others" in told
     assert told.endswith("not paired: imp at 50.00% without fold 2 seed 1")
 
 
@@ -203,6 +203,10 @@ def test_folds_that_the_seed_chooses_are_never_averaged_with_fixed_ones(runs):
     assert label.startswith("rigl fold=-1") and cell == (2, 90.0, 0.0)
     assert len(board.reference) == 2
     assert {r.variant.startswith("run.steps=90, task.fold=-1") for r in found if not r.replicate} == {True}
+    assert "those of fold below 0 each on the fold that it chooses" in board.notes()[0]
+    alone = board_of([record for record in found if not record.replicate]).notes()[0]
+    assert "over 2 seeds, each on the fold that it chooses (n = 2 unless stated); seeds 0, 1" in alone
+    assert "chooses" not in board_of([record for record in found if record.replicate]).notes()[0]
 
 
 def test_what_the_seed_chooses_is_told_even_where_it_is_the_default(monkeypatch):
@@ -278,7 +282,16 @@ def test_no_fold_of_a_variant_is_of_two_data(found):
 def test_a_plan_and_a_status_show_folds_beside_seeds(runs):
     made = plan.make(words.parse(["task=protein", *ASKED, "task.fold=0,1,2,3,4", "run.seed=0,1,2"]))
     (line,) = [line for line in plan.text(made).splitlines() if line.startswith("  rigl")]
-    assert line.split() == ["rigl", "15", "0", "15", "0.5", "folds", "0-4", "0,1,2", "run.steps=90"]
+    assert line.split() == [
+        "rigl",
+        "15",
+        "0",
+        "15",
+        "0.5",
+        "folds",
+        "0-4",
+        "0,1,2",
+    ] and "  all: run.steps=90\n" in plan.text(made)
     for one in made.stages.values():
         finished(runs, one.config, score(one.method, one.config["settings"]["task"]["fold"], one.seed))
     found = records.read(where=runs)

@@ -134,7 +134,7 @@ def test_on_this_machine_alone(runs, state):
     if state == "broken":
         paths.config(folder).write_text("- x")
     text = why(runs)
-    assert f"  {state}" in text and "  slurm  " not in text and "  job  " not in text
+    assert f"  {state.replace('stopped', 'interrupted')}" in text and "  slurm  " not in text and "  job  " not in text
     assert text.splitlines()[-1].startswith("what helps: ")
 
 

@@ -55,13 +55,13 @@ TABLE = [  # what the files say, Slurm's word, what follows
     ("failed", "CANCELLED", "failed"),
     ("new", "FAILED", "failed"),
     ("running", "OUT_OF_MEMORY", "failed"),
-    ("stopped", "FAILED", "stopped"),  # its job could not requeue itself, but the stage was saved
+    ("stopped", "FAILED", "interrupted"),  # its job could not requeue itself, but the stage was saved
     ("running", "NODE_FAIL", "failed"),
     ("blocked", "FAILED", "blocked"),
     ("running", "BOOT_FAIL", "failed"),
     ("new", "DEADLINE", "failed"),
     ("running", "TIMEOUT", "interrupted"),
-    ("stopped", "TIMEOUT", "stopped"),
+    ("stopped", "TIMEOUT", "interrupted"),
     ("new", "PREEMPTED", "interrupted"),
     ("running", "GONE", "interrupted"),
     ("new", "GONE", "interrupted"),
@@ -203,7 +203,7 @@ def test_an_element_with_several_stages(runs):
 def test_trained_elsewhere_after_its_job_was_over(runs):
     folder = make(runs, "a", "stopped", ago=10)
     submitted(runs, ["toy/a"])
-    assert state_of(runs, job("CANCELLED", ended=time.time() - 600)).state == "stopped"
+    assert state_of(runs, job("CANCELLED", ended=time.time() - 600)).state == "interrupted"
     make(runs, "a", "running", ago=5)
     with open(paths.lock(folder), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -288,7 +288,7 @@ def test_what_holds_for_every_tree(tmp_path_factory, drawn, lane):
         assert record.state in records.STATES
         assert (record.state == "done") == (files == "done")  # done wins always, and nothing else becomes done
         if word.alive is None and files != "done":
-            silent = plain[names[i]] in ("new", "interrupted")
+            silent = plain[names[i]] in ("new", "interrupted") and files != "stopped"
             assert record.state == ("unknown" if silent else plain[names[i]])  # no answer, no verdict
         if word.alive:
             assert record.state not in ("new", "interrupted", "cancelled", "unknown")

@@ -188,7 +188,7 @@ def test_ui_with_a_server_elsewhere_keeps_syncing(runs, server):
     shown = process(code, runs, MLFLOW_TRACKING_URI=server.uri)
     try:
         said = [shown.stdout.readline() for _ in range(4)]
-        assert "1 new runs" in said[0] and server.uri in said[1] and "experiments/" in said[2] and "Ctrl-C" in said[3]
+        assert "1 new run," in said[0] and server.uri in said[1] and "experiments/" in said[2] and "Ctrl-C" in said[3]
         assert stored(server.database, "open") == recorded(runs, "open")
         stage(runs, "a", task="open", lines=10)
         stage(runs, "b", task="open", lines=7, state="failed")

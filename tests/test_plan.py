@@ -264,3 +264,20 @@ def test_status_and_report_survive_a_parent_that_is_to_be_trained_again():
     from launch import report, status
 
     assert status.text(status.status(found)) and report.table(found)
+
+
+def test_settings_of_all_rows_are_told_once_and_a_row_has_its_own():
+    asked = ["method=gmp,rigl", "run.seed=0", "method.sparsity=0.5", "run.steps=40"]
+    shown = plan.text(make(*asked, "method.allocation=uniform,global")).splitlines()
+    assert [line for line in shown if "run.steps" in line] == ["  all: run.steps=40"]
+    rows = [line.split() for line in shown if line.split()[0] in ("dense", "gmp", "rigl")]
+    assert sorted(row[0] for row in rows) == ["dense", "gmp", "gmp", "rigl"]
+    assert [row[-1] for row in rows if "method.allocation" in row[-1]] == ["method.allocation=uniform"]
+    assert not [line for line in plan.text(make("method=gmp", "run.seed=0")).splitlines() if "  all" in line]
+
+
+def test_every_data_set_is_named_in_title_and_rows():
+    asked = ["task=classic", "method=rigl", "run.seed=0", "method.sparsity=0.5", "run.steps=40"]
+    shown = plan.text(make(*asked, "task.model=lenet-300-100,resnet-20")).splitlines()
+    assert "lenet-300-100, resnet-20" in shown[0]
+    assert sum("task.model=lenet-300-100" in line for line in shown) == 2 == sum("model=resnet-20" in x for x in shown)

@@ -116,23 +116,47 @@ def test_a_file_that_was_cut_is_refused_with_its_numbers(tmp_path):
     assert np.isnan(structures.read(written(tmp_path / "six.pdb", pdb(letters[:14], points)), letters)[14:]).all()
     cut = written(tmp_path / "cut.pdb", pdb(letters[:13], points))
     message = complaint(structures.read, cut, letters)
-    assert str(cut) in message and "7 of 20 residues have no coordinates" in message
+    assert f"{cut}:37: 7 of 20 residues have no coordinates" in message
     assert "the file's last is residue 13" in message
     hollow = written(tmp_path / "hollow.pdb", pdb(letters, points, skip={(place, "C") for place in range(7)}))
     assert "7 of 20 residues have no coordinates" in complaint(structures.read, hollow, letters)
+
+
+@pytest.mark.parametrize("ending", ["pdb", "pdb.gz", "cif"])
+def test_wherever_a_file_is_cut_it_is_refused(tmp_path, ending):
+    """Less than a third is missing at these places, which could be a tail without coordinates."""
+    whole = written(tmp_path / "whole.pdb", pdb(letters, points))
+    text = (as_cif(tmp_path / "whole.cif", whole) if ending == "cif" else whole).read_text()
+    lines = text.splitlines(keepends=True)
+    atoms = [at for at, line in enumerate(lines) if line.startswith("ATOM")]
+    first, last = (sum(map(len, lines[:at])) for at in (atoms[3 * 15], atoms[3 * 19]))
+    assert text[first:].startswith("ATOM")
+    for at in range(first, last, 3):
+        path = written(tmp_path / f"cut.{ending}", text[:at])
+        message = complaint(structures.read, path, letters)
+        number = text[:at].rstrip().count("\n") + 1
+        assert f"{path}:{number}: " in message or f"its last line is {number}" in message, at
+    tail = written(tmp_path / f"tail.{ending}", text[:first] + ("#\n" if ending == "cif" else "TER\nEND\n"))
+    assert np.isnan(structures.read(tail, letters)[15:]).all(), "a tail without coordinates"
 
 
 def test_other_sequences_are_refused_with_file_and_residue(tmp_path):
     path = written(tmp_path / "one.pdb", pdb(letters, points, first=11))
     assert np.array_equal(structures.read(path, letters), points), "numbers do not matter where nothing is left out"
     message = complaint(structures.read, path, letters[:4] + "W" + letters[5:])
-    assert str(path) in message and "residue 15 is C, where residue 5 of the sequence is W" in message
+    assert f"{path}:13: residue 15 is C, where residue 5 of the sequence is W" in message
+    cif = as_cif(tmp_path / "one.cif", path)
+    lines = cif.read_text().split("\n")
+    line = next(at for at, text in enumerate(lines, start=1) if text.startswith("ATOM") and "CYS" in text)
+    message = complaint(structures.read, cif, letters[:4] + "W" + letters[5:])
+    assert f"{cif}:{line}: residue 15 is C, where residue 5 of the sequence is W" in message
     assert "residue 30 is V, where residue 20 of the sequence is nothing" in complaint(
         structures.read, path, letters[:-1]
     )
     # numbers beyond the sequence are no places in it: the letters are compared one by one, to where the file ends
     message = complaint(structures.read, path, letters + "AAA")
-    assert "ends after residue 30" in message and "expected the 23 residues of the sequence, found 20" in message
+    assert f"{path}:58: the file ends after residue 30" in message
+    assert "expected the 23 residues of the sequence, found 20" in message
     assert "residue 11 is A, where residue 1 of the sequence is G" in complaint(structures.read, path, "G" + letters)
     shifted = written(tmp_path / "two.pdb", pdb(letters, points, first=2))
     assert np.array_equal(structures.read(shifted, "G" + letters)[1:], points)

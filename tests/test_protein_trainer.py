@@ -18,7 +18,7 @@ from torch.nn.functional import cross_entropy
 from common import config, paths, record, run
 from common.training.optimization import Order, OrderByLength
 from launch import shapes
-from tasks.protein import composition, data, inverse_folding, model, proteinmpnn
+from tasks.protein import composition, data, inverse_folding, model, proteinmpnn, structures
 from tasks.protein.alphabet import RESIDUES, Alphabet
 from tasks.protein.config import Config
 from tasks.protein.trainer import balanced_accuracy, ranks, spearman
@@ -374,10 +374,12 @@ def test_evaluation_in_parts_gives_every_sequence_its_own_output(monkeypatch):
     assert sum(count for count, _ in shapes) == 300 and all(count * length <= 150 for count, length in shapes)
 
 
-def test_weights_of_a_hub_are_pretrained_weights_to_rewind_to():
+def test_weights_of_a_hub_or_a_package_are_pretrained_weights_to_rewind_to():
     values = record.read_config(stage("one_shot_ticket", **{"run.steps": 2}))["settings"]
     values["method"]["rewind"] = "pretrained"
     assert any("needs pretrained weights" in text for text in config.complaints("protein", "one_shot_ticket", values))
+    values["task"].update(model="antiberty")  # the package brings them
+    assert not config.complaints("protein", "one_shot_ticket", values)
     values["task"].update(model="esm", hub="facebook/esm2_t6_8M_UR50D")
     assert not config.complaints("protein", "one_shot_ticket", values)
 
@@ -488,16 +490,54 @@ def test_residues_without_coordinates_are_counted(structured, folders):
     assert abs(found - 100 * 6 / sum(min(15, len(s)) for s in test.values())) < 1e-9
 
 
-def test_a_cut_structure_of_the_test_set_ends_training_before_its_first_step(structured, folders):
-    worker, _ = begun(**structured)
-    name, sequence = worker.data.test.names[0], worker.data.test.sequences[0]
-    place = folders / "data" / "structures" / f"{name}.pdb"
-    place.write_text("".join(line_of_atoms(sequence).splitlines(keepends=True)[:12]) + "END\n")
-    folder = stage(**structured)
-    assert run.execute(folder) == "failed"
-    reason = record.read_json(paths.status(folder))["reason"]
-    assert str(place) in reason and f"{len(sequence) - 4} of {len(sequence)} residues have no coordinates" in reason
-    assert not paths.metrics(folder).exists() or not paths.metrics(folder).read_text()
+def test_a_structure_that_training_could_not_read_is_refused_before_anything_is_queued(structured, folders):
+    """Cut, empty, of another protein: of whichever part, with its line, and with that of its sequence."""
+    names, sequences, _ = zip(*made(80))
+    places = [folders / "data" / "structures" / f"{name}.pdb" for name in names]
+    line = f"{folders / 'data' / 's2c2_0_test.csv'}:2"  # of the first sequence
+    whole, own = places[0].read_text(), sequences[0][0]
+    stage(**structured)
+    cases = {
+        "".join(whole.splitlines(keepends=True)[:12]) + "END\n": "residue 4; expected those of two thirds at least",
+        "".join(whole.splitlines(keepends=True)[:-5]): "the file ends within its atoms",
+        whole[: whole.index("0.000")]: ".pdb:1: expected a PDB or mmCIF file, whole",
+        "": ".pdb: expected a PDB or mmCIF file, whole (ValueError: Empty file.)",
+        line_of_atoms("W" + sequences[0][1:]): f".pdb:1: residue 1 is W, where residue 1 of the sequence is {own}",
+    }
+    for content, expected in cases.items():
+        places[0].write_text(content)
+        message = complaint(lambda: stage(**structured))
+        assert str(places[0]) in message and expected in message and f"(its sequence: {line})" in message
+    places[7].write_text("")
+    assert "; 1 more of 80 structures cannot be used either" in complaint(lambda: stage(**structured))
+    for place, sequence in ((places[0], sequences[0]), (places[7], sequences[7])):
+        place.write_text(line_of_atoms(sequence))
+    stage(**structured)
+
+
+def test_a_structure_is_parsed_once_whoever_asks_until_its_file_changes(structured, folders, monkeypatch):
+    asked, read = [], structures.read
+    monkeypatch.setattr(structures, "read", lambda path, sequence: asked.append(path.name) or read(path, sequence))
+    stage(**structured)
+    assert len(asked) == 80
+    worker = begun(**{**structured, "run.seed": 3})[0]
+    assert len(asked) == 80 and worker.atoms["test"]
+    place = folders / "data" / "structures" / "P00003.pdb"
+    place.write_text(place.read_text() + "REMARK\n")
+    stage(**structured)
+    assert asked[80:] == ["P00003.pdb"]
+
+
+def test_without_biopython_the_plan_names_the_command(structured, monkeypatch):
+    monkeypatch.setitem(sys.modules, "Bio", None)
+    assert complaint(lambda: stage(**structured)).endswith("install it: pip install biopython")
+
+
+def test_a_sequence_without_a_name_has_no_structure(structured, folders):
+    path = folders / "data" / "s2c2_0_train.csv"
+    path.write_text(path.read_text().replace("P00003,", ",", 1))
+    at = next(at for at, line in enumerate(path.read_text().split("\n"), 1) if line.startswith(","))
+    assert f"{path}:{at}: has no name" in complaint(lambda: stage(**structured))
 
 
 @pytest.mark.parametrize("excluded", ["[]", "[head.*]"])

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from stages import stage
 
 from common import registry
-from launch import figure, knee, records, report
+from launch import figure, knee, notes, records, report
 from launch.board import boards
 
 COLUMNS = (
@@ -70,7 +70,7 @@ def test_more_zeros_than_the_masks_prune_are_told(tmp_path):
         stage(tmp_path / "runs", name, "rigl" if zeros > 0.5 else "imp", 0.5, zeros=zeros)
     result = written(tmp_path / "runs", tmp_path)
     assert [row["zeros"] for row in rows(result)] == ["0.5", "0.53"]
-    assert [note for note in result.notes if "more zeros than their masks" in note and note.startswith("1 stages")]
+    assert [note for note in result.notes if "more zeros than their masks" in note and note.startswith("1 stage ")]
 
 
 def test_floats_keep_every_digit(tmp_path):
@@ -105,7 +105,7 @@ def test_missing_failed_and_collapsed_cells_are_shown(runs, tmp_path):
     gmp = next(line for line in page.splitlines() if line.startswith("| gmp"))
     assert gmp == "| gmp | - | 10.00\\* (n=1) |"
     assert "82.00±2.83 (n=2)" in page  # seeds 0 and 2: 80 and 84
-    assert "collapsed in at least one seed" in page and "1 cells have no finished stage" in page
+    assert "collapsed in at least one seed" in page and "1 cell has no finished stage" in page
     assert "1 failed" in page and any("1 failed" in warning for warning in result.notes)
 
 
@@ -181,11 +181,39 @@ def test_warnings_are_told_in_their_own_words_once_with_their_number(tmp_path):
         f"3 stages went on with a warning: {leak}",
         "1 stage went on with a warning: checkpoint 2 is damaged; the one before is used",
     ]
-    for number in range(8):
-        stage(runs, f"e{number}", "rigl", 0.5, 10 + number, warnings=[f"damaged {number}"])
-    notes = written(runs, tmp_path).notes
-    assert sum("went on with a warning" in note for note in notes) == 5
-    assert any(note.startswith("5 more warnings") for note in notes)
+    words = ("seven", "rows", "were", "left", "out", "of", "one")
+    for number, word in enumerate(words):
+        stage(runs, f"e{number}", "rigl", 0.5, 10 + number, warnings=[f"{word} is not there"])
+    result = written(runs, tmp_path)
+    assert sum("went on with a warning" in note for note in result.notes) == 5
+    assert "4 more kinds of warnings: results.md has all" in result.notes
+    page = result.markdown.read_text()
+    assert page.count("went on with a warning") == 9 and "more kind" not in page
+    assert all(f"{word} is not there" in page for word in words)
+
+
+def test_warnings_that_differ_in_numbers_and_paths_alone_are_one_kind_and_grave_ones_are_never_cut(tmp_path):
+    runs, grave = tmp_path / "runs", "task.protocol=published: nothing was held out, so scores are too good"
+    for fold in range(5):
+        own = [f"{kind}: {fold} of 1217 problems (first data/fold{fold}/dev.csv:{89 + fold})" for kind in "abcdef"]
+        stage(runs, f"f{fold}", "rigl", 0.5, fold, warnings=own + [grave] * (fold == 4))
+    result = written(runs, tmp_path)
+    told = [note for note in result.notes if "went on with a warning" in note]
+    assert told[0] == f"1 stage went on with a warning: {grave}" and len(told) == 5
+    first = "a: 0 of 1217 problems (first data/fold0/dev.csv:89) (and 4 more with other numbers or paths)"
+    assert told[1] == f"5 stages went on with a warning: {first}"
+    assert "2 more kinds of warnings: results.md has all" in result.notes
+    assert all(f"warning: {kind}: 0 of" in result.markdown.read_text() for kind in "abcdef")
+    several = [f"{kind}: scores are too good" for kind in "abcdefgh"]
+    assert len(notes.warnings([several, ["mild"]], most=5)) == 8 + 1, "however many there are"
+
+
+def test_tensors_that_never_moved_are_named(tmp_path):
+    for name, tensors in (("a", ["head.weight", "head.bias"]), ("b", ["head.weight", "head.bias"]), ("c", [])):
+        stage(tmp_path / "runs", name, "rigl", 0.5, ord(name), unmoved=tensors)
+    (note,) = [note for note in written(tmp_path / "runs", tmp_path).notes if "moved" in note]
+    assert note.startswith("2 stages in which trainable tensors never moved: head.weight, head.bias (")
+    assert note.endswith(", a, b")
 
 
 def test_the_newer_of_two_results_with_one_seed_counts(tmp_path):
@@ -408,7 +436,7 @@ def test_the_knee_is_marked_in_the_figure(curves, tmp_path, monkeypatch):
 
 
 def drawn(labels, monkeypatch, tmp_path) -> dict[str, tuple]:
-    """(colour, marker, dash) of each method in a figure of all of them."""
+    """(colour, marker, dash, fill) of each method in a figure of all of them."""
     for number, label in enumerate(labels):
         name, _, variant = label.partition(" ")
         stage(tmp_path / "runs", f"s{number}", name, 0.5, variant=variant and f"method.{variant}")
@@ -416,7 +444,7 @@ def drawn(labels, monkeypatch, tmp_path) -> dict[str, tuple]:
 
     def seen(axes, board, method, *more):
         line = curve(axes, board, method, *more)
-        found[method] = line.get_color(), line.get_marker(), line.get_linestyle()
+        found[method] = line.get_color(), line.get_marker(), line.get_linestyle(), line.get_fillstyle()
         return line
 
     monkeypatch.setattr(figure, "_curve", seen)
@@ -434,7 +462,10 @@ def test_no_two_methods_of_a_figure_look_alike(names, monkeypatch, tmp_path):
 
 
 def test_variants_of_a_method_share_its_colour_and_differ_in_dashes(monkeypatch, tmp_path):
-    found = drawn(["imp", "imp rate=0.5", "snip"], monkeypatch, tmp_path)
+    """One level alone has no dashes: what is filled of the marker differs as well."""
+    labels = ["imp", "imp rate=0.3", "imp rate=0.4", "imp rate=0.5", "imp rate=0.6"]
+    found = drawn([*labels, "snip"], monkeypatch, tmp_path)
+    assert len({found[label][3] for label in labels}) == 5 and found["imp"][3] == found["snip"][3] == "full"
     assert found["imp"][:2] == found["imp rate=0.5"][:2] != found["snip"][:2]
     assert found["imp"][2] != found["imp rate=0.5"][2]
 
@@ -477,6 +508,16 @@ def test_measurements_are_shown_with_mean_and_deviation(runs, tmp_path):
     assert "| instability | 50.00% | 2±1 | 4±0 |" in page
     assert "line_score" not in text + page, "whole curves stay in the summary"
     assert not any("share" in line for line in lines), "nor is a mean told that some seeds have no part in"
+
+
+def test_what_dense_measures_stands_above_the_methods_and_alone(tmp_path):
+    runs = tmp_path / "runs"
+    for seed in range(2):
+        stage(runs, f"d{seed}", "dense", 0.0, seed, measurements={"mae": 2.0 + seed})
+    assert "| dense | 0.00% | 2.5±0.71 |" in written(runs, tmp_path).markdown.read_text()
+    stage(runs, "r", "rigl", 0.5, measurements={"mae": 4.0})
+    page = written(runs, tmp_path).markdown.read_text()
+    assert "| dense | 0.00% | 2.5±0.71 |\n| rigl | 50.00% | 4 |" in page
 
 
 def test_measurements_are_explained_below_their_table(runs, tmp_path):

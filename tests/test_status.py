@@ -36,8 +36,9 @@ def set_status(folder, **changes):
 
 
 def test_states_follow_from_the_files(tmp_path):
-    for state in ("done", "failed", "stopped", "queued"):
+    for state in ("done", "failed", "queued"):
         assert one(stage(tmp_path, state, state=state)).state == state
+    assert one(stage(tmp_path, "stopped", state="stopped")).state == "interrupted"
     unknown = stage(tmp_path, "strange", state="dancing")
     assert one(unknown).state == "unknown"
     paths.status(unknown).unlink()
@@ -111,7 +112,7 @@ def test_a_broken_status_does_not_undo_what_is_done(tmp_path):
 def test_numbers_that_are_none_do_not_stop_a_reader(tmp_path):
     folder = stage(tmp_path, "a", state="running", sparsity=None)
     set_status(folder, updated=None, steps=None, step=None, started=None)
-    assert "1 stages: 1 interrupted" in text(document(tmp_path))
+    assert "1 stage: 1 interrupted" in text(document(tmp_path))
 
 
 def test_other_things_in_the_tree_are_not_stages(tmp_path):
@@ -295,4 +296,47 @@ def test_watching_some_methods_watches_no_others(tmp_path, monkeypatch, capsys):
     make(tmp_path, "a", "running", ago=0, method="imp")
     stage(tmp_path, "b", "rigl", 0.5)
     assert main(["status", "method=rigl", "watch=1"]) == 0
-    assert "1 stages: 1 done" in capsys.readouterr().out
+    assert "1 stage: 1 done" in capsys.readouterr().out
+
+
+def test_rows_show_the_settings_in_which_they_differ(tmp_path):
+    """What all rows of a task share is told once; what sets two of them apart is never cut off."""
+    long = "run.epochs=5, run.learning_rate=0.0012, run.momentum=0.9"
+    stage(tmp_path, "a", "dense", 0.0, variant=long)
+    for name, own in (("b", "method.allocation=uniform"), ("c", "method.allocation=global")):
+        stage(tmp_path, name, "gmp", 0.5, variant=f"{long}, {own}")
+    stage(tmp_path, "d", "rigl", 0.5, variant=f"{long}, method.topology=" + 40 * "x" + "1", state="failed")
+    stage(tmp_path, "e", "rigl", 0.5, variant=f"{long}, method.topology=" + 40 * "x" + "2")
+    stage(tmp_path, "f", "rigl", 0.5, task="other", variant="run.epochs=7")
+    found = document(tmp_path)
+    shown = text(found)
+    assert {line["variant"] for line in found["lines"] if line["method"] == "dense"} == {long}, "programs get it all"
+    assert f"all of toy: {long}" in shown and "all of other: run.epochs=7" in shown and shown.count("epochs=5") == 1
+    assert "gmp allocation=uniform " in shown and "gmp allocation=global " in shown
+    assert all(f"rigl topology={40 * 'x'}{number}" in shown for number in "12")
+    assert " dense  " in shown and "  d  toy rigl 50.00% seed 0 (topology=" in shown
+
+
+def test_a_setting_that_the_dense_line_lacks_is_not_told_of_all(tmp_path):
+    stage(tmp_path, "a", "dense", 0.0)
+    stage(tmp_path, "b", "gmp", 0.5, variant="run.epochs=5, method.allocation=uniform")
+    shown = text(document(tmp_path))
+    assert "gmp epochs=5 " in shown and "all of toy: method.allocation=uniform" in shown
+
+
+def test_a_stage_that_was_stopped_is_interrupted_everywhere_and_named(tmp_path, monkeypatch, capsys):
+    from launch import why
+    from launch.__main__ import main
+
+    monkeypatch.setenv("RUNS", str(tmp_path))
+    for name, state in (("abcd", "stopped"), ("ef01", "new"), ("ef02", "done")):
+        stage(tmp_path, name, "rigl", 0.5, state=state)
+    shown = text(document(tmp_path), 1000)
+    assert shown.startswith("3 stages: 1 done, 1 new, 1 interrupted") and "stopped" not in shown
+    (row,) = [line.split() for line in shown.splitlines() if line.startswith("toy ")]
+    assert row[4:] == ["1/3", ".", "1", ".", "90.00", "1", "interrupted"]
+    assert "interrupted (the next" in shown and "  abcd  toy rigl" in shown and "new:\n  ef01  toy rigl" in shown
+    assert why.state_of(tmp_path / "toy" / "abcd")[0] == "interrupted"
+    assert main(["why", "run=abcd"]) == 0
+    shown = capsys.readouterr().out.replace(str(tmp_path), "")
+    assert "state     interrupted" in shown and "stopped" not in shown

@@ -298,7 +298,11 @@ RATES = {
 }
 
 
-@pytest.mark.parametrize("schedule", config.CHOICES["schedule"])
+def test_every_schedule_is_compared_with_something():
+    assert {*RATES, "one_cycle"} == set(config.CHOICES["schedule"])
+
+
+@pytest.mark.parametrize("schedule", RATES)
 @given(steps=st.integers(1, 1000), step=st.integers(0, 999))
 def test_learning_rates_are_closed_forms(schedule, steps, step):
     step = min(step, steps - 1)
@@ -313,6 +317,24 @@ def test_warm_up_is_linear_reaches_the_peak_and_the_schedule_follows(warmup, ste
     expected = 0.4 * (step + 1) / warmup if step < warmup else 0.4 * (1 - (step - warmup) / (100 - warmup))
     assert found == pytest.approx(expected)
     assert 0 < found <= 0.4 + 1e-12
+
+
+@given(steps=st.integers(3, 300), share=st.floats(0, 1))
+def test_one_cycle_is_what_torch_s_scheduler_gives_by_default(steps, share):
+    rising = 2 + round(share * (steps - 3))  # torch divides by nothing for a rise of one step, or a fall of none
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.4, steps, pct_start=rising / steps)
+    run, expected = replace(BASE, schedule="one_cycle", warmup_steps=rising), []
+    for _ in range(steps):
+        expected += scheduler.get_last_lr()
+        optimizer.step()
+        if len(expected) < steps:
+            scheduler.step()
+    found = [optimization.learning_rate(run, step, steps) for step in range(steps)]
+    assert found == pytest.approx(expected, rel=1e-9, abs=1e-12)
+    assert max(found) == found[rising - 1] == 0.4 and min(found) == found[-1]
+    short = replace(run, warmup_steps=1)  # no step to rise in: from the peak down
+    assert optimization.learning_rate(short, 0, steps) == 0.4
 
 
 def test_the_rate_that_is_logged_is_the_one_that_was_used():
@@ -380,6 +402,20 @@ def test_parameters_that_never_move_are_reported():
     assert worker.unmoved(state) == ["2.weight", "2.bias"]
     worker, state = toy()
     assert worker.unmoved(worker.fit(training.line("dense", {"run.seed": 9})[-1], "digest", None, lambda: None)) == []
+
+
+def test_an_empty_tensor_has_nothing_to_move():
+    """Such as the embeddings of constants, of a data set that has none."""
+
+    class Empty(Toy):
+        def build(self):
+            model = super().build()
+            model.register_parameter("constants", torch.nn.Parameter(torch.empty(0, 32)))
+            return model
+
+    worker, state = toy(Empty)
+    assert "constants" in dict(state.model.named_parameters())
+    assert worker.unmoved(worker.fit(training.line("dense", {"run.seed": 8})[-1], "digest", None, lambda: None)) == []
 
 
 @pytest.mark.parametrize("method, final", [("gmp", 48), ("rigl", 45)])  # shares 0.8 and 0.75 of 60 steps

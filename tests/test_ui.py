@@ -49,7 +49,7 @@ def test_it_syncs_serves_follows_and_ends_with_its_server(runs, tmp_path, monkey
     shown = process(UI, runs, port)  # into a pipe, where nothing is seen unless flushed
     try:
         said = [shown.stdout.readline() for _ in range(2)]
-        assert "1 new runs" in said[0] and f"http://127.0.0.1:{port}" in said[1] and answers(port)
+        assert "1 new run," in said[0] and f"http://127.0.0.1:{port}" in said[1] and answers(port)
         uri = f"http://127.0.0.1:{port}"
 
         def status(digest):

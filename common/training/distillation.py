@@ -30,8 +30,8 @@ class Teacher:
     def loss(self) -> torch.Tensor:
         """T^2 KL(teacher || student) over the last dimension, mean over the rest; a scalar with gradient.
 
-        The factor T^2 keeps gradients comparable over temperatures (section 2.1). ``UserError``: the network gives no
-        logits.
+        Where all the teacher's logits are 0 nothing was asked: that is padding, which does not count. The factor T^2
+        keeps gradients comparable over temperatures (section 2.1). ``UserError``: the network gives no logits.
         """
         if len(self.seen) != 1 or not _logits(self.seen[0][2]):
             found = f"{len(self.seen)} forward passes" if len(self.seen) != 1 else type(self.seen[0][2]).__name__
@@ -44,7 +44,9 @@ class Teacher:
         with torch.no_grad():
             target = self.model(*inputs, **named)
         student, teacher = (log_softmax(x.float() / self.temperature, -1).flatten(0, -2) for x in (output, target))
-        return self.temperature**2 * kl_div(student, teacher, reduction="batchmean", log_target=True)
+        asked = target.flatten(0, -2).any(-1)
+        apart = kl_div(student[asked], teacher[asked], reduction="sum", log_target=True)
+        return self.temperature**2 * apart / asked.sum().clamp(min=1)
 
 
 def _logits(output) -> bool:

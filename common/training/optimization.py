@@ -19,6 +19,8 @@ def optimizer(run, groups: list[dict]) -> torch.optim.Optimizer:
 
 def learning_rate(run, step: int, steps: int) -> float:
     """The rate of the step that follows ``step`` finished ones, of ``steps`` in all."""
+    if run.schedule == "one_cycle":
+        return _one_cycle(run, step, steps)
     if step < run.warmup_steps:
         return run.learning_rate * (step + 1) / run.warmup_steps
     progress = (step - run.warmup_steps) / max(1, steps - run.warmup_steps)
@@ -29,6 +31,20 @@ def learning_rate(run, step: int, steps: int) -> float:
     if run.schedule == "steps":
         return run.learning_rate * run.decay ** sum(step >= share * steps for share in run.milestones)
     return run.learning_rate
+
+
+def _one_cycle(run, step: int, steps: int) -> float:
+    """One cycle (Smith and Topin, 2018, arXiv:1708.07120), with half cosines as torch's OneCycleLR has them.
+
+    From a 25th of the peak up to it at step ``run.warmup_steps``, and at the last step down to a 10,000th of where it
+    began. Unlike torch's, momentum stays as it is.
+    """
+    peak, top, last = run.learning_rate, max(0, run.warmup_steps - 1), steps - 1
+    if step < top:
+        start, end, progress = peak / 25, peak, step / top
+    else:
+        start, end, progress = peak, peak / 25 / 1e4, (step - top) / max(1, last - top)
+    return end + (start - end) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
 class Order:

@@ -272,5 +272,6 @@ class Trainer:
         """Trainable tensors that still have their starting values: a frozen head or backbone nobody asked for."""
         if not state.steps:
             return []
-        now = state.sums()
-        return [n for n, p in state.model.named_parameters() if p.requires_grad and now[n] == self.start_sums[n]]
+        now = state.sums()  # where a data set has none of something, such as constants, a tensor may be empty
+        trained = {n for n, p in state.model.named_parameters() if p.requires_grad and p.numel()}
+        return [n for n in now if n in trained and now[n] == self.start_sums[n]]

@@ -32,7 +32,7 @@ class Config:
     )
     validation: int = _option(-1, "training problems held out for selection; -1: a tenth; with protocol=published none")
     least_count: int = _option(
-        2, "words rarer than this among the training problems are read as unknown, which so is trained"
+        2, "words that occur less often in training are read as the unknown word, which is thereby trained"
     )
     least_constants: int = _option(
         1, "constants rarer than this in the training problems' equations cannot be answered"
@@ -45,7 +45,7 @@ class Config:
     )
     hub: str = _option("", "embedding=pretrained: name of weights on a hub, for example roberta-base")
     embedding_rate: float = _option(
-        1.0, "embedding=pretrained: its learning rate as a factor on run.learning_rate, the other parts'"
+        1.0, "embedding=pretrained: its learning rate as a factor on run.learning_rate, that of all other parts"
     )
     embedding_width: int = _option(128, "numbers per operator and, with embedding=learned, per word")
     width: int = _option(512, "numbers per word in the encoder and per goal in the decoder")
@@ -81,7 +81,7 @@ def validate(config: Config) -> list[str]:
         if getattr(config, name) < least:
             found.append(f"task.{name} must be at least {least}, found {getattr(config, name)}")
     count = folds.get(config.dataset, 1)
-    if config.fold >= count:
+    if config.fold >= count or (config.fold and count == 1):
         known = f"0-{count - 1}, or -1 for the run's seed" if count > 1 else "0: there is one split"
         found.append(f"task.fold of {config.dataset} must be {known}, found {config.fold}")
     if not 0 <= config.dropout < 1:

@@ -41,10 +41,10 @@ class Pretrained(nn.Module):
         super().__init__()
         self.pretrained, self.width = network, network.config.hidden_size
         self.tokenizer = tokenizer
-        self.padding = tokenizer.pad_token_id
+        self.padding = _one_of(tokenizer, "pad_token_id")
         self.first = _one_of(tokenizer, "cls_token_id", "bos_token_id")
         self.last = _one_of(tokenizer, "sep_token_id", "eos_token_id")
-        self.limit = _limit(network)
+        self.limit, self.known = _limit(network), network.get_input_embeddings().num_embeddings
         self._pieces: dict[str, list[int]] = {}
 
     def encode(self, words: list[str]) -> tuple[list[int], list[int]]:
@@ -56,6 +56,11 @@ class Pretrained(nn.Module):
         for number, word in enumerate(words):  # as in running text: the space before a word is part of it
             if (found := self._pieces.get(word)) is None:
                 found = self.tokenizer.encode(" " + word, add_special_tokens=False) or [self.tokenizer.unk_token_id]
+                if max(found) >= self.known:
+                    raise UserError(
+                        f"{self.tokenizer.name_or_path}: the tokenizer gives '{word}' piece {max(found)}, and the "
+                        f"network has {self.known}: they do not belong together; fetch both again"
+                    )
                 self._pieces[word] = found
             pieces += found
             word_of += [number] * len(found)
@@ -83,7 +88,7 @@ def _one_of(tokenizer, *names: str) -> int:
     for name in names:
         if (found := getattr(tokenizer, name, None)) is not None:
             return found
-    raise UserError(f"{tokenizer.name_or_path}: expected a tokenizer with a {' or '.join(names)}, found neither")
+    raise UserError(f"{tokenizer.name_or_path}: expected a tokenizer with a {' or '.join(names)}, found none")
 
 
 def _limit(network: nn.Module) -> int | None:

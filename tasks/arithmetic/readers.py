@@ -82,7 +82,8 @@ def table(path: Path) -> tuple[list[Problem], list[Fault]]:
     except csv.Error as problem:
         raise UserError(
             f"{path}:{line}: not a table with commas between the values ({problem}); the row that begins here has a "
-            "quotation mark that is not closed, or text after one"
+            f"quotation mark that is not closed, text after one, or a value of more than {csv.field_size_limit():,} "
+            "characters"
         ) from problem
     if not problems and not faults:
         raise UserError(f"{path}: holds no problem; expected one row a problem below the header")

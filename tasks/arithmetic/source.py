@@ -120,7 +120,7 @@ def _finish(config: Config, train: list[Problem], test: list[Problem], origin: s
     warnings += _of_rows([*train, *test]) + _leaks(train, test)
     if config.protocol == "published":
         warnings.append(
-            "task.protocol=published: nothing was held out, and the evaluation fold itself chooses the epoch, so "
+            "task.protocol=published: nothing was held out, and run.select looks at the evaluation part itself, so "
             "scores are too good"
         )
         return Source(train, test, test, warnings)

@@ -95,7 +95,7 @@ class Trainer(Base):
             found["value_accuracy_of_last_step"] = self.last_validation  # whose validation split is the same fold
         return {
             "score": found["value_accuracy"],
-            "loss": surprise[tensors.known].mean().item(),  # of the others no tree is right, whatever is learned
+            "loss": (surprise.sum() / max(1, int(tensors.known.sum()))).item(),  # of the others no tree can be right
             "constant": bool((trees == trees[0]).all()),
             "measurements": found,
         }

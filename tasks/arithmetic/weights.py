@@ -36,7 +36,7 @@ def place(config: Config) -> Path:
 
 def fetch(config: Config) -> Path:
     """Download what ``task.hub`` names into the hub's cache, unless it is there; the folder it is in."""
-    found = hub.fetch(config.hub, wanted, _expected(config))
+    found = hub.fetch(config.hub, wanted, "repeat this where there is a network, or name a folder: task.pretrained")
     files(config)
     return found
 
@@ -46,5 +46,5 @@ def _expected(config: Config) -> str:
     return (
         "expected a folder with config.json, the tokenizer's files and model.safetensors (or pytorch_model.bin) as "
         "task.pretrained, or a model of a hub as task.hub, fetched where there is a network: make prepare "
-        f'TASK=arithmetic SET="task.embedding=pretrained task.hub={name}"'
+        f'TASK=arithmetic SET="task.embedding=pretrained task.hub={name}" (or with the PRESET= that asks for it)'
     )

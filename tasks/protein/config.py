@@ -140,6 +140,11 @@ def target(config: Config) -> str:
     return config.target or targets[config.dataset]
 
 
+def pretrained(config: Config) -> bool:
+    """Does training start from pretrained weights? Those of some models come with a package, and are not named."""
+    return config.model not in own_models
+
+
 def limits(config: Config) -> list[float]:
     """The temperatures at which a class begins, rising; there is one class more."""
     return list(config.boundaries or boundaries[config.dataset])

@@ -12,7 +12,7 @@ from common.errors import UserError
 from tasks.protein import source, structures
 from tasks.protein.alphabet import LETTERS, Alphabet
 from tasks.protein.config import Config, folder, folds, target
-from tasks.protein.fingerprint import stamp, whole
+from tasks.protein.fingerprint import backbone, stamp, whole
 
 
 @dataclass(frozen=True)
@@ -90,10 +90,10 @@ def _crop(sequence, length: int, crop: str):
 
 def coordinates(config: Config, full: Split, length: int | None, alphabet: Alphabet) -> list[np.ndarray]:
     """Of each sequence, cropped as its letters are: float32 [tokens, 3, 3] of N, CA and C, NaN at special tokens."""
-    place = folder(config) / "structures"
+    places = structures.locate(folder(config) / "structures", full.names)
     found, before, after = [], int(alphabet.first is not None), int(alphabet.last is not None)
     for name, sequence in zip(full.names, full.sequences):
-        atoms = structures.read(structures.locate(place, [name])[name], sequence)
+        atoms = backbone(places[name], sequence)
         atoms = atoms[_crop(np.arange(len(sequence)), length or len(sequence), config.crop)]
         found.append(np.pad(atoms, ((before, after), (0, 0), (0, 0)), constant_values=np.nan))
     return found

@@ -1,8 +1,13 @@
 """What a stage's data are: a checksum of their content, and a stamp of their files that is cheap to compare."""
 
+import functools
 import hashlib
+from pathlib import Path
+
+import numpy as np
 
 from common import files
+from common.errors import UserError
 from tasks.protein import structures, weights
 from tasks.protein.config import Config, folder, structure_models
 from tasks.protein.source import Source, roots
@@ -27,11 +32,43 @@ def pretrained(config: Config) -> str:
 
 
 def of_structures(config: Config, found: dict[int, Source]) -> str:
-    """SHA-256 of the structures of every sequence, where the model reads them; a missing one is a UserError."""
+    """SHA-256 of the structures of every sequence, where the model reads them.
+
+    All are read as training reads them: UserError where one is missing, cut, or of another protein.
+    """
     if config.model not in structure_models:
         return ""
-    names = dict.fromkeys(name for source in found.values() for name in source.names)
-    return files.checksum(structures.locate(folder(config) / "structures", names).values())
+    wanted: dict[tuple[str, str], str] = {}
+    for source in found.values():
+        for name, sequence, where in zip(source.names, source.sequences, source.where):
+            if not name:
+                raise UserError(f"{where}: has no name; expected an accession, to find its structure by")
+            wanted.setdefault((name, sequence), where)
+    places = structures.locate(folder(config) / "structures", dict.fromkeys(name for name, _ in wanted))
+    structures.library()  # where biopython is missing that is one complaint, not one a file
+    bad = []
+    for (name, sequence), where in wanted.items():
+        try:
+            backbone(places[name], sequence)
+        except UserError as problem:
+            bad.append(f"{problem} (its sequence: {where})")
+    if bad:
+        others = f"; {len(bad) - 1} more of {len(places)} structures cannot be used either" if len(bad) > 1 else ""
+        raise UserError(f"{bad[0]}{others}")
+    return files.checksum(places.values())
+
+
+def backbone(path: Path, sequence: str) -> np.ndarray:
+    """``structures.read``, not to be written to: the process keeps it, as parsing takes tens of milliseconds."""
+    return _backbone(files.mark(path), sequence)
+
+
+@functools.cache
+def _backbone(mark: tuple, sequence: str) -> np.ndarray:
+    """``mark`` as that function gives it, so that a file that was replaced is read again."""
+    found = structures.read(Path(mark[0]), sequence)
+    found.flags.writeable = False
+    return found
 
 
 def whole(config: Config, found: dict[int, Source]) -> str:

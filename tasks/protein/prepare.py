@@ -16,7 +16,7 @@ def check(config: Config) -> str:
 
     Reads everything, so ask once for each distinct task configuration. Raises UserError, with file and line, for
     missing or damaged files, letters that are no amino acids, empty or duplicate sequences, targets that are no
-    temperature or class, and a validation set that does not fit.
+    temperature or class, structures that are cut or of another sequence, and a validation set that does not fit.
     """
     return fingerprint.whole(config, source.read(config))
 

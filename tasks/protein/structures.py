@@ -5,6 +5,7 @@ Every problem is a UserError: which file, which residue, what was expected and w
 
 import gzip
 import io
+import re
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 from common.errors import UserError
 
 backbone = ("N", "CA", "C")
+atoms = ("ATOM", "HETATM")  # what an atom's line begins with in either format
 endings = (".pdb", ".cif", ".ent", ".mmcif", ".pdb.gz", ".cif.gz", ".ent.gz", ".mmcif.gz")
 most = 1 / 3  # of a sequence's residues that may be without coordinates: loops are, a file that was cut has more
 inside = (
@@ -26,10 +28,11 @@ inside = (
 class Chain:
     """The residues of a chain that a file holds, in its order.
 
-    letters: one-letter codes (X where the residue has none); numbers: int64[n], the file's own numbering; coordinates:
-    float32[n, 3, 3], angstroms of N, CA and C, NaN where an atom is missing.
+    name: of the chain; letters: one-letter codes (X where the residue has none); numbers: int64[n], the file's own
+    numbering; coordinates: float32[n, 3, 3], angstroms of N, CA and C, NaN where an atom is missing.
     """
 
+    name: str
     letters: str
     numbers: np.ndarray
     coordinates: np.ndarray
@@ -37,7 +40,8 @@ class Chain:
 
 def locate(folder: Path, names) -> dict[str, Path]:
     """The structure file of every protein in ``names``; one UserError lists those that have none."""
-    found = {name: find(folder, name) for name in names}
+    predicted = _predicted(folder)
+    found = {name: _own(folder, name) or predicted.get(name) for name in names}
     missing = [name for name, path in found.items() if path is None]
     if missing:
         more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
@@ -51,14 +55,16 @@ def locate(folder: Path, names) -> dict[str, Path]:
     return found
 
 
-def find(folder: Path, name: str) -> Path | None:
-    """The file of the protein ``name`` in ``folder``, None where there is none; ``locate`` says what is looked for."""
+def _own(folder: Path, name: str) -> Path | None:
+    """The file that is named after a protein, or lies in the folder that is."""
     stems = [name, *(f"{name}/{model}" for model in inside)]
-    for path in (folder / f"{stem}{ending}" for stem in stems for ending in endings):
-        if path.is_file():
-            return path
-    predicted = (path for path in folder.glob(f"AF-{name}-F1-model_v*") if path.name.endswith(endings))
-    return max(predicted, default=None)  # of several versions of AlphaFold's database the last
+    return next((path for stem in stems for ending in endings if (path := folder / f"{stem}{ending}").is_file()), None)
+
+
+def _predicted(folder: Path) -> dict[str, Path]:
+    """The files that are named as in AlphaFold's database, by protein; of several versions the last."""
+    found = sorted(path for path in folder.glob("AF-*-F1-model_v*") if path.name.endswith(endings))
+    return {path.name.removeprefix("AF-").rpartition("-F1-model_v")[0]: path for path in found}
 
 
 def read(path: Path, sequence: str, chain: str = "") -> np.ndarray:
@@ -76,13 +82,20 @@ def read(path: Path, sequence: str, chain: str = "") -> np.ndarray:
         expected = sequence[place] if place < len(sequence) else "nothing"
         if letter != expected and "X" not in (letter, expected):
             raise UserError(
-                f"{path}: residue {number} is {letter}, where residue {place + 1} of the sequence is {expected}; "
-                f"expected the structure of the same protein ({len(sequence)} residues, found {len(found.letters)})"
+                f"{_line(path, found, number)}: residue {number} is {letter}, where residue {place + 1} of the "
+                f"sequence is {expected}; expected the structure of the same protein ({len(sequence)} residues, found "
+                f"{len(found.letters)})"
             )
     if len(found.letters) < len(sequence) and not _numbered(found, len(sequence)):
         raise UserError(
-            f"{path} ends after residue {found.numbers[-1]}: expected the {len(sequence)} residues of the sequence, "
-            f"found {len(found.letters)}; where some are left out the others must be numbered by their place in it"
+            f"{_line(path, found)}: the file ends after residue {found.numbers[-1]}: expected the {len(sequence)} "
+            f"residues of the sequence, found {len(found.letters)}; where some are left out the others must be "
+            "numbered by their place in it"
+        )
+    if places[-1] < len(sequence) - 1 and (line := _cut(path)):
+        raise UserError(
+            f"{path}:{line}: the file ends within its atoms, after residue {places[-1] + 1} of {len(sequence)}; "
+            "expected TER, END or # after the last one. Was it cut? Bring it again"
         )
     coordinates = np.full((len(sequence), len(backbone), 3), np.nan, dtype=np.float32)
     coordinates[places] = found.coordinates
@@ -93,8 +106,8 @@ def read(path: Path, sequence: str, chain: str = "") -> np.ndarray:
     missing = int((~resolved(coordinates)).sum())
     if missing > most * len(sequence):
         raise UserError(
-            f"{path}: {missing} of {len(sequence)} residues have no coordinates of N, CA and C, the file's last is "
-            f"residue {found.numbers[-1]}; expected those of two thirds at least. Is the file whole?"
+            f"{_line(path, found)}: {missing} of {len(sequence)} residues have no coordinates of N, CA and C, the "
+            f"file's last is residue {found.numbers[-1]}; expected those of two thirds at least. Is the file whole?"
         )
     return coordinates
 
@@ -107,6 +120,27 @@ def resolved(coordinates: np.ndarray) -> np.ndarray:
 def _numbered(found: Chain, length: int) -> bool:
     """Can the file's numbers be places in a sequence of ``length``?"""
     return bool(found.numbers[0] >= 1 and found.numbers[-1] <= length and (np.diff(found.numbers) > 0).all())
+
+
+def _cut(path: Path) -> int:
+    """The last line's number where a file ends with an atom, or within its line; 0 where something comes after them."""
+    lines = _text(path).rstrip().splitlines()
+    kind = lines[-1].split()[0][:6]
+    return len(lines) if any(name.startswith(kind) for name in atoms) else 0
+
+
+def _line(path: Path, found: Chain, number: int | None = None) -> str:
+    """path:line of the first atom of a residue, the chain's last by default; for messages."""
+    wanted, columns = [found.name, str(found.numbers[-1] if number is None else number)], []
+    for at, line in enumerate(_text(path).splitlines(), start=1):
+        if line.startswith("_atom_site."):  # mmCIF names its columns first
+            columns.append(line.strip().removeprefix("_atom_site."))
+        elif line.startswith(atoms):
+            cells = dict(zip(columns, line.split()))
+            chain = [cells.get("auth_asym_id"), cells.get("auth_seq_id")]
+            if wanted == (chain if columns else [line[21:22], line[22:26].strip()]):
+                return f"{path}:{at}"
+    return str(path)
 
 
 def chain_of(path: Path, name: str = "") -> Chain:
@@ -129,6 +163,7 @@ def chain_of(path: Path, name: str = "") -> Chain:
             if label in residue:
                 coordinates[place, atom] = residue[label].coord
     return Chain(
+        name,
         "".join(letters.get(residue.resname.strip(), "X") for residue in chains[name]),
         np.array([residue.id[1] for residue in chains[name]], dtype=np.int64),
         coordinates,
@@ -141,12 +176,11 @@ def _is_residue(residue, letters: dict[str, str]) -> bool:
 
 
 def _model(path: Path):
-    parsers, _ = _library()
-    packed = path.name.endswith(".gz")
+    parsers, _ = library()
     kind = parsers.MMCIFParser if path.name.removesuffix(".gz").endswith("cif") else parsers.PDBParser
+    text = ""
     try:
-        content = path.read_bytes()
-        text = (gzip.decompress(content) if packed else content).decode("utf-8")
+        text = _text(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # remarks on chains in pieces and on elements, of no consequence here
             parser = kind(QUIET=True) if kind is parsers.MMCIFParser else kind(QUIET=True, PERMISSIVE=False)
@@ -159,14 +193,24 @@ def _model(path: Path):
         Exception
     ) as problem:  # a damaged file makes the parsers raise nearly anything, StopIteration for an empty one
         reason = " ".join(str(problem).split())[:200] or "it holds no atoms"
-        raise UserError(f"{path}: expected a PDB or mmCIF file ({type(problem).__name__}: {reason})") from problem
+        line = re.search(r"line (\d+)", reason)
+        where = f":{line[1]}" if line else ""
+        last = "" if line or not text else f"; its last line is {len(text.splitlines())}"
+        raise UserError(
+            f"{path}{where}: expected a PDB or mmCIF file, whole ({type(problem).__name__}: {reason}{last})"
+        ) from problem
+
+
+def _text(path: Path) -> str:
+    content = path.read_bytes()
+    return (gzip.decompress(content) if path.name.endswith(".gz") else content).decode("utf-8")
 
 
 def _letters() -> dict[str, str]:
-    return _library()[1]
+    return library()[1]
 
 
-def _library():
+def library():
     """biopython's parsers, and its table of three-letter names -> one-letter codes, modified residues included."""
     try:
         from Bio import PDB
