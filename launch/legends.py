@@ -60,12 +60,12 @@ def _same(stage: Told) -> tuple:
 def labels(task: str, rows: list[dict]) -> tuple[dict[tuple[str, str], str], list[str]]:
     """(method, variant) -> its name in legends: the method and those settings that not all methods here share.
 
-    The second value: the settings that all share, but for the dense reference. Data are told by their checksum only
-    where variants of a method differ in nothing else; a task's setting that some of them give, such as a length, is
-    told of the others too.
+    The second value: the settings that all share, but for the dense reference where it is not alone. Data are told by
+    their checksum only where variants of a method differ in nothing else; a task's setting that some of them give, such
+    as a length, is told of the others too.
     """
     variants = {(row["method"], row["variant"]): parts(row["variant"]) for row in rows}
-    methods = [found for (method, _), found in variants.items() if method != REFERENCE]
+    methods = [found for (method, _), found in variants.items() if method != REFERENCE] or [*variants.values()]
     common = [part for part in methods[0] if all(part in found for found in methods)] if methods else []
     own = {key: [part for part in found if part not in common] for key, found in variants.items()}
     plain = {key: [part for part in found if _name(part) != DATA] for key, found in own.items()}

@@ -510,6 +510,14 @@ def test_measurements_are_shown_with_mean_and_deviation(runs, tmp_path):
     assert not any("share" in line for line in lines), "nor is a mean told that some seeds have no part in"
 
 
+def test_dense_alone_is_told_by_its_name_and_its_settings_once(tmp_path):
+    runs = tmp_path / "runs"
+    for seed in range(2):
+        stage(runs, f"d{seed}", "dense", 0.0, seed, variant="run.epochs=5, task.length=64", measurements={"mae": 2.0})
+    page = written(runs, tmp_path).markdown.read_text()
+    assert "| dense | 0.00% |" in page and page.count("epochs=5") == 1
+
+
 def test_what_dense_measures_stands_above_the_methods_and_alone(tmp_path):
     runs = tmp_path / "runs"
     for seed in range(2):
