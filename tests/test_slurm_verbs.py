@@ -156,9 +156,9 @@ def test_looking_at_what_waits_runs_and_ends(site):
     said = follow.communicate(timeout=30)[0]
     assert follow.returncode == 0 and "step     20" in said and said.splitlines()[-1].startswith(first.name[:12]), said
     assert "  done" in said.splitlines()[-1]
-    report = site.launch("report", *PAIR, "run.seed=0")  # the child may be done as well, or not: both are a report
-    assert "accuracy" in report and "seed 0" in report
     site.done()
+    report = site.launch("report", *PAIR, "run.seed=0")
+    assert "accuracy" in report and "seed 0" in report
     said = watch.communicate(timeout=30)[0]
     assert watch.returncode == 0 and said.count("task     data") == 2, "whole at first and at last"
     assert "4 stages: 4 done" in said
