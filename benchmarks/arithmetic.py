@@ -22,7 +22,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 from common import config
 from tasks.arithmetic.trainer import Trainer
 
-PAPERS = {"width": 512, "layers": 2, "embedding_width": 128, "dropout": 0.5, "beam": 5, "longest": 45}
+PAPERS = {"width": 512, "layers": 2, "embedding_width": 128, "dropout": 0.5, "beam": 5, "longest": 45, "pools": 16}
 
 
 def trainer(model: str, precision: str, options: argparse.Namespace) -> Trainer:

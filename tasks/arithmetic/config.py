@@ -55,7 +55,7 @@ class Config:
     graph_layers: int = _option(1, "graph2tree: layers of the graph encoder")
     beam: int = _option(5, "trees that are searched side by side for an answer")
     longest: int = _option(45, "nodes that an answered tree may have")
-    pools: int = _option(16, "batches by length: so many batches are filled from one sorted pool; 1: at random")
+    pools: int = _option(1, "batches at random (1), or by length: so many are filled from one sorted pool")
 
 
 CHOICES = {
