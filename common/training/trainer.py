@@ -111,6 +111,14 @@ class Trainer:
         """Examples per optimizer step."""
         return self.run.batch_size * self.run.accumulate
 
+    def as_planned(self, checksum: str) -> None:
+        """``UserError`` where the data that were read, told by ``checksum``, are not those of the plan."""
+        if self.planned_data not in (None, checksum):
+            raise UserError(
+                f"the data changed since planning (checksum {self.planned_data}, now {checksum}): "
+                "run 'make sweep' again"
+            )
+
     def build_seeded(self, *stream: str) -> nn.Module:
         with self.random_stream(*stream):
             return self.build()

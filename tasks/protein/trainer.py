@@ -26,11 +26,7 @@ class Trainer(Base):
     def data(self) -> Data:
         if self._data is None:
             found = load(self.task, self.run.seed)
-            if self.planned_data not in (None, found.checksum):
-                raise UserError(
-                    f"the data changed since planning (checksum {self.planned_data}, now {found.checksum}): run "
-                    "'make sweep' again"
-                )
+            self.as_planned(found.checksum)
             self.warnings += found.warnings
             self._data = found
         return self._data
