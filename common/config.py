@@ -247,17 +247,23 @@ def complaints(task: str, method: str, settings: dict) -> list[str]:
 
 
 @cache  # reading the data takes a second, and a sweep asks once a stage
-def _fingerprint(task: str, values: str, stamp: tuple) -> str:
+def _checked(task: str, values: str, stamp: tuple) -> tuple[str, tuple[str, ...]]:
     """``stamp`` belongs to the key alone: files replaced since the last call are read again."""
-    return registry.task_part(task, "prepare").check(_task_settings(task, values))
+    told: list[str] = []
+    return registry.task_part(task, "prepare").check(_task_settings(task, values), told.append), tuple(told)
 
 
 def fingerprint(task: str, settings: dict) -> str:
     """The checksum of the data a stage trains on, as its task computes it; ``UserError`` where one is missing."""
+    return checked(task, settings)[0]
+
+
+def checked(task: str, settings: dict) -> tuple[str, tuple[str, ...]]:
+    """``fingerprint``, and a sentence for everything that the data's reader went on with: rows left out, leaks."""
     values, prepare = json.dumps(settings["task"], sort_keys=True), registry.task_part(task, "prepare")
     try:
         stamp = prepare.stamp(_task_settings(task, values)) if hasattr(prepare, "stamp") else ()
-        return _fingerprint(task, values, stamp)
+        return _checked(task, values, stamp)
     except OSError as error:
         raise UserError(f"task {task}: cannot read its data: {error}") from None
 

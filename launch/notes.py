@@ -48,20 +48,28 @@ def warnings(told: list, most: int | None = None) -> list[str]:
 
     Those that differ in paths and numbers alone are one kind, told by the first text of most stages.
     """
-    kinds, stages = defaultdict(Counter), Counter()
-    for texts in told:
-        stages.update({OWN.sub("#", text) for text in texts})
-        for text in sorted(set(texts)):
-            kinds[OWN.sub("#", text)][text] += 1
     found, left = [], 0
-    for kind, number in sorted(stages.items(), key=lambda item: (GRAVE not in item[0], -item[1], item[0])):
-        if most is not None and len(found) >= most and GRAVE not in kind:
+    for number, text in kinds(told):
+        if most is not None and len(found) >= most and GRAVE not in text:
             left += 1
-            continue
-        text = min(kinds[kind], key=lambda text: (-kinds[kind][text], text))
-        others = f" (and {len(kinds[kind]) - 1} more with other numbers or paths)" if len(kinds[kind]) > 1 else ""
-        found.append(f"{amount(number, 'stage')} went on with a warning: {text}{others}")
+        else:
+            found.append(f"{amount(number, 'stage')} went on with a warning: {text}")
     return found + [f"{amount(left, 'more kind')} of warnings: results.md has all"] * bool(left)
+
+
+def kinds(told: list) -> list[tuple[int, str]]:
+    """How many stages were told a kind of text in ``told``, and the text; grave kinds first, then by number."""
+    texts, stages = defaultdict(Counter), Counter()
+    for own in told:
+        stages.update({OWN.sub("#", text) for text in own})
+        for text in sorted(set(own)):
+            texts[OWN.sub("#", text)][text] += 1
+    found = []
+    for kind, number in sorted(stages.items(), key=lambda item: (GRAVE not in item[0], -item[1], item[0])):
+        text = min(texts[kind], key=lambda text: (-texts[kind][text], text))
+        others = f" (and {len(texts[kind]) - 1} more with other numbers or paths)" if len(texts[kind]) > 1 else ""
+        found.append((number, text + others))
+    return found
 
 
 def _some(names) -> str:

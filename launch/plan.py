@@ -11,7 +11,7 @@ import yaml
 
 from common import config, paths, record, registry
 from common.errors import UserError
-from launch import grid, legends, live, replicates, why
+from launch import grid, legends, live, notes, replicates, why
 from launch.words import Request
 
 Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
@@ -46,12 +46,16 @@ class Stage:
 
 @dataclass
 class Plan:
-    """``stages`` by digest, parents before children; ``wished``: the digests somebody asked for."""
+    """``stages`` by digest, parents before children; ``wished``: the digests somebody asked for.
+
+    ``remarks``: what the reader of the data went on with, by digest.
+    """
 
     task: str
     preset: str
     stages: dict[str, Stage]
     wished: list[str]
+    remarks: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def todo(self) -> list[Stage]:
         return [stage for stage in self.stages.values() if stage.state != "done"]
@@ -72,6 +76,7 @@ class Forest:
     def __init__(self, composer: grid.Composer):
         self.composer, self.task = composer, composer.task
         self.stages: dict[str, Stage] = {}
+        self.remarks: dict[str, tuple[str, ...]] = {}
         self._versions: dict = {}
 
     def add(self, cell: grid.Cell) -> str:
@@ -98,9 +103,10 @@ class Forest:
     def _stage(self, method: str, settings: dict, parent: str | None) -> str:
         if method not in self._versions:
             self._versions[method] = config.versions(self.task, method)
-        versions, data = self._versions[method], config.fingerprint(self.task, settings)
+        versions, (data, remarks) = self._versions[method], config.checked(self.task, settings)
         digest = config.digest(self.task, method, settings, versions, data, parent)
         if digest not in self.stages:
+            self.remarks[digest] = remarks
             content = {
                 "task": self.task,
                 "method": method,
@@ -140,7 +146,7 @@ def make(request: Request) -> Plan:
         forest.stages[digest] = replace(forest.stages[digest], why=reason)
     _on_their_way(forest.stages)
     _without_weights(forest.stages)
-    return Plan(request.task, request.preset, forest.stages, wished)
+    return Plan(request.task, request.preset, forest.stages, wished, forest.remarks)
 
 
 def _on_their_way(stages: dict[str, Stage]) -> None:
@@ -239,6 +245,7 @@ def document(plan: Plan) -> dict:
         "task": plan.task,
         "preset": plan.preset,
         "counts": dict(Counter(stage.state for stage in plan.stages.values())),
+        "data": [{"stages": number, "remark": text} for number, text in notes.kinds(plan.remarks.values())],
         "stages": [
             {**{key: getattr(stage, key) for key in keys}, "folder": str(stage.folder)}
             | {name: stage.config[name] for name in ("variant", "replicate")}
@@ -281,6 +288,7 @@ def text(plan: Plan) -> str:
     reasons = Counter(stage.why for stage in plan.stages.values() if stage.state == "new")
     lines += [f"  {n} new: {reason}" for reason, n in reasons.most_common(5) if reason != "never trained"]
     lines += [f"  note: {note}" for note in why.edited(plan.stages.values())]
+    lines += [f"  data, {live.amount(n, 'stage')}: {remark}" for n, remark in notes.kinds(plan.remarks.values())]
     others = [stage for stage in plan.stages.values() if stage.state not in ("new", "done")]
     lines += [f"  {stage.digest[:8]} {stage.method} {stage.state}: {stage.why}" for stage in others[:20]]
     return "\n".join(lines + ([f"  ... and {len(others) - 20} more"] if len(others) > 20 else []))

@@ -64,7 +64,7 @@ def digest(method: str, settings: dict | None = None, **changes) -> str:
 
 def lines(method: str, monkeypatch) -> list[str]:
     """The digests of a stage's line, from the root."""
-    monkeypatch.setattr(config, "fingerprint", lambda task, settings: "checksum")
+    monkeypatch.setattr(config, "checked", lambda task, settings: ("checksum", ()))
     forest = plan.Forest(grid.Composer(Request()))
     forest.add(grid.Cell(method, defaults(method)))
     return list(forest.stages)

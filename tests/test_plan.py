@@ -11,6 +11,7 @@ import yaml
 
 from common import config, paths, record, registry
 from launch import plan, words
+from tests.arithmetic_files import files, made, row, write
 from tests.cli import ROOT, launch
 from tests.stages import stage
 
@@ -147,8 +148,23 @@ def test_why_names_the_parent_and_the_data(monkeypatch):
         "dense": f"never trained with method version 9 (there is {before})",
         "omp_after": "its parent is new",
     }
-    monkeypatch.setattr(config, "fingerprint", lambda task, settings: "other")
+    monkeypatch.setattr(config, "checked", lambda task, settings: ("other", ()))
     assert {s.why for s in make(*asked).stages.values()} == {"never trained with these data files (there are others)"}
+
+
+def test_what_the_data_s_reader_went_on_with_is_told_before_anything_is_queued(tmp_path):
+    """Rows left out and problems of the training part among those of the evaluation, once a kind over all folds."""
+    bad = row("what is number0 by number1", "2.0 3.0", "+ number0 number7", 5.0)
+    for fold in (0, 1):
+        train, dev = made(30), made(10, first=100)
+        write(tmp_path, files([*train, bad], [*dev, *train[: fold + 1]], f"fold{fold}"))
+    asked = ["task=arithmetic", f"data={tmp_path}", "task.dataset=mawps", "task.fold=0,1", "method=dense", "run.seed=0"]
+    planned = make(*asked, "task.unreadable=skip")
+    skipped = [line for line in plan.text(planned).splitlines() if "rows were skipped" in line]
+    assert len(skipped) == 1 and skipped[0].startswith("  data, 2 stages: 1 rows were skipped (1 ")
+    assert "fold0/train.csv:32" in skipped[0] and "and 1 more with other numbers or paths" in skipped[0]
+    leaks = [told for told in plan.document(planned)["data"] if "among the training" in told["remark"]]
+    assert [told["stages"] for told in leaks] == [2] and "scores are too good" in leaks[0]["remark"]
 
 
 def test_planning_writes_nothing(folders):

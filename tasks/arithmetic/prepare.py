@@ -10,14 +10,19 @@ from tasks.arithmetic.config import folder as place
 from tasks.arithmetic.homes import below, home, sums
 
 
-def check(config: Config) -> str:
+def check(config: Config, report=lambda text: None) -> str:
     """The fingerprint (SHA-256) of problems, splits and the pretrained embedding's weights.
 
-    Reads everything, so ask once for each distinct task configuration. Raises UserError for missing or damaged files,
+    Reads everything, so ask once for each distinct task configuration; ``report`` gets what was left out, what the
+    files state wrongly and what is in two parts. Raises UserError for missing or damaged files,
     for rows that cannot be used (file and line of each, unless ``task.unreadable=skip``), and for a validation set that
     does not fit.
     """
-    return fingerprint.whole(config, source.read(config))
+    found = source.read(config)
+    for one in found.values():
+        for warning in one.warnings:
+            report(warning)
+    return fingerprint.whole(config, found)
 
 
 def stamp(config: Config) -> tuple:

@@ -11,14 +11,19 @@ from tasks.protein.config import folder as place
 from tasks.protein.homes import elsewhere, homes, sums
 
 
-def check(config: Config) -> str:
+def check(config: Config, report=lambda text: None) -> str:
     """The fingerprint (SHA-256) of sequences, targets, splits, structures and pretrained weights.
 
-    Reads everything, so ask once for each distinct task configuration. Raises UserError, with file and line, for
+    Reads everything, so ask once for each distinct task configuration; ``report`` gets what was left out and what is
+    in two parts. Raises UserError, with file and line, for
     missing or damaged files, letters that are no amino acids, empty or duplicate sequences, targets that are no
     temperature or class, structures that are cut or of another sequence, and a validation set that does not fit.
     """
-    return fingerprint.whole(config, source.read(config))
+    found = source.read(config)
+    for one in found.values():
+        for warning in one.warnings:
+            report(warning)
+    return fingerprint.whole(config, found)
 
 
 def stamp(config: Config) -> tuple:
