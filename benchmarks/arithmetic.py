@@ -75,8 +75,9 @@ def answering(runner: Trainer, state, options: argparse.Namespace) -> float:
     batch = runner.inputs("test", torch.arange(min(128, len(runner.data.test))))
     begun = time.process_time()
     with torch.no_grad():
-        runner.loss(state.model, batch)
-        state.model.solve(*batch[:-1], PAPERS["beam"], options.nodes)
+        problem = state.model.read(*batch[:-1])
+        state.model.decoder(problem, batch.equations)
+        state.model.solve(problem, PAPERS["beam"], options.nodes)
     state.model.train()
     return len(batch.lengths) / (time.process_time() - begun)
 

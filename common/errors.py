@@ -1,8 +1,15 @@
 """The one exception a user is meant to read."""
 
+import sys
+
 
 class UserError(Exception):
     """A mistake the user can mend: says what was expected, what was found, and which command helps."""
+
+
+def install(requirement: str) -> str:
+    """The command that adds a package to the environment that runs, whatever its place."""
+    return f"{sys.executable} -m pip install {requirement}"
 
 
 def nearest(name: str, valid) -> str:

@@ -8,7 +8,7 @@ import json
 from fnmatch import fnmatch
 from pathlib import Path
 
-from common.errors import UserError
+from common.errors import UserError, install
 
 single = ("model.safetensors", "pytorch_model.bin")  # the weights in one file; the first that is there is read
 sharded = "model.safetensors.index.json"  # stands in for them where they are several files
@@ -104,7 +104,7 @@ def _library():
     try:
         import huggingface_hub
     except ImportError as problem:
-        raise UserError("task.hub needs the package transformers; install it: pip install transformers") from problem
+        raise UserError("task.hub needs the package transformers; install it: " + install("transformers")) from problem
     return huggingface_hub
 
 

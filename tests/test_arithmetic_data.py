@@ -44,6 +44,7 @@ def test_a_row_becomes_a_problem(tmp_path):
     (found,), faults = readers.table(write(tmp_path, {"x.csv": table(rows)}) / "x.csv")
     assert not faults and found.gives
     assert found.words == ["ann", "has", "NUM", "pens", ",", "NUM", "each"]
+    assert found.cased == ("Ann", "HAS", "NUM", "pens", ",", "NUM", "each")
     assert found.numbers == [3.0, 0.5] and found.places == [5, 2], "places are by quantity, not by order of words"
     assert found.equation == ["*", "number1", "+", "number0", "12.0"] and found.answer == 7.5
     assert found.cells == [2, 5] and found.beyond == 2 and found.where.endswith("x.csv:2")
@@ -577,6 +578,26 @@ def test_the_files_of_a_pretrained_embedding_are_fingerprinted(tmp_path):
         assert prepare.check(config) != before and prepare.stamp(config) != stamp, name
         write(tmp_path, {name: roberta[name]})
     assert prepare.check(config) == before
+
+
+def test_capitals_are_read_by_a_pretrained_embedding_alone(tmp_path):
+    """RoBERTa's pieces differ with the case; a learned vocabulary is of lower-cased words."""
+    pretrained = {"embedding": "pretrained", "pretrained": str(write(tmp_path / "weights", roberta))}
+    shouted = [{**one, "Question": one["Question"].replace("Pens", "PENS")} for one in train]
+    plain, loud = (write(tmp_path / name, files(rows, dev)) for name, rows in (("plain", train), ("loud", shouted)))
+    assert prepare.check(mawps(plain)) == prepare.check(mawps(loud))
+    assert prepare.check(mawps(plain, **pretrained)) != prepare.check(mawps(loud, **pretrained))
+    seen = []
+
+    def encode(words):
+        seen.append(words)
+        return [1] * len(words), range(len(words))
+
+    found = data.load(mawps(loud), 0)
+    data.Tensors(found.train, found.vocabulary, encode)
+    data.Tensors(data.load(Config(), 0).test, found.vocabulary, encode)  # generated: as its words are
+    assert all("PENS" in words for words in seen[: len(found.train)]) and len(seen) > len(found.train)
+    assert all("NUM" in words for words in seen) and "PENS" not in found.vocabulary.words
 
 
 @pytest.mark.parametrize(

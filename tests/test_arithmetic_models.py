@@ -209,7 +209,7 @@ def test_a_search_of_width_one_takes_the_most_probable_token_at_each_node(name):
     for steps in (0, 20, 60):
         network = taught(name, steps)
         with torch.no_grad():
-            found = network.solve(*batch, 1, 9)
+            found = network.solve(network.read(*batch), 1, 9)
             for row in range(8):
                 try:
                     tree = Plain(network, alone(batch, row), lambda _, scores: int(scores.argmax()), 9).tokens
@@ -274,37 +274,38 @@ def test_the_score_of_an_answer_is_its_log_probability_and_a_wide_search_is_as_g
 @pytest.mark.parametrize("name", models)
 def test_neighbours_and_padding_change_nothing(name):
     network, batch = taught(name, 60), problems()
-    forced, solved = network(*batch, equations()), network.solve(*batch, 4, 9)
+    forced, solved = network(*batch, equations()), network.solve(network.read(*batch), 4, 9)
     for row, tree in enumerate(trees):
         one = alone(batch, row)
         found = network(*one, torch.tensor([tree]))
         assert torch.allclose(forced[row, : len(tree), : found.shape[-1]], found[0], atol=1e-10)
-        assert torch.equal(solved[row], network.solve(*one, 4, 9)[0])
+        assert torch.equal(solved[row], network.solve(network.read(*one), 4, 9)[0])
     assert len(set((solved >= 0).sum(1).tolist())) > 2
     tokens, word_of, lengths, places, links = batch
     wider = [nn.functional.pad(tokens, (0, 3)), nn.functional.pad(word_of, (0, 3), value=-1), lengths]
     wider += [nn.functional.pad(places, (0, 2), value=-1), nn.functional.pad(links, (0, 3, 0, 3))]
     more = nn.functional.pad(equations(), (0, 2), value=-1)
     assert torch.allclose(network(*wider, more)[:, :deepest, :9], forced, atol=1e-10)
-    assert torch.equal(network.solve(*wider, 4, 9), solved)
+    assert torch.equal(network.solve(network.read(*wider), 4, 9), solved)
 
 
 def test_a_quantity_that_the_problem_lacks_is_never_answered():
     batch, first = problems(8), len(vocabulary.operators) + len(vocabulary.constants)
     given = (batch[3] >= 0).sum(1)
     for steps in (0, 20, 60):
-        found = taught("gts", steps).solve(*batch, 60, 9)
+        network = taught("gts", steps)
+        found = network.solve(network.read(*batch), 60, 9)
         assert (found < first + given[:, None]).all() and (found >= first).any()
     tokens, word_of, lengths, places, _ = batch
-    none = torch.full_like(places, -1)
-    assert (built().solve(tokens, word_of, lengths, none, None, 60, 9) < first).all()
+    none, network = torch.full_like(places, -1), built()
+    assert (network.solve(network.read(tokens, word_of, lengths, none, None), 60, 9) < first).all()
 
 
 def test_a_tree_that_does_not_end_is_no_answer():
     network = built()
     with torch.no_grad():
         network.decoder.operator_score.bias += 1000
-    assert (network.solve(*problems(), 3, 6) == -1).all()
+    assert (network.solve(network.read(*problems()), 3, 6) == -1).all()
 
 
 @pytest.mark.parametrize("name", models)
@@ -394,7 +395,7 @@ def test_a_vocabulary_without_constants_and_problems_without_quantities_are_poss
     found = network(tokens, word_of, lengths, places, None, torch.tensor([[1, 4, 5]] * 5))
     assert found.shape == (5, 3, 7) and found.isfinite().all() and found.all()
     nothing = torch.full((5, 1), -1)
-    assert (network.solve(tokens, word_of, lengths, nothing, None, 60, 2) == -1).all()
+    assert (network.solve(network.read(tokens, word_of, lengths, nothing, None), 60, 2) == -1).all()
 
 
 # --- a pretrained embedding -------------------------------------------------------------------------------------------
@@ -468,7 +469,7 @@ def test_a_pretrained_embedding_trains_with_the_rest(roberta, name):
     network(*batch).sum().backward()
     assert all(value.grad is not None and value.grad.isfinite().all() for value in own.values())
     assert network.embedding.pretrained.embeddings.word_embeddings.weight.grad[tokens[0, 1]].any()
-    assert network.eval().solve(*batch[:-1], 3, 9).shape == (2, 9)
+    assert network.eval().solve(network.read(*batch[:-1]), 3, 9).shape == (2, 9)
 
 
 def test_what_does_not_fit_the_pretrained_network_is_named(roberta):

@@ -65,7 +65,7 @@ def marked(equation, tree, **values):
 )
 def test_a_tree_is_right_when_its_value_is(answer, value, same):
     found = marked("- number0 number1", answer)
-    assert (found["value_accuracy"], found["equation_accuracy"], found["unanswered"]) == (value, same, 0)
+    assert (found["value_accuracy"], found["expression_accuracy"], found["unanswered"]) == (value, same, 0)
 
 
 @pytest.mark.parametrize(
@@ -74,13 +74,28 @@ def test_a_tree_is_right_when_its_value_is(answer, value, same):
 )
 def test_a_tree_without_a_value_is_wrong_and_stops_nothing(answer):
     found = marked("- number0 number1", answer)
-    assert (found["value_accuracy"], found["equation_accuracy"], found["stated_accuracy"]) == (0, 0, 0)
+    assert (found["value_accuracy"], found["expression_accuracy"], found["stated_accuracy"]) == (0, 0, 0)
     assert found["unanswered"] == 100
 
 
 def test_an_equation_without_a_value_is_never_answered_by_value():
     found = marked("/ number0 - number1 number1", "/ number0 - number1 number1", answer=0.0)
-    assert (found["value_accuracy"], found["equation_accuracy"], found["unanswered"]) == (0, 100, 100)
+    assert (found["value_accuracy"], found["expression_accuracy"], found["unanswered"]) == (0, 100, 100)
+
+
+@pytest.mark.parametrize(
+    "equation, answer, same",
+    [
+        ("* number1 - number1 number0", "* number2 - number2 number0", 100),  # 5 is told twice: the same expression
+        ("* number1 - number1 number0", "* number2 - number1 number0", 100),
+        ("* number1 - number1 number0", "- * number1 number1 * number1 number0", 0),  # its value by another way
+        ("+ number1 3.0", "+ number1 number0", 100),  # the quantity and the constant are one number
+        ("* number1 - number1 number0", "* number9 - number1 number0", 0),
+    ],
+)
+def test_an_expression_is_the_same_once_its_numbers_are_put_in(equation, answer, same):
+    """As the published codes count equations."""
+    assert marked(equation, answer, numbers=(3.0, 5.0, 5.0))["expression_accuracy"] == same
 
 
 def test_the_stated_answer_is_counted_beside_the_equations():
@@ -95,7 +110,7 @@ def test_shares_are_of_all_problems():
     rows = [problem("+ number0 number1"), problem("- number0 number1"), problem("/ number0 number1")]
     answers = [["+", "number1", "number0"], ["-", "number0", "number1"], ["*"]]
     found = marks(answers, Problems(rows))
-    assert found["value_accuracy"] == pytest.approx(200 / 3) and found["equation_accuracy"] == pytest.approx(100 / 3)
+    assert found["value_accuracy"] == pytest.approx(200 / 3) and found["expression_accuracy"] == pytest.approx(100 / 3)
     assert found["unanswered"] == pytest.approx(100 / 3) and found["problems"] == 3
 
 
@@ -207,7 +222,7 @@ def test_a_solver_learns_more_than_the_constant_answer():
     folder = stage(**{"run.steps": 250, "run.evaluate_every": 125, "task.width": 32, "task.embedding_width": 16})
     found = finished(folder)
     assert found["score"] > found["baseline"] + 10 and not found["collapsed"]
-    assert found["measurements"]["equation_accuracy"] <= found["measurements"]["value_accuracy"] == found["score"]
+    assert found["measurements"]["expression_accuracy"] <= found["measurements"]["value_accuracy"] == found["score"]
 
 
 # --- protocols -------------------------------------------------------------------------------------------------------

@@ -530,7 +530,7 @@ def test_a_structure_is_parsed_once_whoever_asks_until_its_file_changes(structur
 
 def test_without_biopython_the_plan_names_the_command(structured, monkeypatch):
     monkeypatch.setitem(sys.modules, "Bio", None)
-    assert complaint(lambda: stage(**structured)).endswith("install it: pip install biopython")
+    assert complaint(lambda: stage(**structured)).endswith("-m pip install biopython")
 
 
 def test_a_sequence_without_a_name_has_no_structure(structured, folders):

@@ -24,6 +24,7 @@ class Problems:
 
     def __init__(self, problems: list[Problem]):
         self.words = [problem.words for problem in problems]
+        self.cased = [list(problem.cased) or problem.words for problem in problems]
         self.numbers = [problem.numbers for problem in problems]
         self.answers = [problem.answer for problem in problems]
         self.equations = [problem.equation for problem in problems]
@@ -143,7 +144,7 @@ class Tensors:
         if encode is None:
             pieces = [(vocabulary.read(words), range(len(words))) for words in problems.words]
         else:
-            pieces = [encode(words) for words in problems.words]
+            pieces = [encode(words) for words in problems.cased]
         encoded = [vocabulary.encode(equation) for equation in problems.equations]
         self.lengths = problems.lengths
         self.known = torch.tensor([row is not None for row in encoded])

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from common import hub
-from common.errors import UserError
+from common.errors import UserError, install
 from tasks.arithmetic import weights
 from tasks.arithmetic.config import Config
 from tasks.arithmetic.vocabulary import Vocabulary
@@ -107,7 +107,7 @@ def build(config: Config, vocabulary: Vocabulary) -> Learned | Pretrained:
         import transformers
     except ImportError as problem:
         raise UserError(
-            "task.embedding=pretrained needs the package transformers; install it: pip install transformers"
+            "task.embedding=pretrained needs the package transformers; install it: " + install("transformers")
         ) from problem
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()

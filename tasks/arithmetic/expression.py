@@ -35,6 +35,13 @@ def unknown(tokens: list[str]) -> list[str]:
     return [t for t in tokens if t not in OPERATORS and index(t) is None and number(t) is None]
 
 
+def put(tokens: list[str], numbers: list[float]) -> list[str]:
+    """The tokens with the problem's ``numbers`` in place of its quantities; one that it lacks stays."""
+    places = [index(token) for token in tokens]
+    lacks = [place is None or place >= len(numbers) for place in places]
+    return [normal(token) if out else repr(float(numbers[at])) for token, at, out in zip(tokens, places, lacks)]
+
+
 def whole(tokens: list[str]) -> bool:
     """Are these one tree in prefix form, no less and no more? Tokens that are no operators count as leaves."""
     open_places = 1

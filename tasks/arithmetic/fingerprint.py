@@ -30,7 +30,11 @@ def pretrained(config: Config) -> str:
 def whole(config: Config, found: dict[int, Source]) -> str:
     """The checksum of all that a stage stands on: problems and pretrained weights."""
     problems, weights_ = checksum(found), pretrained(config)
-    return hashlib.sha256(f"{problems}\n{weights_}".encode()).hexdigest() if weights_ else problems
+    if not weights_:
+        return problems
+    parts = (part for source in found.values() for part in (source.train, source.validation, source.test))
+    cased = "\n".join(" ".join(p.cased or p.words) for part in parts for p in part)  # what pretrained weights read
+    return hashlib.sha256(f"{problems}\n{weights_}\n{cased}".encode()).hexdigest()
 
 
 def stamp(config: Config) -> tuple:

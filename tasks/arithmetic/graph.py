@@ -62,7 +62,7 @@ class Graph(nn.Module):
     def forward(self, words: Tensor, graphs: Tensor) -> Tensor:
         """float [batch, words, width] of as many ``words`` and bool [batch, 2, words, words]: who is linked to whom.
 
-        Every word is linked to itself; padding to nothing.
+        Every word is linked to itself, padding too and to nothing else.
         """
         links = graphs.to(words.dtype)
         adjacency = links / links.sum(-1, keepdim=True).clamp(min=1)

@@ -32,7 +32,7 @@ class Solver(nn.Module):
         )
 
     def read(self, tokens: Tensor, word_of: Tensor, lengths: Tensor, places: Tensor, graphs: Tensor | None) -> Problem:
-        """The problems as the decoder sees them."""
+        """The problems as the decoder sees them, for ``decoder`` (teacher forcing) and ``search``."""
         words, vector = self.encoder(self.embedding(tokens, word_of, lengths), lengths)
         if self.graph is not None:
             words = self.graph(words, graphs)
@@ -46,12 +46,12 @@ class Solver(nn.Module):
         """
         return self.decoder(self.read(tokens, word_of, lengths, places, graphs), equations)
 
-    def solve(self, tokens, word_of, lengths, places, graphs, beam: int, most: int) -> Tensor:
+    def solve(self, problem: Problem, beam: int, most: int) -> Tensor:
         """The best tree of at most ``most`` nodes that a search of width ``beam`` finds: int64 [batch, most].
 
         Tokens in prefix order, padded with -1; nothing but padding where no tree was complete. See ``search``.
         """
-        return search(self.decoder, self.read(tokens, word_of, lengths, places, graphs), beam, most)[0]
+        return search(self.decoder, problem, beam, most)[0]
 
 
 def build(config: Config, vocabulary: Vocabulary) -> Solver:

@@ -22,6 +22,8 @@ _positions = re.compile(r"\[\s*(-?\d{1,9}(\s*,\s*-?\d{1,9})*)?\s*\]", re.ASCII)
 class Problem:
     """One problem. ``words`` are lower-cased with ``NUM`` where a quantity stands; ``where`` is file:line.
 
+    ``cased`` are the words as the file spells them, which pretrained embeddings read; none: as in ``words``.
+
     ``places`` has the word of each quantity (-1 where the question does not show it), ``cells`` the words of the
     quantity cells, ``beyond`` how many of those the file puts outside the question (left out here), ``equation`` the
     prefix expression with one spelling of each constant.
@@ -35,6 +37,7 @@ class Problem:
     cells: list[int]
     where: str
     beyond: int = 0
+    cased: tuple[str, ...] = ()
 
     @property
     def gives(self) -> bool:
@@ -106,7 +109,8 @@ def _problem(row: list[str], head: list[str], at: dict[str, int], where: str) ->
     if len(row) != len(head):
         raise _Unusable("wrong number of columns", f"expected {len(head)} values, as the header has, found {len(row)}")
     value = {name: row[place].strip() for name, place in at.items()}
-    shown = value["Question"].lower().split()
+    cased = value["Question"].split()
+    shown = [word.lower() for word in cased]
     if not shown:
         raise _Unusable("empty question", "the question is empty")
     numbers = [_number(text) for text in value["Numbers"].split()]
@@ -122,8 +126,11 @@ def _problem(row: list[str], head: list[str], at: dict[str, int], where: str) ->
     cells = [int(text) for text in re.findall(r"-?\d+", value["group_nums"])]
     inside = sorted({cell for cell in cells if 0 <= cell < len(shown)})
     beyond = sum(not 0 <= cell < len(shown) for cell in cells)
-    words = [NUMBER if expression.index(word) is not None else word for word in shown]
-    return Problem(words, numbers, equation, answer, places, inside, where, beyond)
+    quantities = [expression.index(word) is not None for word in shown]
+    words, cased = (
+        [NUMBER if out else word for word, out in zip(one, quantities, strict=True)] for one in (shown, cased)
+    )
+    return Problem(words, numbers, equation, answer, places, inside, where, beyond, tuple(cased))
 
 
 def _number(text: str) -> float:

@@ -13,8 +13,9 @@ def search(decoder: Decoder, problem: Problem, beam: int, most: int) -> tuple[Te
 
     As in GTS: a hypothesis's score is the sum of its tokens' log-probabilities, not divided by their number; at each
     node the ``beam`` best stay of all continuations of all open hypotheses and of the complete ones, whose scores do
-    not change. A problem is done when its best is complete: scores only fall, so none of the others can win. Where no
-    hypothesis is complete after ``most`` nodes the answer is padding alone and the score -infinity.
+    not change. A problem is done when its best is complete: scores only fall, so none of the others can win. After
+    ``most`` nodes the best complete one is the answer (GTS's code: the best, which is wrong where it is open); where
+    there is none it is padding alone and the score -infinity.
     """
     device, precision = problem.words.device, torch.promote_types(problem.words.dtype, torch.float32)
     best = torch.full((len(problem.words), most), -1, device=device)

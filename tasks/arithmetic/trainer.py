@@ -8,7 +8,7 @@ from torch.nn.functional import cross_entropy
 
 from common.training.optimization import OrderByLength
 from common.training.trainer import Trainer as Base
-from tasks.arithmetic import model
+from tasks.arithmetic import expression, model
 from tasks.arithmetic.data import Batch, Data, Tensors, load
 from tasks.arithmetic.expression import evaluate as value_of
 from tasks.arithmetic.expression import same
@@ -72,7 +72,7 @@ class Trainer(Base):
         return self.inputs("train", indices)
 
     def loss(self, model, batch):
-        """-log p(tree | problem), mean over problems (Xie and Sun, 2019)."""
+        """-log p(tree | problem), mean over problems (Xie and Sun, 2019; the mean of their code is over nodes)."""
         return _surprise(model(*batch), batch.equations).mean()
 
     @torch.no_grad()
@@ -82,8 +82,9 @@ class Trainer(Base):
         trees = torch.full((len(problems), self.task.longest), -1)
         for part in problems.lengths.argsort(stable=True).split(evaluation):
             batch = self.inputs(split, part)
-            surprise[part] = _surprise(model(*batch), batch.equations).cpu().double()
-            trees[part] = model.solve(*batch[:-1], self.task.beam, self.task.longest).cpu()
+            problem = model.read(*batch[:-1])  # once, for teacher forcing and for the search
+            surprise[part] = _surprise(model.decoder(problem, batch.equations), batch.equations).cpu().double()
+            trees[part] = model.solve(problem, self.task.beam, self.task.longest).cpu()
         answered = [self.data.vocabulary.decode(tree) for tree in trees.tolist()]
         found = marks(answered, problems, self.asked)
         if split == "test" and self.task.protocol == "published":
@@ -115,19 +116,24 @@ def marks(answered: list[list[str]], problems, asked: set[tuple[str, ...]] = fro
     """What published evaluations count, in percent of ``problems``; ``answered``: a prefix expression for each.
 
     ``value_accuracy``: the tree has the value of the problem's own equation (Xie and Sun, 2019; to
-    ``expression.tolerance``); ``equation_accuracy``: it is that equation; ``stated_accuracy``: it has the value that
-    the file states, which a few equations miss (rounded or mistaken); ``unanswered``: the tree has no value, as it is
+    ``expression.tolerance``); ``expression_accuracy``: it is that equation once the numbers are put in (published as
+    equation accuracy; a number told twice is the same number); ``stated_accuracy``: it has the value that the file
+    states, which a few equations miss (rounded or mistaken); ``unanswered``: the tree has no value, as it is
     not complete or divides by zero; ``new_value_accuracy``: of the ``new_problems`` alone, whose words were
     not ``asked`` in training.
     """
     values = [value_of(tree, numbers) for tree, numbers in zip(answered, problems.numbers, strict=True)]
     wanted = [value_of(tree, numbers) for tree, numbers in zip(problems.equations, problems.numbers, strict=True)]
     right = [_agree(a, b) for a, b in zip(values, wanted)]
+
+    def put(trees):
+        return [expression.put(tree, numbers) for tree, numbers in zip(trees, problems.numbers, strict=True)]
+
     new = [one for one, words in zip(right, problems.words) if tuple(words) not in asked]
     return {
         "value_accuracy": 100 * _share(right),
         "new_value_accuracy": 100 * _share(new),
-        "equation_accuracy": 100 * _share(a == b for a, b in zip(answered, problems.equations)),
+        "expression_accuracy": 100 * _share(a == b for a, b in zip(put(answered), put(problems.equations))),
         "stated_accuracy": 100 * _share(same(a, b) for a, b in zip(values, problems.answers)),
         "unanswered": 100 * _share(value is None for value in values),
         "problems": len(problems),

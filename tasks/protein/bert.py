@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from common.errors import UserError
+from common.errors import UserError, install
 from tasks.protein import checkpoint
 from tasks.protein.alphabet import LETTERS, Alphabet
 
@@ -44,7 +44,9 @@ def library():
     try:
         import transformers
     except ImportError as problem:
-        raise UserError("this model needs the package transformers; install it: pip install transformers") from problem
+        raise UserError(
+            "this model needs the package transformers; install it: " + install("transformers")
+        ) from problem
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     return transformers

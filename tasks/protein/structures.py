@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common.errors import UserError
+from common.errors import UserError, install
 
 backbone = ("N", "CA", "C")
 atoms = ("ATOM", "HETATM")  # what an atom's line begins with in either format
@@ -217,6 +217,6 @@ def library():
         from Bio.Data.PDBData import protein_letters_3to1_extended
     except ImportError as problem:
         raise UserError(
-            "structures are read with the package biopython; install it: pip install biopython"
+            "structures are read with the package biopython; install it: " + install("biopython")
         ) from problem
     return PDB, {name.strip(): letter for name, letter in protein_letters_3to1_extended.items()}

