@@ -234,6 +234,14 @@ def test_fasta_reads_names_and_joins_lines():
     assert [(e.name, e.sequence, e.where) for e in found] == [("P12345", "MKLV", "x:1"), ("plain", "A", "x:5")]
 
 
+@pytest.mark.parametrize("character", "\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029\u00a0")
+def test_fasta_lines_end_where_other_programs_end_them(character):
+    assert f"x:2: {character!r} at position 3" in complaint(readers.fasta, f">a\nMK{character}LV\n", "x")
+    assert f"x:2: {character!r} at position 3" in complaint(readers.fasta, f">a\nMK{character}\nLV\n", "x")
+    found = readers.fasta(f">a some{character}MKLV\nML\r>b\r\n M \n", "x")
+    assert [(e.name, e.sequence, e.where) for e in found] == [("a", "ML", "x:1"), ("b", "M", "x:3")]
+
+
 def test_an_archive_that_is_cut_or_holds_two_in_a_file(tmp_path):
     whole = archive(fasta_files(rows))
     write(tmp_path, {"d1_fasta_clean.tar.gz": whole[: len(whole) // 2], **fold_files(rows)})
@@ -288,15 +296,67 @@ def test_no_letter_becomes_another(letter):
     assert readers.letters("mkLV", "x") == "MKLV"
 
 
-@pytest.mark.parametrize("value", ["1_0", "３７", "-273.16", "nan", "1e999", "0x10", "37,5", "", "1e", "."])
+@pytest.mark.parametrize("value", ["1_0", "３７", "-273.16", "nan", "1e999", "0x10", "37,5", "", "1e", ".", "310.15"])
 def test_what_is_no_temperature(value):
     assert "expected a temperature" in complaint(readers.number, value, "x")
 
 
-@given(st.floats(-273.15, 1e6))
+@given(st.floats(-200, 200))
 def test_a_temperature_is_read_as_it_is_written(value):
     assert readers.number(str(value), "x") == value
     assert readers.number(f" +{abs(value)!r} ", "x") == abs(value)
+
+
+def test_kelvin_are_refused_with_their_line(tmp_path):
+    kelvin = "name,sequence,ogt\n" + "".join(f"{n},{s},{v + 273.15}\n" for n, s, v in rows)
+    text = complaint(prepare.check, Config(dataset="hp-s", data=str(write(tmp_path, {"any.csv": kelvin}))))
+    assert "any.csv:2: expected a temperature from -273.15 to 200 degrees Celsius" in text and "Kelvin" in text
+
+
+@pytest.mark.parametrize("dataset, column, first", [("hp-s", "ogt", 0), ("hp-s", "ogt", 1), ("meltome", "tm", 0)])
+def test_labels_are_not_read_as_degrees(tmp_path, dataset, column, first):
+    several = 2 if dataset == "meltome" else 4
+    lines = "".join(f"{s},{first + i % several}\n" for i, (_, s, _) in enumerate(rows))
+    config = Config(dataset=dataset, data=str(write(tmp_path, {"any.csv": f"sequence,{column}\n{lines}"})))
+    text = complaint(prepare.check, replace(config, target="class"))
+    assert "any.csv:" in text and "all 44 training sequences are of class 0, the temperatures lie between" in text
+    assert "expected at least two classes; they are divided at" in text
+    for values in ({"target": "temperature"}, {"target": "class", "boundaries": [0.5, 1.5, 2.5, 3.5]}):
+        (warning,) = one(replace(config, **values)).warnings
+        assert warning.startswith("all 60 temperatures are whole numbers between 0 and")
+
+
+def test_one_temperature_alone_is_refused(tmp_path):
+    text = "sequence,tm\n" + "".join(f"{s},37\n" for _, s, _ in rows)
+    text = complaint(prepare.check, Config(dataset="meltome", data=str(write(tmp_path, {"any.csv": text}))))
+    assert "all 44 training sequences have the temperature 37; expected at least two" in text
+
+
+columns = {
+    "two quantities": ("hp-s", "sequence,tm,ogt", ["ogt", "tm"]),
+    "the other": ("meltome", "sequence,tm,ogt", ["tm", "ogt"]),
+    "FLIP with more": ("meltome", "sequence,target,ogt", ["target", "ogt"]),
+    "no other": ("hp-s", "sequence,ph,ogt", ["ogt"]),
+    "a label?": ("hp-s", "sequence,target,ogt", "expected one column target or tgt_reg or temperature or ogt or"),
+    "two of a kind": ("meltome", "sequence,target,tm", "found target, tm; leave out, or rename, all but the right one"),
+    "another": ("hp-s", "sequence,ph,tm", "found sequence, ph, tm (tm is another temperature than that of task"),
+    "repeated": ("hp-s", "sequence,sequence,ogt", "any.csv:1: expected each column once, found sequence more than"),
+    "letters": ("hp-s", "sequence,protein_sequence,ogt", "expected one column sequence or seq or protein_sequence"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", columns)
+def test_which_column_is_read(tmp_path, kind):
+    dataset, head, expected = columns[kind]
+    place = write(tmp_path, {"any.csv": f"{head}\n" + "".join(f"{s},{v / 7},{v / 2}\n" for _, s, v in rows)})
+    config = Config(dataset=dataset, data=str(place), target="temperature")
+    if isinstance(expected, str):
+        assert expected in complaint(prepare.check, config)
+        return
+    found, divisor = one(config), 7 if head.split(",")[1] == expected[0] else 2
+    assert found.targets.tolist() == [value / divisor for _, _, value in rows]
+    said = [f"the temperatures are those of the column {expected[0]}; the file has also {o}" for o in expected[1:]]
+    assert found.warnings == said
 
 
 @pytest.mark.parametrize("scale, warned", [(100, True), (50, False)])
@@ -405,6 +465,23 @@ def test_duplicates_can_be_left_out_and_are_counted(tmp_path):
     assert len(found.sequences) == 60 and found.warnings[0].startswith("2 duplicate sequences were left out")
 
 
+@pytest.mark.parametrize("kind", ["csv", "fasta"])
+def test_one_name_for_two_sequences_is_told_and_refused_where_structures_are_found_by_it(tmp_path, kind):
+    named = [(rows[2][0] if at in (7, 9) else n, s, v) for at, (n, s, v) in enumerate(rows)]
+    table = "name,sequence,ogt\n" + "".join(f"{n},{s},{v}\n" for n, s, v in named)
+    table = table.replace(rows[3][0], "").replace(rows[4][0], "")  # no name is not the same name
+    fasta = "".join(f">{n} TARGET={v}\n{s}\n" for n, s, v in named)
+    place = write(tmp_path, {f"any.{kind}": {"csv": table, "fasta": fasta}[kind]})
+    config = Config(dataset="hp-s", data=str(place))
+    first, other = (9, 4) if kind == "csv" else (15, 5)
+    (warning,) = one(config).warnings
+    expected = f"2 sequences have the name of another sequence (first {place}/any.{kind}:{first}: P00002, as "
+    assert warning == f"{expected}{place}/any.{kind}:{other})"
+    for model in ("esm-if1", "proteinmpnn"):
+        text = complaint(prepare.check, replace(config, model=model))
+        assert text.startswith(expected) and f"task.model={model} finds structures by it" in text
+
+
 def test_a_leak_between_training_and_test_is_reported_not_hidden(tmp_path):
     files = csv_files(rows)
     leaked = [line for line in files["s2c2_0_test.csv"].splitlines() if line.startswith(("P00010", "P00020"))]
@@ -413,6 +490,21 @@ def test_a_leak_between_training_and_test_is_reported_not_hidden(tmp_path):
     (warning,) = found.warnings
     assert warning.startswith("2 of 6 test sequences are also among the training sequences")
     assert "s2c2_0_test.csv:3" in warning and not one(s2c2(tmp_path, fold=1)).warnings
+
+
+def test_a_leak_is_of_the_part_that_the_sequence_is_in(tmp_path):
+    again = "".join(f"{rows[at][1]},{rows[at][2]},test,\n" for at in (3, 21, 22))
+    config = Config(dataset="meltome", data=str(write(tmp_path, {"mixed_split.csv": flip(rows) + again})))
+    training, validation = one(config).warnings
+    assert training.startswith("2 of 15 test sequences are also among the training sequences: scores are too good")
+    assert "mixed_split.csv:63, which is" in training and training.endswith("mixed_split.csv:23)")
+    assert validation.startswith("1 of 15 test sequences are also among the validation sequences")
+    assert "mixed_split.csv:62, which is" in validation and validation.endswith("mixed_split.csv:5)")
+    for values in ({"validation": 20}, {"validation": 11}, {"validation": 0}):  # drawn: other sequences
+        found = one(replace(config, **values))
+        drawn = [int(found.parts[at]) for at in (3, 21, 22)]
+        counts = [drawn.count(part) for part in (source.TRAIN, source.VALIDATION) if part in drawn]
+        assert [int(text.split()[0]) for text in found.warnings] == counts, values
 
 
 @pytest.mark.parametrize(
@@ -655,4 +747,7 @@ def test_hp_s2c5_as_published():
 def test_meltome_as_published():
     found = one(Config(dataset="meltome", data=real("meltome")))
     assert [(found.parts == part).sum() for part in range(3)] == [4926, 535, 1098]
-    assert found.targets.min() > 30 and found.targets.max() < 94 and not found.warnings
+    assert found.targets.min() > 30 and found.targets.max() < 94
+    column, names = found.warnings
+    assert column == "the temperatures are those of the column target; the file has also ogt"
+    assert names.startswith("2 sequences have the name of another sequence")

@@ -163,6 +163,41 @@ def test_other_sequences_are_refused_with_file_and_residue(tmp_path):
     assert structures.read(path, "X" + letters[1:]).shape == (20, 3, 3)
 
 
+def test_names_that_say_nothing_do_not_pass_for_the_protein(tmp_path):
+    """Two of twenty residues may have unknown names, three are more than a tenth; what the sequence leaves open is no
+    fault of the file's, but something must have been compared.
+    """
+    lines = pdb(letters, points).split("\n")
+    for count in (0, 2, 3, 20):
+        said = [line[:17] + "UNK" + line[20:] if at < 3 * count else line for at, line in enumerate(lines[:60])]
+        path = written(tmp_path / f"{count}.pdb", "\n".join([*said, *lines[60:]]))
+        if count < 3:
+            assert np.array_equal(structures.read(path, letters), points)
+            continue
+        message = complaint(structures.read, path, letters)
+        assert f"{path}:1: {count} of 20 residues have names that stand for no amino acid" in message
+        assert f"{20 - count} could be compared with the sequence" in message
+        if count == 3:
+            assert np.array_equal(structures.read(path, "XX" + letters[2:]), points)
+    longer = written(tmp_path / "longer.pdb", "\n".join(lines).replace(names["V"], "UNK"))
+    assert "residue 20 of the sequence is nothing" in complaint(structures.read, longer, letters[:-1])
+    whole = written(tmp_path / "whole.pdb", pdb(letters, points))
+    assert "0 could be compared" in complaint(structures.read, whole, "X" * 20)
+
+
+def test_names_in_small_letters_are_compared(tmp_path):
+    for ending in ("pdb", "cif"):
+        path = written(tmp_path / "large.pdb", pdb(letters, points))
+        path = as_cif(tmp_path / "large.cif", path) if ending == "cif" else path
+        small = path.read_text()
+        for name in names.values():
+            small = small.replace(name, name.lower())
+        path = written(tmp_path / f"small.{ending}", small)
+        assert structures.chain_of(path).letters == letters
+        assert np.array_equal(structures.read(path, letters), points)
+        assert "is A, where residue 1 of the sequence is V" in complaint(structures.read, path, letters[::-1])
+
+
 def test_chains_and_water(tmp_path):
     two = pdb(letters, points).replace("END\n", "") + pdb("GG", points[:2] + 9, chain="B")
     path = written(tmp_path / "two.pdb", two)
@@ -220,6 +255,9 @@ def test_files_are_found_where_they_usually_lie_and_missing_ones_listed(tmp_path
         written(tmp_path / place, "")
     written(tmp_path / "AF-P4-F1-model_v3.cif", "")
     assert structures.locate(tmp_path, places) == {name: tmp_path / place for name, place in places.items()}
+    for version in (6, 9, 10):
+        written(tmp_path / f"AF-P4-F1-model_v{version}.cif", "")
+    assert structures.locate(tmp_path, ["P4"])["P4"].name == "AF-P4-F1-model_v10.cif", "the highest, not the last"
     message = complaint(structures.locate, tmp_path, ["P1", *(f"Q{number}" for number in range(7))])
     assert str(tmp_path) in message and "7 of 8 structures are missing: Q0, Q1, Q2, Q3, Q4 and 2 more" in message
     assert "Q0.pdb or Q0.cif" in message and "AF-Q0-F1-model_v4.pdb" in message

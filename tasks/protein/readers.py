@@ -25,7 +25,7 @@ _name = ("accession", "gene", "uniprot_id", "name", "id")
 separators = {".csv": ",", ".tsv": "\t", ".fasta": "", ".fa": "", ".faa": ""}  # by ending; empty: FASTA, no table
 _known = frozenset(LETTERS + LETTERS.lower())
 _decimal = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
-coldest = -273.15  # absolute zero, in degrees Celsius
+coldest, hottest = -273.15, 200.0  # degrees Celsius: absolute zero, and what no protein outlasts but Kelvin reach
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,8 @@ class Entry:
     value: str = ""  # the target's text, empty where the file has none
     part: str = ""
     validation: bool = False
+    column: str = ""  # where a table has the target
+    beside: tuple[str, ...] = ()  # the table's columns of other temperatures
 
 
 def ending(path: Path) -> str:
@@ -46,22 +48,23 @@ def ending(path: Path) -> str:
     return found if found in separators and not path.name.startswith("._") else ""  # macOS keeps attributes in ._*
 
 
-def one_file(path: Path, targets: tuple[str, ...]) -> list[Entry]:
-    """Entries of one CSV, TSV or FASTA file, plain or ``.gz``; ``targets`` as ``table`` takes them."""
+def one_file(path: Path, targets: tuple[str, ...], beside: tuple[str, ...] = ()) -> list[Entry]:
+    """Entries of one CSV, TSV or FASTA file, plain or ``.gz``; ``targets`` and ``beside`` as ``table`` takes them."""
     kind = ending(path)
     if not kind:
         raise UserError(
             f"{path}: expected a file whose name ends with {', '.join(separators)} (and .gz, where it is compressed)"
         )
     text = decoded(path)
-    return table(text, str(path), targets, separators[kind]) if separators[kind] else fasta(text, str(path))
+    return table(text, str(path), targets, beside, separators[kind]) if separators[kind] else fasta(text, str(path))
 
 
 def fasta(text: str, origin: str) -> list[Entry]:
     """Entries of a FASTA file; ``TARGET=``, ``SET=`` and ``VALIDATION=`` in a header are read as FLIP writes them."""
     found, header, lines, begun = [], "", [], 0
-    for number, line in enumerate([*text.splitlines(), ">"], start=1):
-        line = line.strip()
+    text = text.replace("\r\n", "\n").replace("\r", "\n")  # splitlines() and strip() know more ends than a FASTA has
+    for number, line in enumerate([*text.split("\n"), ">"], start=1):
+        line = line.strip(" \t")
         if line.startswith(">"):
             if begun:
                 found.append(_from_header(header, "".join(lines), f"{origin}:{begun}"))
@@ -86,27 +89,23 @@ def _from_header(header: str, sequence: str, where: str) -> Entry:
     return _entry(name, sequence, where, values.get("TARGET", ""), values.get("SET", ""), values.get("VALIDATION", ""))
 
 
-def table(text: str, origin: str, targets: tuple[str, ...], separator: str = ",") -> list[Entry]:
-    """Entries of a CSV file with a header. ``targets``: names of the column with the target, the first found counts.
+def table(
+    text: str, origin: str, targets: tuple[str, ...], beside: tuple[str, ...] = (), separator: str = ","
+) -> list[Entry]:
+    """Entries of a CSV file with a header, which must have one column for the sequence and one for the target.
 
+    ``targets``: what the latter may be called; ``beside``: what the entries tell of where it is there too.
     ``separator`` stands between two values. A column ``set`` says train or test and ``validation`` true or false, as
     FLIP has them; both may be missing.
     """
     rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     try:
         head = [name.strip().lower() for name in next(rows, [])]
-        columns = {kind: _column(head, names) for kind, names in (("sequence", _sequence), ("target", targets))}
-        for kind, names in (("sequence", _sequence), ("target", targets)):
-            if columns[kind] is None:
-                raise UserError(
-                    f"{origin}:1: expected a column {' or '.join(names)} for the {kind}, "
-                    f"found {', '.join(head) or 'nothing'}"
-                )
-        others = {
-            "name": _column(head, _name),
-            "set": _column(head, ("set",)),
-            "validation": _column(head, ("validation",)),
-        }
+        if twice := [name for name in dict.fromkeys(head) if name and head.count(name) > 1]:
+            raise UserError(f"{origin}:1: expected each column once, found {', '.join(twice)} more than once")
+        told = tuple(name for name in head if name in beside)
+        residues, degrees = _only(head, _sequence, f"{origin}:1", ()), _only(head, targets, f"{origin}:1", told)
+        name = next((name for name in _name if name in head), None)
         found = []
         for row in rows:
             where = f"{origin}:{rows.line_num}"
@@ -114,10 +113,10 @@ def table(text: str, origin: str, targets: tuple[str, ...], separator: str = ","
                 continue
             if len(row) != len(head):
                 raise UserError(f"{where}: expected {len(head)} values, as the header has, found {len(row)}")
-            rest = {kind: row[at] if at is not None else "" for kind, at in others.items()}
-            sequence = letters(row[columns["sequence"]].strip(), where)
-            value = row[columns["target"]].strip()
-            found.append(_entry(rest["name"], sequence, where, value, rest["set"], rest["validation"]))
+            cells = dict(zip(head, row))
+            sequence, value = letters(cells[residues].strip(), where), cells[degrees].strip()
+            rest = [cells.get(column, "") for column in ("set", "validation")]
+            found.append(_entry(cells.get(name, ""), sequence, where, value, *rest, degrees, told))
     except csv.Error as problem:
         where = f"{origin}:{rows.line_num}"
         raise UserError(f"{where}: not a table with {separator!r} between the values ({problem})") from problem
@@ -126,11 +125,20 @@ def table(text: str, origin: str, targets: tuple[str, ...], separator: str = ","
     return found
 
 
-def _column(head: list[str], names: tuple[str, ...]) -> int | None:
-    return next((head.index(name) for name in names if name in head), None)
+def _only(head: list[str], names: tuple[str, ...], where: str, beside: tuple[str, ...]) -> str:
+    """The one column of ``head`` that is one of ``names``; ``beside``: the columns of another temperature."""
+    there = [name for name in head if name in names]
+    if len(there) == 1:
+        return there[0]
+    seen, hint = ", ".join(there or head) or "nothing", "; leave out, or rename, all but the right one" if there else ""
+    if beside and not there:
+        hint = f" ({', '.join(beside)} is another temperature than that of task.dataset)"
+    raise UserError(f"{where}: expected {'one' if there else 'a'} column {' or '.join(names)}, found {seen}{hint}")
 
 
-def _entry(name: str, sequence: str, where: str, value: str, part: str, validation: str) -> Entry:
+def _entry(
+    name: str, sequence: str, where: str, value: str, part: str, validation: str, column: str = "", beside: tuple = ()
+) -> Entry:
     if not sequence:
         raise UserError(f"{where}: the sequence is empty; expected letters of amino acids")
     part, mark = part.strip().lower(), validation.strip().lower()
@@ -138,7 +146,7 @@ def _entry(name: str, sequence: str, where: str, value: str, part: str, validati
         raise UserError(f"{where}: set is '{part}', expected train or test")
     if mark not in ("", "true", "false"):
         raise UserError(f"{where}: validation is '{mark}', expected true or false")
-    return Entry(name.strip(), sequence, where, value, part, mark == "true")
+    return Entry(name.strip(), sequence, where, value, part, mark == "true", column, beside)
 
 
 def letters(text: str, where: str) -> str:
@@ -156,10 +164,11 @@ def letters(text: str, where: str) -> str:
 def number(value: str, where: str) -> float:
     """A temperature in degrees Celsius, written as a plain decimal number."""
     found = float(value) if _decimal.fullmatch(value.strip()) else math.nan
-    if not math.isfinite(found):
-        raise UserError(f"{where}: expected a temperature in degrees Celsius, found {value!r}")
-    if found < coldest:
-        raise UserError(f"{where}: expected a temperature of {coldest} degrees Celsius or above, found {value!r}")
+    if not coldest <= found <= hottest:
+        hint = "; is it in Kelvin?" if found > hottest else ""
+        raise UserError(
+            f"{where}: expected a temperature from {coldest} to {hottest:g} degrees Celsius, found {value!r}{hint}"
+        )
     return found
 
 

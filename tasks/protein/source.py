@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 
 from common.errors import UserError
-from tasks.protein import generated, readers
+from tasks.protein import checks, generated, readers
+from tasks.protein.checks import TEST, TRAIN, VALIDATION
 from tasks.protein.config import Config, classes, folder, folds, limits, target
 from tasks.protein.homes import elsewhere, homes
 from tasks.protein.readers import Entry
 
 split_seed = 20_230_501  # of splits that no file gives; independent of the run's seed: all runs see the same test set
 smallest_validation = 10  # fewer would make selection a coin toss
-TRAIN, VALIDATION, TEST = range(3)
 
 # HotProtein's own files: names of the folder (or archive) of sequences, and of a fold's pickle without its ending.
 pickled = {
@@ -24,14 +24,15 @@ pickled = {
 }
 parted = {"hp-s2c2": "s2c2_{fold}_{part}.csv", "hp-s2c5": "s2c5_{fold}_{part}.csv"}  # a file for each part
 whole = {"meltome": ("mixed_split.csv", "mixed_split.fasta"), "hp-s": ("hp_s.csv",)}  # one file for all
-columns = ("target", "tgt_reg", "tm", "ogt", "temperature", "growth_temperature")  # where a CSV has its degrees
+# Where a CSV has its degrees. Growth and melting temperatures are two quantities: neither is read for the other.
+growth, melting, either = ("ogt", "growth_temperature"), ("tm",), ("target", "tgt_reg", "temperature")
 
 
 @dataclass(frozen=True)
 class Source:
     """One fold: names, sequences, where each stands (file:line), float64 targets (a class or degrees) and parts int8.
 
-    ``warnings`` say what was left out or is in two parts.
+    ``warnings`` say what was left out, is in two parts, or is suspicious.
     """
 
     names: list[str]
@@ -132,7 +133,7 @@ def _parts(config: Config, place: Path, wanted: list[int]) -> Iterator[tuple[int
             path = place / parted[config.dataset].format(fold=fold, part=part)
             if not path.is_file():
                 raise UserError(f"{path}: there is no such file; expected both parts of the fold{_help(config)}")
-            for entry in readers.table(readers.decoded(path), str(path), columns):
+            for entry in readers.table(readers.decoded(path), str(path), *_columns(config)):
                 if entry.part not in ("", part):
                     raise UserError(f"{entry.where}: set is {entry.part}, in the file of the {part} sequences")
                 entries.append(Entry(entry.name, entry.sequence, entry.where, entry.value, part, entry.validation))
@@ -147,7 +148,7 @@ def _one_file(config: Config, path: Path, wanted: list[int]) -> Iterator[tuple[i
             f"{path}: this is the usual name of a file of {_usual(path.name)}, and task.dataset is {config.dataset}: "
             f"its results would stand under the wrong name; set task.dataset={_usual(path.name)}, or rename the file"
         )
-    entries = readers.one_file(path, columns)
+    entries = readers.one_file(path, *_columns(config))
     missing = [entry for entry in entries if not entry.part]
     if missing and len(missing) < len(entries):
         raise UserError(f"{missing[0].where}: says neither train nor test, while other sequences of the file do")
@@ -155,6 +156,11 @@ def _one_file(config: Config, path: Path, wanted: list[int]) -> Iterator[tuple[i
         _only_split(config, path)
     rows = _degrees(config, entries)
     return ((fold, rows) for fold in wanted)
+
+
+def _columns(config: Config) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Names of the columns that may hold the data set's temperature, and of those that hold another."""
+    return ((*either, *melting), growth) if config.dataset == "meltome" else ((*either, *growth), melting)
 
 
 def _only_split(config: Config, path: Path) -> None:
@@ -182,15 +188,9 @@ def _class(config: Config, value, where: str) -> float:
 
 
 def _finish(config: Config, rows: list, fold: int) -> Source:
-    """Duplicates and leaks found, parts dealt where the files do not."""
-    warnings: list[str] = []
+    """Duplicates found, parts dealt where the files do not, and all of it checked."""
     own, file = bool(rows[0][0].part), rows[0][0].where.rpartition(":")[0]
-    degrees = [float(entry.value) for entry, _ in rows if entry.value]
-    if degrees and min(degrees) >= 0 and max(degrees) <= 1:
-        warnings.append(
-            f"all {len(degrees)} temperatures lie between 0 and 1: they look like classes or scaled values, and are "
-            f"read as degrees Celsius (first {rows[0][0].where})"
-        )
+    warnings = checks.temperatures(config, [entry for entry, _ in rows])
     rows = _without_duplicates(config, rows, warnings)
     entries, targets = [entry for entry, _ in rows], np.array([value for _, value in rows])
     if own:
@@ -201,7 +201,6 @@ def _finish(config: Config, rows: list, fold: int) -> Source:
             raise UserError(
                 f"{entries[0].where}: expected sequences for training and for testing, found one of the two"
             )
-        warnings += _leaks(entries, parts)
     else:
         parts = np.full(len(entries), TRAIN, np.int8)
         order = np.argsort(_ranks(len(entries)), kind="stable")
@@ -211,6 +210,8 @@ def _finish(config: Config, rows: list, fold: int) -> Source:
     parts = _with_validation(config, targets, parts, file)
     if not (parts == TRAIN).any():
         raise UserError(f"{file}: no sequence is left for training, all are for validation or testing")
+    checks.variety(config, entries, targets, parts)
+    warnings += checks.names(config, entries) + checks.leaks(entries, parts)
     names, sequences, where = ([getattr(entry, kind) for entry in entries] for kind in ("name", "sequence", "where"))
     return Source(names, sequences, where, targets, parts, warnings)
 
@@ -233,18 +234,6 @@ def _without_duplicates(config: Config, rows: list, warnings: list[str]) -> list
     if dropped:
         warnings.append(f"{len(dropped)} duplicate sequences were left out, first {dropped[0].where}")
     return kept
-
-
-def _leaks(entries: list[Entry], parts: np.ndarray) -> list[str]:
-    """A sentence where sequences of the test set are also in the training or validation set."""
-    seen = {entry.sequence: entry for entry, part in zip(entries, parts) if part != TEST}
-    both = [entry for entry, part in zip(entries, parts) if part == TEST and entry.sequence in seen]
-    if not both:
-        return []
-    return [
-        f"{len(both)} of {int((parts == TEST).sum())} test sequences are also among the training sequences: scores are "
-        f"too good (first {both[0].where}, which is {seen[both[0].sequence].where})"
-    ]
 
 
 def _ranks(count: int) -> np.ndarray:

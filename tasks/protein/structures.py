@@ -17,6 +17,7 @@ from common.errors import UserError, install
 backbone = ("N", "CA", "C")
 atoms = ("ATOM", "HETATM")  # what an atom's line begins with in either format
 endings = (".pdb", ".cif", ".ent", ".mmcif", ".pdb.gz", ".cif.gz", ".ent.gz", ".mmcif.gz")
+doubtful = 1 / 10  # of a file's residues that may have names which say nothing, where the sequence knows the letter
 most = 1 / 3  # of a sequence's residues that may be without coordinates: loops are, a file that was cut has more
 inside = (
     "unrelaxed_model_1_ptm",
@@ -62,9 +63,13 @@ def _own(folder: Path, name: str) -> Path | None:
 
 
 def _predicted(folder: Path) -> dict[str, Path]:
-    """The files that are named as in AlphaFold's database, by protein; of several versions the last."""
-    found = sorted(path for path in folder.glob("AF-*-F1-model_v*") if path.name.endswith(endings))
-    return {path.name.removeprefix("AF-").rpartition("-F1-model_v")[0]: path for path in found}
+    """The files that are named as in AlphaFold's database, by protein; of several versions the highest."""
+    found = []
+    for path in folder.glob("AF-*-F1-model_v*"):
+        parts = re.match(r"AF-(.+)-F1-model_v(\d+)\.", path.name)
+        if parts and path.name.endswith(endings):
+            found.append((int(parts[2]), path.name, parts[1], path))
+    return {name: path for _, _, name, path in sorted(found)}
 
 
 def read(path: Path, sequence: str, chain: str = "") -> np.ndarray:
@@ -72,20 +77,30 @@ def read(path: Path, sequence: str, chain: str = "") -> np.ndarray:
 
     The file must hold exactly these residues. Where it leaves some out (unresolved loops of an experiment), it must
     number the others by their place in ``sequence``, from 1; those left out get NaN, and where they and those that lack
-    an atom are more than a third it is a UserError. X stands for any residue.
+    an atom are more than a third it is a UserError. X stands for any residue, in the file for a tenth of them at most.
     """
     found = chain_of(path, chain)
     places = np.arange(len(found.letters))
     if len(found.letters) != len(sequence) and _numbered(found, len(sequence)):
         places = found.numbers - 1
+    unknown, compared = [], 0
     for place, letter, number in zip(places, found.letters, found.numbers):
         expected = sequence[place] if place < len(sequence) else "nothing"
-        if letter != expected and "X" not in (letter, expected):
+        open_to_any = "X" in (letter, expected)
+        if expected == "nothing" or (letter != expected and not open_to_any):
             raise UserError(
                 f"{_line(path, found, number)}: residue {number} is {letter}, where residue {place + 1} of the "
                 f"sequence is {expected}; expected the structure of the same protein ({len(sequence)} residues, found "
                 f"{len(found.letters)})"
             )
+        unknown += [number] if letter == "X" != expected else []
+        compared += not open_to_any
+    if len(unknown) > doubtful * len(found.letters) or not compared:
+        raise UserError(
+            f"{_line(path, found, unknown[0] if unknown else None)}: {len(unknown)} of {len(found.letters)} residues "
+            f"have names that stand for no amino acid, {compared} could be compared with the sequence; expected the "
+            "names of nine in ten at least, to tell that this is the same protein"
+        )
     if len(found.letters) < len(sequence) and not _numbered(found, len(sequence)):
         raise UserError(
             f"{_line(path, found)}: the file ends after residue {found.numbers[-1]}: expected the {len(sequence)} "
@@ -164,7 +179,7 @@ def chain_of(path: Path, name: str = "") -> Chain:
                 coordinates[place, atom] = residue[label].coord
     return Chain(
         name,
-        "".join(letters.get(residue.resname.strip(), "X") for residue in chains[name]),
+        "".join(letters.get(residue.resname.strip().upper(), "X") for residue in chains[name]),
         np.array([residue.id[1] for residue in chains[name]], dtype=np.int64),
         coordinates,
     )
@@ -172,7 +187,7 @@ def chain_of(path: Path, name: str = "") -> Chain:
 
 def _is_residue(residue, letters: dict[str, str]) -> bool:
     """Amino acids, modified ones among them; not water, ions and ligands."""
-    return residue.id[0] == " " or (residue.resname.strip() in letters and "CA" in residue)
+    return residue.id[0] == " " or (residue.resname.strip().upper() in letters and "CA" in residue)
 
 
 def _model(path: Path):
