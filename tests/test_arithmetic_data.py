@@ -2,10 +2,8 @@
 
 import csv
 import hashlib
-import http.server
 import json
 import math
-import threading
 from dataclasses import replace
 
 import numpy as np
@@ -18,6 +16,7 @@ from common import hub
 from tasks.arithmetic import data, expression, generated, homes, prepare, readers, source, vocabulary
 from tasks.arithmetic.config import Config, validate
 from tests.arithmetic_files import complaint, files, made, row, shared, table, write
+from tests.file_server import Server
 
 train, dev = made(30), made(10, first=30)
 
@@ -624,33 +623,15 @@ def test_an_incomplete_folder_of_weights_is_refused(tmp_path, change, expected):
 
 @pytest.fixture
 def server(monkeypatch):
-    """Serves five small folds, with their sums in place of the published ones; ``content`` can be changed."""
+    """Serves five small folds, with their sums in place of the published ones; they can be changed."""
     content = {}
     for fold in range(5):
         content |= files(made(30, first=50 * fold), made(10, first=50 * fold + 30), f"fold{fold}")
-    content = {name: text.encode() for name, text in content.items()}
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            found = content.get(self.path.partition("/cv_mawps/")[2])
-            self.send_error(404) if found is None else self.send_response(200)
-            if found is not None:
-                self.send_header("Content-Length", str(len(found)))
-                self.end_headers()
-                self.wfile.write(found)
-
-        def log_message(self, *arguments):
-            """Keeps quiet."""
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as found:
-        thread = threading.Thread(target=found.serve_forever)
-        thread.start()
-        monkeypatch.setattr(prepare, "home", f"http://127.0.0.1:{found.server_port}/data/")
-        sums = {name: hashlib.md5(one).hexdigest() for name, one in content.items()}
-        monkeypatch.setitem(homes.sums, "mawps", sums)
-        yield content
-        found.shutdown()
-        thread.join()
+    with Server() as found:
+        found.files = {name: text.encode() for name, text in content.items()}
+        monkeypatch.setattr(prepare, "home", f"{found.url}data/")
+        monkeypatch.setitem(homes.sums, "mawps", found.sums())
+        yield found.files
 
 
 def test_prepare_fetches_checks_and_goes_on_where_it_stopped(tmp_path, server):

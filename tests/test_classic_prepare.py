@@ -5,8 +5,6 @@ import gzip
 import hashlib
 import io
 import tarfile
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
@@ -16,42 +14,9 @@ from common.errors import UserError
 from tasks.classic import prepare
 from tasks.classic.config import Config
 from tests.classic_files import cifar_files, complaint, mnist_files, write
+from tests.file_server import Server
 
 mnist, cifar10 = Config(dataset="mnist", validation=10), Config(dataset="cifar10", validation=10)
-
-
-class Server(ThreadingHTTPServer):
-    """Serves ``files``; ``moods`` (one an answer, then none) are cut, whole, busy, silent: see Handler."""
-
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.files, self.moods, self.asked = {}, [], []
-        self.url = f"http://127.0.0.1:{self.server_port}/"
-
-
-class Handler(BaseHTTPRequestHandler):
-    def do_GET(self):
-        name, mood = self.path.rsplit("/", 1)[1], self.server.moods.pop(0) if self.server.moods else ""
-        asked = self.headers.get("Range", "")
-        self.server.asked.append((name, asked))
-        content = self.server.files.get(name)
-        if mood == "silent":
-            return  # closes the connection without a word
-        if content is None or mood == "busy":
-            self.send_error(503 if content else 404)
-            return
-        start = int(asked[6:-1]) if asked and mood != "whole" else 0
-        if start >= len(content):
-            self.send_error(416)
-            return
-        self.send_response(206 if start else 200)
-        self.send_header("Content-Length", str(len(content) - start))
-        self.end_headers()
-        rest = content[start:]
-        self.wfile.write(rest[: len(rest) // 2] if mood == "cut" else rest)
-
-    def log_message(self, *arguments):
-        """Keeps quiet."""
 
 
 @pytest.fixture
@@ -80,11 +45,7 @@ def server(monkeypatch):
         monkeypatch.setattr(prepare, "packages", packages)
         monkeypatch.setattr(prepare, "mirrors", {"mnist": [server.url], "cifar10": [server.url + "deep/"]})
         monkeypatch.setattr(published, "patience", 5)
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
         yield server
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture
@@ -155,12 +116,8 @@ def test_a_wrong_checksum_is_thrown_away_and_the_next_mirror_asked(server, folde
     assert "t10k-labels-idx1-ubyte.gz" not in names(folder) and len(names(folder)) == 3, "no .part is left either"
     with Server() as other:
         other.files = {"t10k-labels-idx1-ubyte.gz": good}
-        thread = threading.Thread(target=other.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
         monkeypatch.setattr(prepare, "mirrors", {"mnist": [server.url, other.url]})
         prepare.prepare(mnist, report=lambda line: None)
-        other.shutdown()
-        thread.join()
     assert names(folder) == sorted(prepare.packages["mnist"])
 
 

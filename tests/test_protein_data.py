@@ -2,11 +2,9 @@
 
 import gzip
 import hashlib
-import http.server
 import json
 import lzma
 import pickle
-import threading
 from dataclasses import replace
 
 import numpy as np
@@ -19,6 +17,7 @@ from common import hub
 from tasks.protein import data, fingerprint, generated, homes, prepare, readers, source, weights
 from tasks.protein.alphabet import LETTERS, RESIDUES, Alphabet, plain
 from tasks.protein.config import Config, validate
+from tests.file_server import Server
 from tests.protein_files import (
     archive,
     complaint,
@@ -605,29 +604,11 @@ def test_cropping_keeps_what_it_says_and_counts(sequence, length):
 @pytest.fixture
 def server(monkeypatch):
     """Serves a small HP-S2C2, with its sums in place of the published ones; ``files`` can be changed."""
-    files = {"d1_fasta_clean.tar.gz": archive(fasta_files(rows)), **fold_files(rows)}
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            content = files.get(self.path.rsplit("/", 1)[1])
-            self.send_error(404) if content is None else self.send_response(200)
-            if content is not None:
-                self.send_header("Content-Length", str(len(content)))
-                self.end_headers()
-                self.wfile.write(content)
-
-        def log_message(self, *arguments):
-            """Keeps quiet."""
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as found:
-        thread = threading.Thread(target=found.serve_forever)
-        thread.start()
-        monkeypatch.setitem(homes.homes, "hp-s2c2", f"http://127.0.0.1:{found.server_port}/s2c2/")
-        sums = {name: hashlib.md5(content).hexdigest() for name, content in files.items()}
-        monkeypatch.setitem(homes.sums, "hp-s2c2", sums)
-        yield files
-        found.shutdown()
-        thread.join()
+    with Server() as found:
+        found.files = {"d1_fasta_clean.tar.gz": archive(fasta_files(rows)), **fold_files(rows)}
+        monkeypatch.setitem(homes.homes, "hp-s2c2", f"{found.url}s2c2/")
+        monkeypatch.setitem(homes.sums, "hp-s2c2", found.sums())
+        yield found.files
 
 
 def test_prepare_fetches_checks_and_goes_on_where_it_stopped(tmp_path, server):
