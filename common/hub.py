@@ -108,17 +108,19 @@ def _library():
     return huggingface_hub
 
 
-def filled(folder: Path, loaded: dict, ignore: str) -> None:
-    """UserError unless the files of ``folder`` had every weight of the network that transformers made of them.
+def filled(folder: Path, loaded: dict, ignore: tuple[str, ...]) -> None:
+    """UserError unless the files of ``folder`` had every weight of the network that transformers made of them, and
+    no other: a layer that config.json leaves out is not to be lost in silence.
 
     ``loaded``: what ``from_pretrained`` says with ``output_loading_info=True`` and ``ignore_mismatched_sizes=True``;
-    weights whose names match the pattern ``ignore`` do not matter.
+    weights whose names match a pattern of ``ignore`` belong to parts that nothing here asks for, such as heads.
     """
     faults = [(key, "missing") for key in sorted(loaded["missing_keys"])]
     faults += [(key, f"{list(found)}, not {list(asked)}") for key, found, asked in sorted(loaded["mismatched_keys"])]
-    faults = [f"{key} is {fault}" for key, fault in faults if not fnmatch(key, ignore)]
+    faults += [(key, "in the file and not in the network") for key in sorted(loaded["unexpected_keys"])]
+    faults = [f"{key} is {fault}" for key, fault in faults if not any(fnmatch(key, pattern) for pattern in ignore)]
     if faults:
         raise UserError(
             f"{folder} does not hold the weights that its config.json describes: {'; '.join(faults[:5])} "
-            f"({len(faults)} in all); fetch it once more"
+            f"({len(faults)} in all); fetch both once more"
         )

@@ -75,7 +75,8 @@ def parse(words: list[str]) -> Request:
         seen.add(key)
         group = key.split(".")[0]
         dotted = "." in key and group in (*GROUPS, "cluster")
-        if (key in KEYS or dotted) and not value:
+        emptied = key.startswith("task.")  # task.hub= empties a text that a preset has set
+        if (key in KEYS or dotted) and not (value or emptied):
             raise UserError(f"{key} has no value; leave it out, or write {key}=<value>")
         if key in KEYS:
             setattr(request, key, value)

@@ -483,6 +483,16 @@ def test_what_does_not_fit_the_pretrained_network_is_named(roberta):
         embedding.encode([*longest, "tom"])
 
 
+def test_layers_that_config_json_leaves_out_are_refused(roberta, tmp_path):
+    folder, _ = roberta
+    for path in folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    content = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**content, "num_hidden_layers": 1}))
+    with pytest.raises(UserError, match=r"layer\.1\.attention.* is in the file and not in the network.*16 in all"):
+        pretrained(tmp_path)
+
+
 def test_a_tokenizer_of_another_network_is_refused(roberta, tmp_path):
     import transformers
 

@@ -11,7 +11,17 @@ from torch.nn import functional
 
 from common import sparsity as sp
 from common.errors import UserError
-from tasks.protein import bert, checkpoint, pretrained, tape, weights
+from tasks.protein import (
+    alphabet,
+    bert,
+    checkpoint,
+    fingerprint,
+    inverse_folding,
+    pretrained,
+    proteinmpnn,
+    tape,
+    weights,
+)
 from tasks.protein.config import Config
 
 transformers = pytest.importorskip("transformers", reason="needs: pip install transformers")
@@ -209,6 +219,110 @@ def test_second_derivatives_exist(style):
     (gradient,) = torch.autograd.grad(encoder(*batch(encoder)).square().sum(), weight, create_graph=True)
     (second,) = torch.autograd.grad(gradient.square().sum(), weight)
     assert second.isfinite().all() and second.any()
+
+
+kinds = ("EsmForMaskedLM", "EsmModel", "EsmForSequenceClassification")
+
+
+@pytest.mark.parametrize("form", ["safetensors", "bin"])
+@pytest.mark.parametrize("kind", kinds)
+def test_weights_that_config_json_leaves_out_are_refused(tmp_path, kind, form):
+    """Not dropped: the network would be another than the one that was saved."""
+    saved(tmp_path, kind=getattr(transformers, kind))
+    rewrite(tmp_path, form)
+    chosen = Config(model="esm", pretrained=str(tmp_path))
+    content = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**content, "num_hidden_layers": 1}))
+    message = complaint(pretrained.build, chosen)
+    assert "encoder.layer.1.attention.LayerNorm.bias is in the file and not in the network" in message
+    assert "(16 in all)" in message and str(tmp_path) in message
+    (tmp_path / "config.json").write_text(json.dumps({**content, "emb_layer_norm_before": False}))
+    message = complaint(pretrained.build, chosen)
+    assert "embeddings.layer_norm.weight is in the file and not in the network (2 in all)" in message
+    rewrite(tmp_path, form, {"encoder.surplus.weight": torch.ones(2)})
+    (tmp_path / "config.json").write_text(json.dumps(content))
+    assert "surplus.weight is in the file and not in the network (1 in all)" in complaint(pretrained.build, chosen)
+
+
+@pytest.mark.parametrize("form", ["safetensors", "bin"])
+@pytest.mark.parametrize("kind", kinds)
+@pytest.mark.parametrize("style", styles)
+def test_heads_and_what_is_computed_may_be_in_the_file(tmp_path, monkeypatch, style, kind, form):
+    # what the installed version keeps silent of itself is no promise of others
+    monkeypatch.setattr(transformers.EsmModel, "_keys_to_ignore_on_load_unexpected", None)
+    network = saved(tmp_path, style, getattr(transformers, kind))
+    own = "" if kind == "EsmModel" else "esm."
+    more = {
+        "lm_head.decoder.bias": torch.ones(33),
+        f"{own}pooler.dense.bias": torch.ones(32),
+        f"{own}embeddings.position_ids": torch.arange(40)[None],
+        f"{own}encoder.layer.0.attention.self.rotary_embeddings.inv_freq": torch.ones(4),
+    }
+    if style == "esm-2":  # as its published files have, although positions are rotations
+        more[f"{own}embeddings.position_embeddings.weight"] = torch.ones(1026, 32)
+    rewrite(tmp_path, form, more)
+    loaded = pretrained.build(Config(model="esm", pretrained=str(tmp_path))).network
+    assert torch.equal(loaded.get_input_embeddings().weight, network.get_input_embeddings().weight)
+    ours, theirs = loaded.encoder.state_dict(), network.base_model.encoder.state_dict()
+    assert all(torch.equal(value, theirs[name]) for name, value in ours.items() if "inv_freq" not in name)
+
+
+@pytest.mark.parametrize(
+    "words, expected",
+    [
+        ([token.lower() for token in pretrained.tokens], "capitals), found none for A C D E F G H I K L M N P Q R S T"),
+        ([token for token in pretrained.tokens if token != "W"], "found none for W:"),
+        ([token for token in pretrained.tokens if token != "<eos>"], "found none for <eos>:"),
+        ([*pretrained.tokens, "more"], "numbers its tokens up to 33, expected 32 at most"),
+        ([], "found none for <pad> <unk> <cls> <eos> A"),
+    ],
+)
+def test_a_vocabulary_that_does_not_fit_is_refused_before_anything_is_queued(tmp_path, words, expected):
+    saved(tmp_path)
+    (tmp_path / "vocab.txt").write_text("\n".join(words) + "\n")
+    chosen = Config(model="esm", pretrained=str(tmp_path))
+    for refused in (pretrained.build, lambda config: fingerprint.whole(config, {})):
+        message = complaint(refused, chosen)
+        assert str(tmp_path / "vocab.txt") in message and expected in message, message
+
+
+def test_every_token_has_a_number_of_its_own_and_only_rare_letters_may_be_unknown():
+    special = ("<pad>", "<unk>", "<cls>", "<eos>")
+    plain = {token: number for number, token in enumerate([*special, *alphabet.RESIDUES])}
+    found = alphabet.of_vocabulary(plain, special, 24, "vocab.txt")
+    assert {letter for letter, number in found.tokens.items() if number == 1} == set("XBZJUO")
+    assert (found.padding, found.first, found.last) == (0, 2, 3)
+    assert "vocab.txt: expected a number for each token, found 4 for A, Y" in complaint(
+        alphabet.of_vocabulary, {**plain, "Y": 4}, special, 24, "vocab.txt"
+    )
+    assert "23, expected 22 at most" in complaint(alphabet.of_vocabulary, plain, special, 23, "vocab.txt")
+
+
+def test_a_tape_with_too_few_embeddings_is_refused(tmp_path):
+    sizes = {**small, "vocab_size": 29}
+    message = complaint(tape.build, write_tape(tmp_path, published(sizes), sizes))
+    assert str(tmp_path / "config.json") in message and "up to 29, expected 28 at most" in message
+
+
+def test_what_a_model_reads_where_nothing_is_asked_for():
+    """Of every model that takes more than AntiBERTy a stated number of residues, whatever it could take."""
+    esm2, base = pretrained.create_esm(**styles["esm-2"]), tape.create({**small, "max_position_embeddings": 8192})
+    assert (esm2.limit, esm2.usual) == (None, 1022) and (base.limit, base.usual) == (8190, 1022)
+    for encoder in (inverse_folding.Encoder, proteinmpnn.Encoder):
+        assert (encoder.limit, encoder.usual) == (None, 1022)
+
+
+def rewrite(folder, form, more=None) -> None:
+    """The weights in ``folder`` with those in ``more``, as ``form`` has them."""
+    place, pickled = folder / "model.safetensors", folder / "pytorch_model.bin"
+    safe = pytest.importorskip("safetensors.torch")
+    state = torch.load(pickled, weights_only=True) if pickled.exists() else safe.load_file(place)
+    state |= more or {}
+    if form == "bin":
+        place.unlink(missing_ok=True)
+        torch.save(state, pickled)
+    else:
+        safe.save_file(state, place, metadata={"format": "pt"})
 
 
 def test_an_incomplete_or_foreign_esm_is_refused(tmp_path):

@@ -579,7 +579,7 @@ def test_every_weight_of_proteinmpnn_learns_and_the_prunable_ones_are_its_messag
         gradients.append([parameter.grad for parameter in encoder.parameters()])
     assert all(torch.equal(one, other) for one, other in zip(*gradients))
     prunable = sp.prunable(encoder, exclude=encoder.exclude)
-    assert sum(weight.numel() for weight in prunable.values()) == 128**2 * (3 * (3 + 2 + 8) + 2 * (3 + 2))
+    assert sum(weight.numel() for weight in prunable.values()) == 128**2 * (1 + 2 * 3 + 3 * (2 + 8) + 2 * (3 + 2))
     assert all(name.startswith("encoder_layers.") for name in prunable)
 
 

@@ -17,10 +17,21 @@ from torch.nn.functional import cross_entropy
 
 from common import config, paths, record, run
 from common.training.optimization import Order, OrderByLength
-from launch import shapes
-from tasks.protein import composition, data, inverse_folding, model, proteinmpnn, structures
+from launch import plan, shapes
+from launch import words as command
+from tasks.protein import (
+    composition,
+    data,
+    fingerprint,
+    geometry,
+    inverse_folding,
+    model,
+    proteinmpnn,
+    source,
+    structures,
+)
 from tasks.protein.alphabet import RESIDUES, Alphabet
-from tasks.protein.config import Config
+from tasks.protein.config import Config, validate
 from tasks.protein.trainer import balanced_accuracy, ranks, spearman
 from tests import training
 from tests.protein_files import complaint, csv_files, flip, made, write
@@ -32,7 +43,9 @@ FAST = {"run.steps": 30, "run.evaluate_every": 15, "task.width": 16, "task.layer
 
 def stage(method="dense", **values):
     """The folder of a small stage, untrained, its parents trained."""
-    folders = training.line(method, {**FAST, **values}, task="protein")
+    own = values.get("task.model", "transformer") == "transformer"
+    fast = {key: value for key, value in FAST.items() if own or not key.startswith("task.")}  # others have their sizes
+    folders = training.line(method, {**fast, **values}, task="protein")
     training.train(folders[:-1])
     return folders[-1]
 
@@ -376,6 +389,7 @@ def test_evaluation_in_parts_gives_every_sequence_its_own_output(monkeypatch):
 
 def test_weights_of_a_hub_or_a_package_are_pretrained_weights_to_rewind_to():
     values = record.read_config(stage("one_shot_ticket", **{"run.steps": 2}))["settings"]
+    values["task"].update(width=32, layers=2, heads=4)
     values["method"]["rewind"] = "pretrained"
     assert any("needs pretrained weights" in text for text in config.complaints("protein", "one_shot_ticket", values))
     values["task"].update(model="antiberty")  # the package brings them
@@ -400,6 +414,73 @@ def test_the_small_transformer_reads_a_usual_length_where_none_is_asked_for(monk
     assert max(worker.tokens("test").lengths) == 40 and worker.cropped["test"] > 0
     worker, _ = begun(**{"task.length": 50})  # it takes more on request
     assert max(worker.tokens("test").lengths) == 50
+
+
+@pytest.mark.parametrize("limit, usual, asked, expected", [(8190, 25, 0, 25), (25, 1022, 0, 25), (8190, 25, 45, 45)])
+def test_the_usual_length_is_within_what_the_model_takes_and_no_bound(monkeypatch, limit, usual, asked, expected):
+    monkeypatch.setattr(model.Transformer, "limit", limit)
+    monkeypatch.setattr(model.Transformer, "usual", usual)
+    worker, state = begun(**{"task.length": asked})
+    assert worker.length == max(worker.tokens("test").lengths) == expected
+    cropped = worker.evaluate(state.model.eval(), "test")["measurements"]["cropped"]
+    assert cropped == sum(len(sequence) > expected for sequence in worker.data.test.sequences) > 0
+
+
+pretrained_paper = {"model": "esm", "hub": "facebook/esm1b_t33_650M_UR50S", "pretrained": "here"}
+
+
+@pytest.mark.parametrize(
+    "values, expected",
+    [
+        (pretrained_paper, "only one can be loaded; task.hub= empties the first"),
+        ({"model": "tape", "pretrained": "here", "hub": "x/y"}, "task.model=tape is on no hub; task.hub= empties it"),
+        ({"model": "antiberty", "width": 64}, "task.width is 64, but the pretrained weights of task.model=antiberty"),
+        ({"model": "antiberty", "layers": 3}, "leave it at 2"),
+        ({"model": "antiberty", "heads": 2}, "leave it at 4"),
+        ({"hidden": 64}, "task.head=linear has no hidden layer"),
+        ({"target": "temperature", "boundaries": [50.0]}, "task.target=temperature has no classes"),
+        ({"dataset": "meltome", "boundaries": [50.0]}, "task.target=temperature has no classes"),
+        ({"boundaries": [50.0, float("inf")]}, "task.boundaries must be finite"),
+        ({"boundaries": [float("nan")]}, "task.boundaries must be finite"),
+    ],
+)
+def test_settings_that_would_say_what_is_not_done_are_refused(values, expected):
+    (found,) = validate(Config(**values))
+    assert expected in found
+
+
+def test_settings_that_are_used_are_not():
+    for values in (
+        {**pretrained_paper, "pretrained": ""},
+        {**pretrained_paper, "hub": ""},
+        {"head": "hidden", "hidden": 64},
+        {"width": 64, "layers": 3, "heads": 2},
+        {"dataset": "meltome", "target": "class", "boundaries": [50.0]},
+    ):
+        assert not validate(Config(**values)), values
+
+
+def test_the_papers_preset_with_weights_of_ones_own_says_what_to_empty(tmp_path):
+    asked = ["task=protein", "preset=paper", "task.dataset=generated", f"task.pretrained={tmp_path}"]
+    assert "task.hub= empties" in complaint(plan.make, command.parse(asked))
+    message = complaint(plan.make, command.parse([*asked, "task.hub="]))
+    assert message.startswith(f"{tmp_path}: config.json is missing")
+    assert "task.length" in complaint(plan.make, command.parse(["task=protein", "task.length="]))
+    assert "task has no value" in complaint(command.parse, ["task="])
+
+
+def test_results_of_another_reading_are_not_taken_for_those_of_this_one(structured, monkeypatch):
+    """Of the models that now read otherwise, and of no other."""
+    folder, weights = structured["task.data"], structured["task.pretrained"]
+    chosen = Config(dataset="hp-s2c2", model="esm-if1", data=folder, pretrained=weights, validation=10)
+    found = source.read(chosen)
+    first = fingerprint.whole(chosen, found)
+    assert fingerprint.whole(chosen, found) == first
+    monkeypatch.setitem(fingerprint.reading, "esm-if1", 1)
+    assert fingerprint.whole(chosen, found) != first
+    found = source.read(Config())
+    assert fingerprint.whole(Config(), found) == fingerprint.checksum(found)
+    assert not {"transformer", "antiberty"} & fingerprint.reading.keys()
 
 
 @pytest.mark.parametrize("method", ["synflow", "reshuffle"])
@@ -436,7 +517,7 @@ class Atoms(torch.nn.Module):
         super().__init__()
         self.scale = torch.nn.Parameter(torch.eye(3))
 
-    def forward(self, tokens, mask, coordinates):
+    def forward(self, tokens, mask, coordinates, numbers):
         return coordinates[:, :, 1].nan_to_num(0.0) @ self.scale
 
 
@@ -467,9 +548,10 @@ def test_structures_reach_the_model_cropped_as_the_letters_are(structured):
     worker, state = begun(**structured)
     longest = max(range(60), key=lambda i: len(worker.data.train.sequences[i]))
     size = len(worker.data.train.sequences[longest])
-    (tokens, _, residues, atoms), _ = worker.batch(torch.tensor([longest, 0]), 0)
+    (tokens, _, residues, atoms, numbers), _ = worker.batch(torch.tensor([longest, 0]), 0)
     assert atoms.shape == (*tokens.shape, 3, 3) and atoms.dtype == torch.float32
     assert atoms[0, residues[0], 1, 0].tolist() == [*range(8), *range(size - 7, size)]
+    assert (numbers[0, residues[0]] - numbers[0, residues[0]][0]).tolist() == [*range(8), *range(size - 7, size)]
     assert atoms[~residues].isnan().all() and not atoms[residues].isnan().any()
     before = training.copy(dict(state.model.named_parameters()))
     worker.step(state)
@@ -538,6 +620,103 @@ def test_a_sequence_without_a_name_has_no_structure(structured, folders):
     path.write_text(path.read_text().replace("P00003,", ",", 1))
     at = next(at for at, line in enumerate(path.read_text().split("\n"), 1) if line.startswith(","))
     assert f"{path}:{at}: has no name" in complaint(lambda: stage(**structured))
+
+
+@torch.no_grad()
+def test_residues_of_which_nothing_is_said_are_not_in_the_mean():
+    torch.manual_seed(0)
+    built = model.Network(proteinmpnn.Encoder(4), Config(model="proteinmpnn")).eval()
+    built.head = torch.nn.Identity()
+    tokens, atoms = torch.ones(3, 9, dtype=torch.long), 3 * torch.randn(3, 9, 3, 3)
+    mask = torch.arange(9) < torch.tensor([[9], [7], [9]])
+    atoms[0, 2:6], atoms[1, 4, 1], atoms[2], atoms[1, 7:] = torch.nan, torch.nan, torch.nan, torch.nan
+    found, hidden = built(tokens, mask, mask, atoms), built.backbone(tokens, mask, atoms)
+    assert torch.allclose(found[0], hidden[0, [0, 1, 6, 7, 8]].mean(0), atol=1e-6)
+    assert torch.allclose(found[1], hidden[1, [0, 1, 2, 3, 5, 6]].mean(0), atol=1e-6)
+    assert not found[2].any() and hidden[0, 0].std() > 0.1, "a part that is nowhere resolved is 0, not 0 / 0"
+
+
+@torch.no_grad()
+def test_the_first_messages_lack_only_columns_that_multiply_zeros(tmp_path):
+    """The published layer, with all of its columns, says the same."""
+    torch.manual_seed(0)
+    encoder, atoms = proteinmpnn.Encoder(6).eval(), 4 * torch.randn(2, 12, 3, 3)
+    whole = proteinmpnn.Layer(0.1, False, False).eval()
+    assert whole.W1.weight.shape == (128, 384) and encoder.encoder_layers[0].W1.weight.shape == (128, 128)
+    before = "encoder_layers.0."
+    state = {**encoder.state_dict(), **{before + name: value for name, value in whole.state_dict().items()}}
+    torch.save({"num_edges": 6, "model_state_dict": state}, tmp_path / "v.pt")
+    loaded = proteinmpnn.load(tmp_path / "v.pt").eval()
+    encoder.encoder_layers[0] = whole
+    encoder.load_state_dict(state)
+    inputs = torch.ones(2, 12, dtype=torch.long), torch.ones(2, 12, dtype=torch.bool), atoms
+    assert torch.allclose(loaded(*inputs), encoder(*inputs), atol=1e-5)
+
+
+def cut_chain(length=24, kept=11):
+    """Coordinates of a chain and the places that task.crop=ends keeps of it: [1, n, 3, 3], int64[1, kept]."""
+    generator = torch.Generator().manual_seed(0)
+    chain = torch.cumsum(2 * torch.randn(1, length, 3, 3, generator=generator), 1)
+    full = data.Split(["P"], ["A" * length], [""], torch.zeros(1))
+    numbers = data.numbers(full, torch.tensor([0]), kept, kept, "ends", proteinmpnn.Encoder(4).alphabet)
+    assert numbers.tolist() == [[*range(6), *range(length - 5, length)]]
+    start = data.numbers(full, torch.tensor([0]), kept, kept, "start", proteinmpnn.Encoder(4).alphabet)
+    assert start.tolist() == [[*range(kept)]]
+    return chain, numbers
+
+
+def test_a_cut_is_no_bond_to_proteinmpnn():
+    """Oxygens and pairs are those of the whole chain; only the residue before the cut is an end, as any last one."""
+    chain, numbers = cut_chain()
+    cropped, known = chain[:, numbers[0]], torch.ones(1, 24, dtype=torch.bool)
+    found = proteinmpnn.atoms_of(cropped, known[:, :11], numbers)
+    expected = proteinmpnn.atoms_of(chain, known)
+    others = torch.arange(11) != 5
+    for atom, values in found.items():
+        assert torch.allclose(values[:, others], expected[atom][:, numbers[0, others]], atol=1e-5), atom
+    last = proteinmpnn.atoms_of(chain[:, :6], known[:, :6])["O"][:, 5]
+    assert torch.allclose(found["O"][:, 5], last, atol=1e-5)
+    features = proteinmpnn.Features(24)
+    ours, at = features(found, known[:, :11], numbers)
+    theirs, there = features(expected, known)
+    ours = torch.zeros(11, 11, 128).scatter(1, at[0, :, :, None].expand(-1, -1, 128), ours[0])
+    theirs = torch.zeros(24, 24, 128).scatter(1, there[0, :, :, None].expand(-1, -1, 128), theirs[0])
+    theirs = theirs[numbers[0]][:, numbers[0]]
+    assert torch.allclose(ours[others][:, others], theirs[others][:, others], atol=1e-4) and theirs.std() > 0.1
+
+
+def test_a_cut_is_no_bond_to_esm_if1():
+    """Angles and directions are those of the whole chain, or of an end where they would reach over the cut."""
+    chain, numbers = cut_chain()
+    cropped = chain[:, numbers[0]]
+    bonded = geometry.followed(torch.ones(1, 11, dtype=torch.bool), numbers)
+    assert bonded.logical_not().nonzero().tolist() == [[0, 5]]
+    found = geometry.torsions(cropped, bonded=bonded).view(11, 2, 3)
+    expected = geometry.torsions(chain).view(24, 2, 3)[numbers[0]].clone()
+    for place, angle in ((5, 1), (5, 2), (6, 0)):
+        expected[place, :, angle] = torch.tensor([1.0, 0.0])
+    assert torch.allclose(found, expected, atol=1e-5)
+    found = geometry.directions(cropped, bonded)[0]
+    expected = geometry.directions(chain)[0, numbers[0]].clone()
+    expected[5, 0], expected[6, 1] = 0.0, 0.0
+    assert torch.allclose(found, expected, atol=1e-5)
+    ends, distance = torch.tensor([[5, 6], [6, 7]]), torch.ones(2)
+    waves, _ = geometry.edge_features(cropped[:, :, 1], ends, distance, numbers)
+    over = [(numbers[0, one] - numbers[0, other]).item() for one, other in ((5, 6), (6, 7))]
+    assert torch.allclose(waves[:, 16], torch.tensor(over).float().cos(), atol=1e-6) and over == [-14, -1]
+    torch.manual_seed(0)
+    encoder = inverse_folding.Encoder(inverse_folding.Shape(16, 24, 2, 2, 0.1, 0.1, 4, 8, 4, 4, 1, 1, 0.1)).eval()
+    whole = torch.full((1, 11), True)
+    seen = []
+    for part in (encoder.embed_dihedrals.node_embedding, encoder.embed_gvp_input_features):
+        part.register_forward_hook(lambda part, inputs, output: seen.append(inputs[0][0, :, :6].view(11, 2, 3)))
+    with torch.no_grad():
+        here, there = (encoder(torch.ones(1, 11).long(), whole, cropped, given) for given in (numbers, None))
+        plain = encoder(torch.ones(1, 11).long(), whole, cropped, torch.arange(11)[None])
+    for number, angles in enumerate(seen):  # two of each pass; the first pass knows of the cut
+        ends = [torch.equal(angles[5, :, 1], torch.tensor([1.0, 0.0])), torch.equal(angles[6, :, 0], angles[5, :, 2])]
+        assert all(ends) if number < 2 else not any(ends)
+    assert (here - there).abs().max() > 1e-3 and torch.equal(plain, there)
 
 
 @pytest.mark.parametrize("excluded", ["[]", "[head.*]"])

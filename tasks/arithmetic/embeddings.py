@@ -13,6 +13,9 @@ from tasks.arithmetic import weights
 from tasks.arithmetic.config import Config
 from tasks.arithmetic.vocabulary import Vocabulary
 
+# Of a published file these belong to what it was trained for, not to what is read here.
+other_parts = ("lm_head*", "cls.*", "classifier.*", "*predictions*", "vocab_*", "*pooler*", "*position_ids")
+
 
 class Learned(nn.Module):
     """A table, learned with the rest. ``tokens`` are the vocabulary's numbers of words."""
@@ -131,5 +134,5 @@ def build(config: Config, vocabulary: Vocabulary) -> Learned | Pretrained:
         ) from problem
     if getattr(network, "pooler", None) is not None:  # nothing here asks for it: it would never learn
         network.pooler = None
-    hub.filled(folder, loaded, ignore="pooler.*")
+    hub.filled(folder, loaded, ignore=other_parts)
     return Pretrained(network, tokenizer)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from common.errors import UserError, install
 from tasks.protein import checkpoint
-from tasks.protein.alphabet import LETTERS, Alphabet
+from tasks.protein.alphabet import Alphabet
 
 # Of a published file these belong to parts that a pooled prediction does not use: heads, and positions 0, 1, 2, ...
 other_parts = ("cls.*", "mlm.*", "classify.*", "predict.*", "pooler.*", "embeddings.position_ids")
@@ -17,17 +17,18 @@ class Encoder(nn.Module):
     """A model of transformers with the task's interface.
 
     tokens int64[batch, length], mask bool[batch, length] (True where a token belongs to the sequence, special ones
-    included) -> float32[batch, length, width]. ``limit``: the most residues it takes, None where nothing limits it.
+    included) -> float32[batch, length, width]. ``limit``: the most residues it takes, None where nothing limits it;
+    ``usual``: those read where task.length is 0, None for the limit.
     """
 
     needs_structure = False
     exclude: tuple[str, ...] = ()  # no matrices but those of self-attention and of the feed-forward layers
 
-    def __init__(self, network: nn.Module, alphabet: Alphabet, limit: int | None):
+    def __init__(self, network: nn.Module, alphabet: Alphabet, limit: int | None, usual: int | None = None):
         super().__init__()
         self.network = network
         self.alphabet = alphabet
-        self.limit = limit
+        self.limit, self.usual = limit, usual
         self.width = network.config.hidden_size
 
     def recompute(self) -> None:
@@ -52,18 +53,12 @@ def library():
     return transformers
 
 
-def alphabet(vocabulary: dict[str, int], padding: str, unknown: str, first: str, last: str) -> Alphabet:
-    """The alphabet of ``vocabulary`` (token -> number); letters that it does not have read as ``unknown``."""
-    tokens = {letter: vocabulary.get(letter, vocabulary[unknown]) for letter in LETTERS}
-    return Alphabet(tokens, vocabulary[padding], vocabulary[first], vocabulary[last])
-
-
 sizes = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
 sizes += ("max_position_embeddings", "type_vocab_size", "layer_norm_eps")
 others = ("hidden_act", "hidden_dropout_prob", "attention_probs_dropout_prob", "initializer_range")
 
 
-def build(settings: dict, alphabet: Alphabet, origin: Path | str) -> Encoder:
+def build(settings: dict, alphabet: Alphabet, origin: Path | str, usual: int | None = None) -> Encoder:
     """A BERT (Devlin et al., 2019) of the sizes in ``settings``, freshly initialised, without the pooling layer.
 
     Attention is computed step by step, as it is defined: fused kernels have no second derivative on a CPU, and gain
@@ -76,7 +71,7 @@ def build(settings: dict, alphabet: Alphabet, origin: Path | str) -> Encoder:
     chosen = {name: settings[name] for name in (*sizes, *others) if name in settings}
     config = transformers.BertConfig(**chosen, pad_token_id=alphabet.padding, attn_implementation="eager")
     network = transformers.BertModel(config, add_pooling_layer=False)
-    return Encoder(network, alphabet, limit=config.max_position_embeddings - 2)
+    return Encoder(network, alphabet, limit=config.max_position_embeddings - 2, usual=usual)
 
 
 def fill(encoder: Encoder, path: Path) -> None:

@@ -1,6 +1,7 @@
 """What can be set for the protein task. Standard library only: this file is read before anything heavy is."""
 
 import difflib
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,6 +26,9 @@ boundaries = {
 }
 folds = 10  # of HP-S2C2 and HP-S2C5 as published, and of every file that says nothing of a split
 own_models = ("transformer",)  # trained from scratch
+# Residues that pretrained models read where task.length is 0 and they take more: what ESM was trained on (1,024 tokens,
+# Rives et al., 2021; Lin et al., 2023). For TAPE, ESM-IF1 and ProteinMPNN it is our choice: all read the same then.
+usual_length = 1022
 models = (*own_models, "esm", "tape", "antiberty", "esm-if1", "proteinmpnn")
 structure_models = ("esm-if1", "proteinmpnn")
 refuses = {"synflow": "its flow is not defined through attention, where queries and keys are multiplied"}
@@ -50,7 +54,7 @@ class Config:
 
     model: str = _option("transformer", "transformer (from scratch), esm, tape, antiberty, esm-if1 or proteinmpnn")
     pretrained: str = _option(
-        "", "file or folder of weights, before task.hub; its content is fingerprinted", identity=False
+        "", "file or folder of weights, not with task.hub; its content is fingerprinted", identity=False
     )
     hub: str = _option("", "name of pretrained weights on a hub, for example facebook/esm2_t6_8M_UR50D")
     recompute: bool = _option(
@@ -64,7 +68,7 @@ class Config:
     hidden: int = _option(512, "head=hidden: its units")
     pooling: str = _option("mean", "mean over residues, or first: the special token before them")
     backbone_rate: float = _option(1.0, "the backbone's learning rate as a factor on run.learning_rate, the head's")
-    length: int = _option(0, "residues that are read of a sequence; 0: as many as the model takes, 512 of transformer")
+    length: int = _option(0, "residues that are read of a sequence; 0: 512 of transformer, 510 of antiberty, else 1022")
     crop: str = _option("start", "what is kept of a longer sequence: start, or ends (half from either end)")
     pools: int = _option(16, "batches by length: so many batches are filled from one sorted pool; 1: at random")
 
@@ -94,8 +98,16 @@ def validate(config: Config) -> list[str]:
             found.append(f"task.{name} must be at least {least}, found {getattr(config, name)}")
     if config.fold >= folds:
         found.append(f"task.fold must be 0-{folds - 1}, or -1 for the run's seed, found {config.fold}")
-    if config.boundaries != sorted(set(config.boundaries)):
+    if not all(math.isfinite(one) for one in config.boundaries):
+        found.append(f"task.boundaries must be finite, found {config.boundaries}")
+    elif config.boundaries != sorted(set(config.boundaries)):
         found.append(f"task.boundaries must rise, found {config.boundaries}")
+    if config.boundaries and (config.target or targets.get(config.dataset)) == "temperature":
+        found.append(f"task.boundaries is {config.boundaries}, but task.target=temperature has no classes to divide")
+    if config.head != "hidden" and config.hidden != Config.hidden:
+        found.append(
+            f"task.hidden is {config.hidden}, but task.head={config.head} has no hidden layer; task.head=hidden?"
+        )
     if not 0 <= config.dropout < 1:
         found.append(f"task.dropout must lie in [0, 1), found {config.dropout}")
     if not config.backbone_rate > 0:
@@ -119,6 +131,21 @@ def _of_model(config: Config) -> list[str]:
                 found.append(f"task.{name} is '{value}', but task.model={config.model} is trained from scratch")
         if config.pooling == "first":
             found.append(f"task.pooling=first needs a special token before the residues, {config.model} has none")
+    if config.model in own_models or config.model not in models:
+        return found
+    for name in ("width", "layers", "heads"):
+        if getattr(config, name) != getattr(Config, name):
+            found.append(
+                f"task.{name} is {getattr(config, name)}, but the pretrained weights of task.model={config.model} "
+                f"decide that; leave it at {getattr(Config, name)}"
+            )
+    if config.hub and config.model != "esm":
+        found.append(f"task.hub is '{config.hub}', but task.model={config.model} is on no hub; task.hub= empties it")
+    elif config.hub and config.pretrained:
+        found.append(
+            f"task.hub is '{config.hub}' and task.pretrained '{config.pretrained}', and only one can be loaded; "
+            "task.hub= empties the first, task.pretrained= the second"
+        )
     return found
 
 

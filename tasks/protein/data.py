@@ -99,6 +99,18 @@ def coordinates(config: Config, full: Split, length: int | None, alphabet: Alpha
     return found
 
 
+def numbers(full: Split, indices: Tensor, longest: int, length: int | None, crop: str, alphabet: Alphabet) -> Tensor:
+    """int64 [n, longest]: for each token of ``full``'s sequences at ``indices``, cropped, its place before cropping.
+
+    They rise by one; where ``crop=ends`` left residues out, by as many more.
+    """
+    found = torch.arange(longest).repeat(len(indices), 1)
+    if length is not None and crop == "ends":
+        left_out = torch.tensor([max(0, len(full.sequences[index]) - length) for index in indices.tolist()])
+        found[:, int(alphabet.first is not None) + length - length // 2 :] += left_out[:, None]
+    return found
+
+
 def unresolved(atoms: list[np.ndarray], residues: int) -> float:
     """Percent of ``residues`` without coordinates; ``atoms`` as ``coordinates`` gives them, NaN at special tokens."""
     known = sum(int(structures.resolved(one).sum()) for one in atoms)

@@ -12,6 +12,11 @@ from tasks.protein import structures, weights
 from tasks.protein.config import Config, folder, structure_models
 from tasks.protein.source import Source, roots
 
+# Hashed in where a model computes something else of the same files than it once did, so that results of then are not
+# taken for those of now. 2: the usual length; ProteinMPNN also pools resolved residues alone, and has no columns that
+# multiply zeros; with task.crop=ends the models of structures see that a cut is no bond.
+reading = {"esm": 2, "tape": 2, "esm-if1": 2, "proteinmpnn": 2}
+
 
 def checksum(found: dict[int, Source]) -> str:
     """SHA-256 over the sequences, targets and parts of every fold, in hexadecimal.
@@ -72,8 +77,15 @@ def _backbone(mark: tuple, sequence: str) -> np.ndarray:
 
 
 def whole(config: Config, found: dict[int, Source]) -> str:
-    """The checksum of all that a stage stands on: examples, structures, pretrained weights."""
+    """The checksum of all that a stage stands on: examples, structures, pretrained weights.
+
+    UserError where a vocabulary among the latter does not fit the residues or the network.
+    """
+    if config.model in weights.special:
+        weights.alphabet(config.model, weights.files(config))
     sums = [one for one in (of_structures(config, found), pretrained(config)) if one]
+    if config.model in reading:
+        sums.append(f"{config.model} {reading[config.model]}")
     examples = checksum(found)
     return hashlib.sha256("\n".join([examples, *sums]).encode()).hexdigest() if sums else examples
 

@@ -22,10 +22,21 @@ def radial(values: Tensor, lowest: float, highest: float, count: int = 16) -> Te
     return torch.exp(-(((values.unsqueeze(-1) - centres) / ((highest - lowest) / count)) ** 2))
 
 
-def torsions(backbone: Tensor, directions=unit) -> Tensor:
+def followed(known: Tensor, numbers: Tensor | None) -> Tensor:
+    """bool[batch, length]: is the residue in the next place the next of the protein? Where it was cropped, it is not.
+
+    ``numbers`` int64[batch, length]: each residue's place in the whole protein; None: one after another.
+    """
+    if numbers is None:
+        return torch.ones_like(known)
+    return functional.pad(numbers[:, 1:] == numbers[:, :-1] + 1, (0, 1), value=True)
+
+
+def torsions(backbone: Tensor, directions=unit, bonded: Tensor | None = None) -> Tensor:
     """Cosines, then sines, of phi, psi and omega at every residue: [batch, length, 6]; an angle past an end is 0.
 
     ``directions`` makes vectors of length one: the published network has two ways, which differ where atoms coincide.
+    ``bonded`` as ``followed`` gives it: a chain that was cut has two more ends (None: it was not).
     """
     atoms = backbone.flatten(1, 2)
     steps = directions(atoms[:, 1:] - atoms[:, :-1])
@@ -35,13 +46,21 @@ def torsions(backbone: Tensor, directions=unit) -> Tensor:
     cosine = (left * right).sum(-1).clamp(-1 + 1e-7, 1 - 1e-7)
     angle = torch.sign((before * right).sum(-1)) * torch.acos(cosine)
     angle = functional.pad(angle, (1, 2)).unflatten(1, (-1, 3))
+    if bonded is not None:  # psi and omega reach into the next residue, phi into the one before
+        before = functional.pad(bonded[:, :-1], (1, 0), value=True)
+        angle = angle.where(torch.stack([before, bonded, bonded], -1), 0.0)
     return torch.cat([angle.cos(), angle.sin()], -1)
 
 
-def directions(backbone: Tensor) -> Tensor:
-    """To the next CA, to the one before, and where a side chain would point: [batch, length, 3, 3]."""
+def directions(backbone: Tensor, bonded: Tensor | None = None) -> Tensor:
+    """To the next CA, to the one before, and where a side chain would point: [batch, length, 3, 3].
+
+    ``bonded`` as ``torsions`` takes it; past an end there is no direction, 0.
+    """
     first, centre, last = backbone.unbind(2)
     step = centre[:, 1:] - centre[:, :-1]
+    if bonded is not None:
+        step = step * bonded[:, :-1, None]
     forward = functional.pad(unit(step), (0, 0, 0, 1))
     backward = functional.pad(unit(-step), (0, 0, 1, 0))
     one, other = unit(last - centre), unit(first - centre)
@@ -80,14 +99,21 @@ def neighbours(centre: Tensor, known: Tensor, most: int) -> tuple[Tensor, Tensor
     return torch.stack([senders[real], (places + start)[real]]), nearest[real]
 
 
-def edge_features(centre: Tensor, ends: Tensor, distance: Tensor) -> tuple[Tensor, Tensor]:
+def edge_features(
+    centre: Tensor, ends: Tensor, distance: Tensor, numbers: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Scalars [edges, 34]: distance as bumps, difference of places as waves, two flags; vectors [edges, 1, 3].
+
+    ``numbers`` int64[batch, length] as ``followed`` takes them are these places.
 
     The flags say that an end has no coordinates; such pairs are no neighbours here, as in the published network in
     the end, so they are 0.
     """
     senders, receivers = ends
-    apart = (senders - receivers).unsqueeze(-1)  # both lie in the same protein
+    places = (
+        torch.arange(centre.shape[0] * centre.shape[1], device=ends.device) if numbers is None else numbers.flatten()
+    )
+    apart = (places[senders] - places[receivers]).unsqueeze(-1)  # both lie in the same protein
     waves = apart * torch.exp(torch.arange(0, 16, 2, device=ends.device) * -(math.log(10_000.0) / 16))
     flags = distance.new_zeros(len(distance), 2)
     scalars = torch.cat([radial(distance, 0.0, 20.0), waves.cos(), waves.sin(), flags], -1)

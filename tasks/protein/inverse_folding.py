@@ -24,7 +24,7 @@ from torch.utils.checkpoint import checkpoint as recomputed
 from common.errors import UserError
 from tasks.protein import checkpoint, geometry, gvp, weights
 from tasks.protein.alphabet import LETTERS, Alphabet
-from tasks.protein.config import Config
+from tasks.protein.config import Config, usual_length
 
 tokens = ("<null_0>", "<pad>", "<eos>", "<unk>", *"LAGVSERTIDPKQNFYMHWCXBUZO.-", "<null_1>", "<mask>")
 tokens += ("<cath>", "<af2>")  # where a structure comes from; the first of them begins a sequence
@@ -126,8 +126,8 @@ class Torsions(nn.Module):
         self.node_embedding = nn.Linear(6, width)
         self.norm_nodes = Deviation(width)
 
-    def forward(self, backbone: Tensor) -> Tensor:
-        angles = geometry.torsions(backbone, lambda vectors: functional.normalize(vectors, dim=-1))
+    def forward(self, backbone: Tensor, bonded: Tensor) -> Tensor:
+        angles = geometry.torsions(backbone, lambda vectors: functional.normalize(vectors, dim=-1), bonded)
         return self.norm_nodes(self.node_embedding(angles))
 
 
@@ -143,10 +143,10 @@ class Graph(nn.Module):
         self.most = shape.gvp_top_k_neighbors
         self.recompute = False
 
-    def forward(self, backbone: Tensor, known: Tensor, features: gvp.Pair, confidence: Tensor) -> gvp.Pair:
+    def forward(self, backbone: Tensor, known: Tensor, features: gvp.Pair, confidence: Tensor, numbers) -> gvp.Pair:
         (batch, length), (scalars, vectors) = known.shape, features
         ends, distance = geometry.neighbours(backbone[:, :, 1], known, self.most)
-        pairs = geometry.edge_features(backbone[:, :, 1], ends, distance)
+        pairs = geometry.edge_features(backbone[:, :, 1], ends, distance, numbers)
         scalars = torch.cat([scalars, known.unsqueeze(-1).to(scalars.dtype)], -1)
         nodes, edges = self.embed_graph((scalars.flatten(0, 1), vectors.flatten(0, 1)), pairs, confidence.flatten(0, 1))
         for layer in self.encoder_layers:
@@ -159,11 +159,12 @@ class Encoder(nn.Module):
 
     tokens int64[batch, length], mask bool[batch, length] (True on residues and on the two special tokens around them),
     coordinates float32[batch, length, 3, 3] (angstroms of N, CA and C; NaN where unresolved, at special tokens and in
-    padding) -> float32[batch, length, width].
+    padding), numbers int64[batch, length] (places in the whole protein; None: one after another) ->
+    float32[batch, length, width].
     """
 
     needs_structure = True
-    limit = None
+    limit, usual = None, usual_length
     exclude = ("*gvp_encoder*", "*embed_*")  # leaves what SMC-Bench prunes: self-attention, fc1 and fc2
 
     def __init__(self, shape: Shape):
@@ -188,18 +189,19 @@ class Encoder(nn.Module):
         """From now on the backward pass computes each layer's activations again: less memory, a third more time."""
         self.gvp_encoder.recompute = True
 
-    def forward(self, tokens: Tensor, mask: Tensor, coordinates: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor, mask: Tensor, coordinates: Tensor, numbers: Tensor | None = None) -> Tensor:
         known = coordinates.isfinite().flatten(2).all(-1) & mask
         with torch.no_grad():
             backbone = _centred(coordinates.to(self.layer_norm.weight.dtype), known)
-            angles, pointing = geometry.torsions(backbone), geometry.directions(backbone)
+            bonded = geometry.followed(known, numbers)
+            angles, pointing = geometry.torsions(backbone, bonded=bonded), geometry.directions(backbone, bonded)
             axes = geometry.frames(backbone)
             confidence = geometry.radial(known.to(backbone.dtype), 0.0, 1.0)  # 1, and 0 where unresolved
-        scalars, vectors = self.gvp_encoder(backbone, known, (angles, pointing), confidence)
+        scalars, vectors = self.gvp_encoder(backbone, known, (angles, pointing), confidence, numbers)
         seen = torch.where(mask, self.unread, self.alphabet.padding)
         hidden = (
             self.embed_tokens(seen) * math.sqrt(self.width)
-            + self.embed_dihedrals(backbone)
+            + self.embed_dihedrals(backbone, bonded)
             + self.embed_gvp_output(torch.cat([scalars, geometry.local(vectors, axes)], -1))
             + self.embed_confidence(confidence)
             + self.embed_gvp_input_features(torch.cat([angles, geometry.local(pointing, axes)], -1))

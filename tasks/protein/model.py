@@ -11,9 +11,10 @@ from tasks.protein.alphabet import plain
 from tasks.protein.config import Config, classes
 
 # Where ``build(config)`` makes the other encoders; each has ``width``, ``limit`` (the most residues it takes, None: any
-# number) and ``alphabet``, and gives float32 [batch, length, width] for tokens int64 and mask bool [batch, length]. Two
-# things it may have: ``usual``, the residues read where nothing is asked for, and ``exclude``, patterns of the names of
-# its weights that are never prunable.
+# number) and ``alphabet``, and gives float32 [batch, length, width] for tokens int64 and mask bool [batch, length]; one
+# of structures takes their coordinates and numbers too. Three things it may have: ``usual``, the residues read where
+# nothing is asked for; ``exclude``, patterns of the names of its weights that are never prunable; and
+# ``answered(residues, coordinates)``, bool, the residues that the mean is over (else all of them).
 others = {
     "esm": "tasks.protein.pretrained",
     "antiberty": "tasks.protein.pretrained",
@@ -111,20 +112,25 @@ class Network(nn.Module):
         else:
             self.head = nn.Sequential(nn.Dropout(config.dropout), nn.Linear(backbone.width, outputs))
 
-    def forward(self, tokens: Tensor, mask: Tensor, residues: Tensor, coordinates: Tensor | None = None) -> Tensor:
+    def forward(self, tokens: Tensor, mask: Tensor, residues: Tensor, *structure: Tensor) -> Tensor:
         """``mask``: all of the sequence with its special tokens; ``residues``: without them. Both bool as ``tokens``.
 
-        ``coordinates`` float [batch, length, 3, 3], of N, CA and C in angstrom, for models that see structures.
+        ``structure``, for models that see one: coordinates float [batch, length, 3, 3], of N, CA and C in angstrom, and
+        numbers int64 [batch, length], the tokens' places in the sequence before it was cropped.
         """
-        extra = {} if coordinates is None else {"coordinates": coordinates}
-        hidden = self.backbone(tokens, mask, **extra)
+        hidden = self.backbone(tokens, mask, *structure)
+        if structure and hasattr(self.backbone, "answered"):
+            residues = self.backbone.answered(residues, structure[0])
         return self.head(hidden[:, 0] if self.pooling == "first" else mean(hidden, residues))
 
 
 def mean(hidden: Tensor, residues: Tensor) -> Tensor:
-    """float [batch, width]: the mean of ``hidden`` [batch, length, width] over ``residues``, bool [batch, length]."""
+    """float [batch, width]: the mean of ``hidden`` [batch, length, width] over ``residues``, bool [batch, length].
+
+    0 where there are none, as in a part of a protein that is nowhere resolved.
+    """
     chosen = residues[:, :, None].to(hidden.dtype)
-    return (hidden * chosen).sum(1) / chosen.sum(1)
+    return (hidden * chosen).sum(1) / chosen.sum(1).clamp(min=1)
 
 
 def build(config: Config) -> Network:

@@ -5,7 +5,8 @@ from pathlib import Path
 from common import hub
 from common.errors import UserError
 from tasks.protein import bert, weights
-from tasks.protein.config import Config
+from tasks.protein.alphabet import Alphabet, of_vocabulary
+from tasks.protein.config import Config, usual_length
 
 # ESM-1b (Rives et al., 2021), 650 million parameters: what its published config.json says, for random weights.
 esm1b = {
@@ -26,6 +27,8 @@ esm1b = {
 }
 # ESM's vocabulary, numbered in this order; a published model brings it along as vocab.txt.
 tokens = ("<cls>", "<pad>", "<eos>", "<unk>", *"LAGVSERTIDPKQNFYMHWCXBUZO.-", "<null_1>", "<mask>")
+# Of a published file these belong to heads, or are computed: positions 0, 1, 2, ..., and how fast rotations turn.
+other_parts = ("lm_head*", "classifier.*", "*contact_head*", "*pooler*", "*position_ids", "*inv_freq*")
 
 
 def build(config: Config) -> bert.Encoder:
@@ -42,11 +45,12 @@ def create_esm(**settings) -> bert.Encoder:
     network = transformers.EsmModel(
         transformers.EsmConfig(**settings, attn_implementation="eager"), add_pooling_layer=False
     )
-    return _esm(network, {token: number for number, token in enumerate(tokens)})
+    vocabulary = {token: number for number, token in enumerate(tokens)}
+    return _esm(network, of_vocabulary(vocabulary, weights.special["esm"], network.config.vocab_size, "EsmConfig"))
 
 
 def esm(files: list[Path]) -> bert.Encoder:
-    """ESM-1b or any ESM-2 from the folder of ``files``: config.json, vocab.txt and the weights.
+    """ESM-1b or any ESM-2 from the folder of ``files``: config.json, vocab.txt and the weights, all of them used.
 
     Tokens are numbered as vocab.txt has them, and by no other file of the folder: those are not in the fingerprint.
     """
@@ -56,8 +60,8 @@ def esm(files: list[Path]) -> bert.Encoder:
         raise UserError(
             f"{files[0]}: expected a model of type esm, found {kind}; task.model=esm takes ESM-1b and ESM-2"
         )
+    alphabet = weights.alphabet("esm", files)
     try:
-        vocabulary = {token: number for number, token in enumerate(files[1].read_text(encoding="utf-8").split())}
         network, loaded = transformers.EsmModel.from_pretrained(
             folder,
             local_files_only=True,
@@ -72,26 +76,24 @@ def esm(files: list[Path]) -> bert.Encoder:
         raise UserError(
             f"{folder}: expected an ESM as transformers writes it ({type(problem).__name__}: {reason}); fetch it again"
         ) from problem
-    hub.filled(folder, loaded, ignore="*contact_head*")
-    return _esm(network, vocabulary)
+    rotary = network.config.position_embedding_type != "absolute"  # published files of such hold unused positions too
+    hub.filled(folder, loaded, ignore=(*other_parts, "*position_embeddings*") if rotary else other_parts)
+    return _esm(network, alphabet)
 
 
-def _esm(network, vocabulary: dict[str, int]) -> bert.Encoder:
+def _esm(network, alphabet: Alphabet) -> bert.Encoder:
     # The head that predicts contacts is no part of any loss here: left in, it would count as weights that never move.
     del network.contact_head
-    alphabet = bert.alphabet(vocabulary, "<pad>", "<unk>", "<cls>", "<eos>")
     settings = network.config
     # Learnt positions are numbered from the padding's number + 1, and two of them are taken by the special tokens.
     learnt = settings.position_embedding_type == "absolute"
     limit = settings.max_position_embeddings - settings.pad_token_id - 3 if learnt else None
-    return bert.Encoder(network, alphabet, limit)
+    return bert.Encoder(network, alphabet, limit, usual=usual_length)
 
 
 def antiberty(files: list[Path]) -> bert.Encoder:
     """AntiBERTy (Ruffolo et al., 2021), 26 million parameters, trained on antibodies: config, vocabulary, weights."""
-    settings, words, state = files
-    vocabulary = {token: number for number, token in enumerate(words.read_text(encoding="utf-8").split())}
-    alphabet = bert.alphabet(vocabulary, "[PAD]", "[UNK]", "[CLS]", "[SEP]")
-    encoder = bert.build(hub.read_json(settings), alphabet, settings)
+    settings, _, state = files
+    encoder = bert.build(hub.read_json(settings), weights.alphabet("antiberty", files), settings)
     bert.fill(encoder, state)
     return encoder

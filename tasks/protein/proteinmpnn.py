@@ -4,6 +4,7 @@ Less than a million parameters that a package of the registry brings along: what
 reads distances between backbone atoms. The interface gives N, CA and C of each residue; CB follows from them as in the
 published code, the oxygen from the geometry of the peptide bond (``oxygen``), where that code reads it from the file.
 The decoder, which writes a sequence, is not built, nor is the last layer's update of the edges, which it alone sees.
+Nor are the columns of the first layer that read residues, which are all 0 there: as weights they could do nothing.
 Letters are not read.
 """
 
@@ -17,7 +18,7 @@ from torch.utils.checkpoint import checkpoint as recomputed
 from common.errors import UserError
 from tasks.protein import checkpoint, geometry, weights
 from tasks.protein.alphabet import plain
-from tasks.protein.config import Config
+from tasks.protein.config import Config, usual_length
 
 width, reach, layers = 128, 32, 3  # of the published models; places further apart than ``reach`` look the same
 same = [(atom, atom) for atom in ("CA", "N", "C", "O", "CB")]
@@ -40,10 +41,13 @@ def oxygen(first: Tensor, centre: Tensor, last: Tensor, bonded: Tensor) -> Tenso
     return last - 1.23 * functional.normalize(back + ahead, dim=-1)
 
 
-def atoms_of(backbone: Tensor, known: Tensor) -> dict[str, Tensor]:
-    """All five atoms of every residue, each [batch, length, 3], from N, CA and C [batch, length, 3, 3]."""
+def atoms_of(backbone: Tensor, known: Tensor, numbers: Tensor | None = None) -> dict[str, Tensor]:
+    """All five atoms of every residue, each [batch, length, 3], from N, CA and C [batch, length, 3, 3].
+
+    ``numbers`` int64[batch, length]: the residues' places in their protein; None: one after another.
+    """
     first, centre, last = backbone.unbind(2)
-    bonded = functional.pad(known[:, 1:], (0, 1)) & known
+    bonded = functional.pad(known[:, 1:], (0, 1)) & known & geometry.followed(known, numbers)
     one, other = centre - first, last - centre
     # the published constants of a side chain's ideal place
     side = -0.58273431 * torch.linalg.cross(one, other) + 0.56802827 * one - 0.54067466 * other + centre
@@ -62,8 +66,10 @@ class Places(nn.Module):
         super().__init__()
         self.linear = nn.Linear(2 * reach + 2, 16)
 
-    def forward(self, places: Tensor) -> Tensor:
-        apart = torch.arange(places.shape[1], device=places.device)[None, :, None] - places
+    def forward(self, places: Tensor, numbers: Tensor | None = None) -> Tensor:
+        if numbers is None:
+            numbers = torch.arange(places.shape[1], device=places.device).expand(places.shape[:2])
+        apart = numbers.unsqueeze(-1) - gather(numbers, places)
         slot = functional.one_hot((apart + reach).clamp(0, 2 * reach), 2 * reach + 2)
         return self.linear(slot.to(self.linear.weight.dtype))
 
@@ -78,7 +84,7 @@ class Features(nn.Module):
         self.norm_edges = nn.LayerNorm(width)
         self.neighbours = neighbours
 
-    def forward(self, atoms: dict[str, Tensor], known: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, atoms: dict[str, Tensor], known: Tensor, numbers: Tensor | None = None) -> tuple[Tensor, Tensor]:
         centre = atoms["CA"]
         distance = (centre.unsqueeze(1) - centre.unsqueeze(2)).square().sum(-1)
         distance = distance.masked_fill(~(known.unsqueeze(1) & known.unsqueeze(2)), torch.inf)
@@ -88,7 +94,7 @@ class Features(nn.Module):
             for one, other in pairs
         ]
         bumps = geometry.radial(torch.stack(apart, -1), 2.0, 22.0).flatten(-2)
-        edges = self.edge_embedding(torch.cat([self.embeddings(places), bumps], -1))
+        edges = self.edge_embedding(torch.cat([self.embeddings(places, numbers), bumps], -1))
         return self.norm_edges(edges), places
 
 
@@ -102,11 +108,15 @@ class FeedForward(nn.Module):
 
 
 class Layer(nn.Module):
-    """Residues hear from their neighbours; then, unless this is the last layer, edges hear from their ends."""
+    """Residues hear from their neighbours; then, unless this is the last layer, edges hear from their ends.
 
-    def __init__(self, dropout: float, last: bool):
+    In the first layer nothing is known of the residues yet: they hear the edges alone.
+    """
+
+    def __init__(self, dropout: float, first: bool, last: bool):
         super().__init__()
-        self.W1, self.W2, self.W3 = nn.Linear(3 * width, width), nn.Linear(width, width), nn.Linear(width, width)
+        self.first, heard = first, width if first else 3 * width
+        self.W1, self.W2, self.W3 = nn.Linear(heard, width), nn.Linear(width, width), nn.Linear(width, width)
         self.norm1, self.norm2, self.dense = nn.LayerNorm(width), nn.LayerNorm(width), FeedForward()
         self.last, self.dropout = last, nn.Dropout(dropout)
         if not last:
@@ -115,7 +125,8 @@ class Layer(nn.Module):
 
     def forward(self, nodes: Tensor, edges: Tensor, places: Tensor, known: Tensor, heard: Tensor):
         gelu = functional.gelu
-        messages = self.W3(gelu(self.W2(gelu(self.W1(_ends(nodes, edges, places))))))
+        about = edges if self.first else _ends(nodes, edges, places)
+        messages = self.W3(gelu(self.W2(gelu(self.W1(about)))))
         nodes = self.norm1(nodes + self.dropout((messages * heard.unsqueeze(-1)).sum(2) / 30))
         nodes = self.norm2(nodes + self.dropout(self.dense(nodes))) * known.unsqueeze(-1)
         if not self.last:
@@ -133,11 +144,12 @@ class Encoder(nn.Module):
     """ProteinMPNN's encoder with the task's interface.
 
     tokens int64[batch, length], mask bool[batch, length] (True on residues), coordinates float32[batch, length, 3, 3]
-    (angstroms of N, CA and C; NaN where unresolved and in padding) -> float32[batch, length, 128], 0 where unresolved.
+    (angstroms of N, CA and C; NaN where unresolved and in padding), numbers int64[batch, length] (their places in the
+    whole protein; None: one after another) -> float32[batch, length, 128], 0 where unresolved.
     """
 
     needs_structure = True
-    limit = None
+    limit, usual = None, usual_length
     exclude = ("*features*", "*W_e*")  # leaves the messages and the feed-forward layers
 
     def __init__(self, neighbours: int = 48, dropout: float = 0.1):
@@ -145,7 +157,7 @@ class Encoder(nn.Module):
         self.alphabet, self.width = plain(), width
         self.features = Features(neighbours)
         self.W_e = nn.Linear(width, width)
-        self.encoder_layers = nn.ModuleList(Layer(dropout, last=number + 1 == layers) for number in range(layers))
+        self.encoder_layers = nn.ModuleList(Layer(dropout, n == 0, n + 1 == layers) for n in range(layers))
         for parameter in self.parameters():
             if parameter.dim() > 1:
                 nn.init.xavier_uniform_(parameter)
@@ -155,10 +167,14 @@ class Encoder(nn.Module):
         """From now on the backward pass computes each layer's activations again: less memory, a third more time."""
         self.again = True
 
-    def forward(self, tokens: Tensor, mask: Tensor, coordinates: Tensor) -> Tensor:
-        known = coordinates.isfinite().flatten(2).all(-1) & mask
+    def answered(self, mask: Tensor, coordinates: Tensor) -> Tensor:
+        """bool[batch, length]: of which residues anything is said, those in ``mask`` with all three atoms."""
+        return coordinates.isfinite().flatten(2).all(-1) & mask
+
+    def forward(self, tokens: Tensor, mask: Tensor, coordinates: Tensor, numbers: Tensor | None = None) -> Tensor:
+        known = self.answered(mask, coordinates)
         backbone = torch.where(known[..., None, None], coordinates.to(self.W_e.weight.dtype), 0.0)
-        edges, places = self.features(atoms_of(backbone, known), known)
+        edges, places = self.features(atoms_of(backbone, known, numbers), known, numbers)
         edges, heard = self.W_e(edges), gather(known, places) & known.unsqueeze(-1)
         nodes = torch.zeros_like(edges[:, :, 0])
         for layer in self.encoder_layers:
@@ -175,7 +191,9 @@ def load(path: Path) -> Encoder:
     if not isinstance(neighbours, int) or not isinstance(state, dict):
         found = ", ".join(map(str, content))
         raise UserError(f"{path}: expected ProteinMPNN's file with num_edges and model_state_dict, found {found}")
-    encoder = Encoder(neighbours)
+    encoder, first = Encoder(neighbours), "encoder_layers.0.W1.weight"
+    if first in state and state[first].shape == (width, 3 * width):  # for a residue, the edge and its neighbour
+        state = {**state, first: state[first][:, width : 2 * width]}
     checkpoint.fill(encoder, state, path, ignore=other_parts)
     return encoder
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from common import hub
 from tasks.protein import bert, weights
-from tasks.protein.config import Config
+from tasks.protein.alphabet import of_vocabulary
+from tasks.protein.config import Config, usual_length
 
 tokens = ("<pad>", "<mask>", "<cls>", "<sep>", "<unk>", *"ABCDEFGHIKLMNOPQRSTUVWXYZ")  # numbered in this order
 base = {  # the published bert-base, for a network without its weights
@@ -27,8 +28,9 @@ base = {  # the published bert-base, for a network without its weights
 def create(settings: dict | None = None, origin: Path | str = "tape.base") -> bert.Encoder:
     """A ProteinBert of the sizes in ``settings`` (those of a published config.json), freshly initialised."""
     vocabulary = {token: number for number, token in enumerate(tokens)}
-    alphabet = bert.alphabet(vocabulary, "<pad>", "<unk>", "<cls>", "<sep>")
-    return bert.build(settings or base, alphabet, origin)
+    settings = settings or base
+    alphabet = of_vocabulary(vocabulary, ("<pad>", "<unk>", "<cls>", "<sep>"), settings.get("vocab_size"), origin)
+    return bert.build(settings, alphabet, origin, usual=usual_length)
 
 
 def build(config: Config) -> bert.Encoder:

@@ -10,7 +10,7 @@ from common.training.optimization import OrderByLength
 from common.training.trainer import Trainer as Base
 from tasks.protein import model
 from tasks.protein.config import structure_models, target
-from tasks.protein.data import Data, Tokens, coordinates, cropped, load, unresolved
+from tasks.protein.data import Data, Tokens, coordinates, cropped, load, numbers, unresolved
 
 evaluation = 16_384  # tokens at a time, padding included
 
@@ -39,7 +39,8 @@ class Trainer(Base):
             raise UserError(f"task.length is {asked}; {self.task.model} takes {limit} residues at most")
         if self.task.pooling == "first" and self.alphabet.first is None:
             raise UserError(f"task.pooling=first needs a special token first; {self.task.model} has none")
-        self.length = asked or limit or getattr(network.backbone, "usual", None)
+        usual = [most for most in (limit, getattr(network.backbone, "usual", None)) if most]
+        self.length = asked or min(usual, default=None)
         return network
 
     def never_prunable(self, model):
@@ -77,7 +78,8 @@ class Trainer(Base):
             for row, index in enumerate(indices.tolist()):
                 known = torch.from_numpy(atoms_of[index])
                 atoms[row, : len(known)] = known
-            found.append(atoms)
+            full, longest = getattr(self.data, split), atoms.shape[1]
+            found += [atoms, numbers(full, indices, longest, self.length, self.task.crop, self.alphabet)]
         return [values.to(self.device) for values in found]
 
     @property

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from common import hub
 from common.errors import UserError, install
+from tasks.protein.alphabet import Alphabet, of_vocabulary
 from tasks.protein.config import Config
 
 published = {  # what the folder of each holds, as published; of alternatives one must be there
@@ -17,6 +18,11 @@ published = {  # what the folder of each holds, as published; of alternatives on
 }
 wanted = ["vocab.txt", "tokenizer_config.json", "special_tokens_map.json"]  # of a hub, beside the model
 in_a_file = ("esm-if1", "proteinmpnn")  # models whose weights are one file, not a folder
+
+special = {  # padding, unknown, first and last token, as the vocabulary of each calls them
+    "esm": ("<pad>", "<unk>", "<cls>", "<eos>"),
+    "antiberty": ("[PAD]", "[UNK]", "[CLS]", "[SEP]"),
+}
 
 
 def files(config: Config) -> list[Path]:
@@ -34,6 +40,19 @@ def files(config: Config) -> list[Path]:
         return []
     folder = place(config)
     return [hub.one_of(folder, names, _expected(config)) for names in published[config.model]]
+
+
+def alphabet(model: str, found: list[Path]) -> Alphabet:
+    """What the model reads letters as: ``found`` is ``files`` of it, config.json and vocab.txt first."""
+    settings, words = found[:2]
+    try:
+        listed = words.read_text(encoding="utf-8").split()
+    except (OSError, ValueError) as problem:
+        raise UserError(
+            f"{words}: expected a vocabulary, one token a line ({problem}); fetch it once more"
+        ) from problem
+    vocabulary = {token: number for number, token in enumerate(listed)}
+    return of_vocabulary(vocabulary, special[model], hub.read_json(settings).get("vocab_size"), words)
 
 
 def place(config: Config) -> Path:
