@@ -276,6 +276,9 @@ def test_a_rare_constant_keeps_a_problem_out_of_training_alone(tmp_path):
     found = data.load(config, 0)
     assert found.vocabulary.constants == ["12.0"] and len(found.train) == 33 and len(found.test) == 11
     assert any(text.startswith("2 of 35 training problems were left out of training") for text in found.warnings)
+    told = []
+    prepare.check(config, told.append)
+    assert told == found.warnings, "before anything is queued"
     assert data.load(replace(config, least_constants=1), 0).vocabulary.constants == ["7.0", "12.0"]
     only = write(tmp_path / "only", files(rare, dev))
     text = complaint(data.load, mawps(only, least_constants=3, validation=0), 0)
@@ -541,9 +544,9 @@ def test_the_generated_problems_cannot_be_answered_by_a_constant_or_by_the_count
     [
         ({"dataset": "mawp"}, "did you mean 'mawps'"),
         ({"dataset": "mawps", "fold": 5}, "task.fold of mawps must be 0-4"),
-        ({"fold": 1}, "task.fold of generated must be 0: there is one split"),
-        ({"fold": -1}, "task.fold of generated must be 0: there is one split"),
-        ({"dataset": "svamp", "fold": -1}, "task.fold of svamp must be 0: there is one split"),
+        ({"fold": 1}, "task.fold of generated must be 0, its only split"),
+        ({"fold": -1}, "task.fold of generated must be 0, its only split"),
+        ({"dataset": "svamp", "fold": -1}, "task.fold of svamp must be 0, its only split"),
         ({"fold": -2}, "task.fold must be at least -1"),
         ({"protocol": "public"}, "did you mean 'published'"),
         ({"protocol": "published", "validation": 5}, "holds nothing out"),
@@ -552,6 +555,7 @@ def test_the_generated_problems_cannot_be_answered_by_a_constant_or_by_the_count
         ({"embedding_rate": 0.0}, "nothing of the model is ever frozen"),
         ({"hub": "roberta-base"}, "starts from scratch"),
         ({"embedding": "pretrained"}, "needs task.hub"),
+        ({"embedding": "pretrained", "hub": "roberta-base", "pretrained": "x"}, "only one can be loaded"),
         ({"model": "graph2tree", "graph_heads": 3}, "must be even"),
         ({"model": "graph2tree", "width": 30}, "must divide task.width=30"),
         ({"unreadable": "ignore"}, "which is none of refuse, skip"),

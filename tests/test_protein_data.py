@@ -306,6 +306,13 @@ def test_a_temperature_is_read_as_it_is_written(value):
     assert readers.number(f" +{abs(value)!r} ", "x") == abs(value)
 
 
+def test_a_missing_temperature_is_told_from_one_that_is_no_number():
+    assert "TARGET=<degrees>" in complaint(readers.number, "", "x") and "Kelvin" in complaint(
+        readers.number, "310", "x"
+    )
+    assert not any(word in complaint(readers.number, "1e999", "x") for word in ("TARGET", "Kelvin"))
+
+
 def test_kelvin_are_refused_with_their_line(tmp_path):
     kelvin = "name,sequence,ogt\n" + "".join(f"{n},{s},{v + 273.15}\n" for n, s, v in rows)
     text = complaint(prepare.check, Config(dataset="hp-s", data=str(write(tmp_path, {"any.csv": kelvin}))))
@@ -323,6 +330,24 @@ def test_labels_are_not_read_as_degrees(tmp_path, dataset, column, first):
     for values in ({"target": "temperature"}, {"target": "class", "boundaries": [0.5, 1.5, 2.5, 3.5]}):
         (warning,) = one(replace(config, **values)).warnings
         assert warning.startswith("all 60 temperatures are whole numbers between 0 and")
+
+
+def test_labels_of_another_data_set_are_warned_of_too(tmp_path):
+    """HotProtein's five classes as melting temperatures: more than Meltome has classes."""
+    lines = "".join(f"{s},{i % 5}\n" for i, (_, s, _) in enumerate(rows))
+    config = Config(dataset="meltome", data=str(write(tmp_path, {"any.csv": f"sequence,target\n{lines}"})))
+    (warning,) = one(replace(config, target="temperature")).warnings
+    assert warning.startswith("all 60 temperatures are whole numbers between 0 and")
+
+
+def test_remarks_on_several_folds_say_of_which(tmp_path):
+    files, said = csv_files(rows), []
+    leaked = [line for line in files["s2c2_3_test.csv"].splitlines()[1:] if ",test," in line][:1]
+    files["s2c2_3_train.csv"] += "".join(line.replace(",test,", ",train,") + "\n" for line in leaked)
+    prepare.check(s2c2(write(tmp_path, files), fold=-1), said.append)
+    assert len(said) == 1 and said[0].startswith("fold 3: 1 of 6 test sequences")
+    prepare.check(s2c2(tmp_path, fold=3), said.append)
+    assert said[1] == said[0].removeprefix("fold 3: ")
 
 
 def test_one_temperature_alone_is_refused(tmp_path):
@@ -665,6 +690,9 @@ def test_prepare_says_where_the_rest_is(tmp_path):
     said = []
     prepare.prepare(Config(), None, said.append)
     assert said == ["generated: nothing to prepare, the sequences are computed"]
+    with pytest.MonkeyPatch.context() as patch:  # data alone are not all that the model wants
+        patch.setattr("importlib.util.find_spec", lambda name: None)
+        assert "antiberty==0.1.3" in complaint(prepare.prepare, Config(model="antiberty"), None, said.append)
     text = complaint(prepare.prepare, Config(dataset="meltome", data=str(tmp_path)), None, said.append)
     assert "cannot be fetched by this command" in text and "FLIP" in text
     write(tmp_path, {"mixed_split.csv": flip(rows)})

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from common import config, paths, record, run
+from common.errors import UserError
 from common.methods import gmp
 from common.training import optimization
 from common.training.trainer import NotFinite
@@ -285,6 +286,13 @@ def test_a_validation_loss_that_is_not_a_number_is_never_the_best():
     worker, _ = toy(Odd)
     worker.fit(training.line("dense")[-1], "digest", None, lambda: None)
     assert worker.best["step"] >= 30
+
+
+def test_a_batch_larger_than_the_training_set_is_refused():
+    """It would hold examples twice; with a slip of the pen it is filled until the memory is."""
+    worker, _ = toy(values={"run.batch_size": 100_000})
+    with pytest.raises(UserError, match=r"run\.batch_size is 100000 and there are \d+ training examples"):
+        worker.fit(training.line("dense")[-1], "digest", None, lambda: None)
 
 
 # --- learning rate ----------------------------------------------------------------------------------------------------

@@ -200,6 +200,11 @@ class Trainer:
 
     def fit(self, folder: Path, digest: str, parent: Parent | None, stop) -> State | str:
         """Train to the end and return the final state, or the reason for which ``stop()`` ended it (resumable)."""
+        if self.run.batch_size > self.examples():
+            raise UserError(
+                f"run.batch_size is {self.run.batch_size} and there are {self.examples()} training examples; expected "
+                "no more than these: a batch would hold some of them twice"
+            )
         state = self.begin(parent)
         saved, warnings = resuming.choose(self.team, folder, digest)
         if saved is None:

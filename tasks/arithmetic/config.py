@@ -41,7 +41,7 @@ class Config:
     model: str = _option("gts", "gts (recurrent encoder, tree decoder) or graph2tree (quantity graphs between the two)")
     embedding: str = _option("learned", "learned with the rest from scratch, or pretrained (task.hub, task.pretrained)")
     pretrained: str = _option(
-        "", "embedding=pretrained: folder of weights, before task.hub; its content is fingerprinted", identity=False
+        "", "embedding=pretrained: folder of weights, not with task.hub; its content is fingerprinted", identity=False
     )
     hub: str = _option("", "embedding=pretrained: name of weights on a hub, for example roberta-base")
     embedding_rate: float = _option(
@@ -82,7 +82,7 @@ def validate(config: Config) -> list[str]:
             found.append(f"task.{name} must be at least {least}, found {getattr(config, name)}")
     count = folds.get(config.dataset, 1)
     if config.fold >= count or (config.fold and count == 1):
-        known = f"0-{count - 1}, or -1 for the run's seed" if count > 1 else "0: there is one split"
+        known = f"0-{count - 1}, or -1 for the run's seed" if count > 1 else "0, its only split (task.fold=0)"
         found.append(f"task.fold of {config.dataset} must be {known}, found {config.fold}")
     if not 0 <= config.dropout < 1:
         found.append(f"task.dropout must lie in [0, 1), found {config.dropout}")
@@ -116,6 +116,11 @@ def _of_model(config: Config) -> list[str]:
                 found.append(f"task.{name} is '{value}', but task.embedding=learned starts from scratch")
     elif config.embedding == "pretrained" and not (config.hub or config.pretrained):
         found.append("task.embedding=pretrained needs task.hub, for example roberta-base, or a folder task.pretrained")
+    elif config.embedding == "pretrained" and config.hub and config.pretrained:
+        found.append(
+            f"task.hub is '{config.hub}' and task.pretrained '{config.pretrained}', and only one can be loaded; "
+            "task.hub= empties the first, task.pretrained= the second"
+        )
     return found
 
 

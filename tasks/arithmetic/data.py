@@ -10,8 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from common.errors import UserError
-from tasks.arithmetic import fingerprint, source, vocabulary
+from tasks.arithmetic import fingerprint, source
 from tasks.arithmetic.config import Config, fold, folds
 from tasks.arithmetic.readers import Problem
 from tasks.arithmetic.vocabulary import Vocabulary
@@ -50,39 +49,18 @@ class Data:
 def load(config: Config, seed: int) -> Data:
     """The splits of the fold that ``config`` and, where it leaves that to the run, its ``seed`` ask for.
 
-    Training problems whose equation cannot be answered (a constant rarer than ``task.least_constants``) are left out
-    of training alone, and counted in a warning. Kept in the process, so that forked workers share one copy.
+    Kept in the process, so that forked workers share one copy.
     """
     return _load(json.dumps(asdict(config), sort_keys=True), fold(config, seed), fingerprint.stamp(config))
 
 
 @functools.lru_cache(maxsize=max(folds.values()))
 def _load(values: str, number: int, stamp: tuple) -> Data:
-    config = Config(**json.loads(values))
     found, total = _read(values, stamp)
     chosen = found[number]
-    known = vocabulary.build(
-        [problem.words for problem in chosen.train],
-        [problem.equation for problem in chosen.train],
-        [len(problem.numbers) for problem in chosen.train],
-        config.least_count,
-        config.least_constants,
-    )
-    train = [problem for problem in chosen.train if known.encode(problem.equation) is not None]
-    warnings = list(chosen.warnings)
-    if not train:
-        raise UserError(
-            f"no training problem is left: every equation has a constant that occurs less often than "
-            f"task.least_constants={config.least_constants}; expected a smaller one"
-        )
-    if left := len(chosen.train) - len(train):
-        warnings.append(
-            f"{left} of {len(chosen.train)} training problems were left out of training: their equations have "
-            f"constants that occur less than {config.least_constants} times (task.least_constants)"
-        )
     test = Problems(chosen.test)
     validation = test if chosen.validation is chosen.test else Problems(chosen.validation)
-    return Data(Problems(train), validation, test, known, total, warnings)
+    return Data(Problems(chosen.train), validation, test, chosen.vocabulary, total, chosen.warnings)
 
 
 @functools.lru_cache(maxsize=1)

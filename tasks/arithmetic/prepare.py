@@ -19,9 +19,9 @@ def check(config: Config, report=lambda text: None) -> str:
     does not fit.
     """
     found = source.read(config)
-    for one in found.values():
+    for fold, one in found.items():
         for warning in one.warnings:
-            report(warning)
+            report(f"fold {fold}: {warning}" if len(found) > 1 else warning)
     return fingerprint.whole(config, found)
 
 

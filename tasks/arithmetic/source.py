@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from common.errors import UserError
-from tasks.arithmetic import generated, readers
+from tasks.arithmetic import generated, readers, vocabulary
 from tasks.arithmetic.config import Config, folder, folds
 from tasks.arithmetic.homes import below
 from tasks.arithmetic.readers import Fault, Problem
+from tasks.arithmetic.vocabulary import Vocabulary
 
 split_seed = 20_220_630  # of the validation problems; independent of the run's seed: every run selects on the same
 shown = 24  # bad rows that a refusal names; the rest are counted
@@ -21,13 +22,16 @@ parts = ("train", "dev")  # the files of a split
 class Source:
     """One fold. With ``task.protocol=published`` ``validation`` is ``test`` itself.
 
-    ``warnings`` say what was left out, what the files state wrongly, and what is in two parts.
+    ``warnings`` say what was left out, what the files state wrongly, and what is in two parts; ``vocabulary`` is that
+    of the training part. Training problems whose equation cannot be answered (a constant rarer than
+    ``task.least_constants``) are left out of training alone.
     """
 
     train: list[Problem]
     validation: list[Problem]
     test: list[Problem]
     warnings: list[str]
+    vocabulary: Vocabulary
 
 
 def read(config: Config) -> dict[int, Source]:
@@ -123,11 +127,30 @@ def _finish(config: Config, train: list[Problem], test: list[Problem], origin: s
             "task.protocol=published: nothing was held out, and run.select looks at the evaluation part itself, so "
             "scores are too good"
         )
-        return Source(train, test, test, warnings)
-    held = _held_out(config, train, origin)
-    training = [problem for problem, out in zip(train, held) if not out]
-    validation = [problem for problem, out in zip(train, held) if out]
-    return Source(training, validation, test, warnings)
+        validation = test
+    else:
+        held = _held_out(config, train, origin)
+        validation = [problem for problem, out in zip(train, held) if out]
+        train = [problem for problem, out in zip(train, held) if not out]
+    known = vocabulary.build(
+        [problem.words for problem in train],
+        [problem.equation for problem in train],
+        [len(problem.numbers) for problem in train],
+        config.least_count,
+        config.least_constants,
+    )
+    answerable = [problem for problem in train if known.encode(problem.equation) is not None]
+    if not answerable:
+        raise UserError(
+            f"no training problem is left: every equation has a constant that occurs less often than "
+            f"task.least_constants={config.least_constants}; expected a smaller one"
+        )
+    if left := len(train) - len(answerable):
+        warnings.append(
+            f"{left} of {len(train)} training problems were left out of training: their equations have constants that "
+            f"occur less than {config.least_constants} times (task.least_constants)"
+        )
+    return Source(answerable, validation, test, warnings, known)
 
 
 def _of_rows(problems: list[Problem]) -> list[str]:

@@ -20,9 +20,9 @@ def check(config: Config, report=lambda text: None) -> str:
     temperature or class, structures that are cut or of another sequence, and a validation set that does not fit.
     """
     found = source.read(config)
-    for one in found.values():
+    for fold, one in found.items():
         for warning in one.warnings:
-            report(warning)
+            report(f"fold {fold}: {warning}" if len(found) > 1 else warning)
     return fingerprint.whole(config, found)
 
 
@@ -36,12 +36,14 @@ def prepare(config: Config, folder: Path | None = None, report=print) -> None:
 
     A folder that reads as it is is checked alone, and no file that is there is ever replaced. May be interrupted and
     repeated. Weights that ``task.hub`` names go into the hub's own cache. Raises UserError when there is no network, a
-    checksum is wrong, the folder cannot be written, or files in it keep it from being read.
+    checksum is wrong, the folder cannot be written, files in it keep it from being read, or, when all else is done,
+    the model's pretrained weights are not on this machine.
     """
     if config.hub:
         report(f"{config.hub}: {weights.fetch(config)}")
     if config.dataset == "generated":
         report("generated: nothing to prepare, the sequences are computed")
+        weights.files(config)
         return
     if folder:
         config = replace(config, data=str(folder))
@@ -61,3 +63,4 @@ def prepare(config: Config, folder: Path | None = None, report=print) -> None:
         )
         for warning in found.warnings:
             report(f"warning: {warning}")
+    weights.files(config)  # nothing fetches those of a package or a folder: UserError says where they come from

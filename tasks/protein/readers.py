@@ -165,7 +165,8 @@ def number(value: str, where: str) -> float:
     """A temperature in degrees Celsius, written as a plain decimal number."""
     found = float(value) if _decimal.fullmatch(value.strip()) else math.nan
     if not coldest <= found <= hottest:
-        hint = "; is it in Kelvin?" if found > hottest else ""
+        missing = "; a FASTA header tells it as TARGET=<degrees>" if not value.strip() else ""
+        hint = "; is it in Kelvin?" if hottest < found < math.inf else missing
         raise UserError(
             f"{where}: expected a temperature from {coldest} to {hottest:g} degrees Celsius, found {value!r}{hint}"
         )
