@@ -8,8 +8,8 @@ import statistics
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
-from launch import knee, legends, replicates
-from launch.cells import Cell, finite, joined
+from launch import blind, knee, legends, replicates
+from launch.cells import Cell, joined
 from launch.legends import REFERENCE
 from launch.live import amount
 from launch.records import Record, steps_of_lines
@@ -34,9 +34,9 @@ class Board:
     reference: dict[str, Cell]
     common: list[str]
     seeds: list[int]
-    baseline: float | None = None  # the score of the best constant answer, as a mean like all others; None: not told
+    baselines: dict[str, float] = field(default_factory=dict)  # label -> the mean score of the best constant answer
     warnings: list[str] = field(default_factory=list)
-    constant: str = ""  # the same for readers, with the ends where folds differ
+    constants: list[str] = field(default_factory=list)  # the same for readers, a line each where data are told apart
     splits: list[str] = field(default_factory=list)  # every fold there is a result of, as ``task.fold=3``
     drawn: str = ""  # for readers: that the seed chooses the fold, where it does
 
@@ -68,7 +68,8 @@ class Board:
         """Do a curve's levels end too early to trust its knee?"""
         curve = self.points(method)
         dense = self.dense.mean if self.dense else curve[0].mean
-        return self.baseline is not None and knee.early(dense, curve[-1].mean, self.baseline)
+        least = self.baselines.get(method)
+        return least is not None and knee.early(dense, curve[-1].mean, least)
 
     def knees(self) -> dict[str, knee.Knee | None]:
         """The corner of each method's curve, None where it has none; methods with too few levels are left out."""
@@ -108,7 +109,7 @@ class Board:
         if self.common:
             notes.append(f"all methods: {', '.join(self.common)}")
         if any(cell.collapsed for cell in (*self.cells.values(), *self.reference.values())):
-            what = "the model answers one class, or a whole layer is zero"
+            what = "the model gives one answer, or a whole layer is zero (which: `collapse` in its summary.json)"
             notes.append(f"* collapsed in at least one {self.unit}: {what}")
         return notes + [f"warning: {warning}" for warning in self.warnings]
 
@@ -201,27 +202,14 @@ def _board(key: tuple, rows: list[dict], updated: dict[str, float]) -> Board:
             f"several results for {'; '.join(several[:2])}{more}: the newest is shown, all are in results.csv"
         )
     seeds = sorted({row["seed"] for row in rows if row["seed"] is not None})
-    blind = _blind(rows)
-    baseline = statistics.fmean(blind) if blind else None
-    board = Board(*key, _aligned(cells), reference, common, seeds, baseline, constant=_constant(blind))
+    told = blind.scores(rows)
+    named = {labels[row["method"], row["variant"]]: told.get(blind.apart(row)) for row in rows}
+    baselines = {label: statistics.fmean(scores) for label, scores in named.items() if scores}
+    board = Board(*key, _aligned(cells), reference, common, seeds, baselines, constants=blind.lines(told))
     board.splits = sorted({row["replicate"] for row in rows if row["replicate"]}, key=replicates.counted)
     board.drawn = replicates.drawn(board.task, [legends.parts(row["variant"]) for row in rows])
     dense = {part for row in rows if row["method"] == REFERENCE for part in legends.parts(row["variant"])}
     return _warn(board, warnings, dense)
-
-
-def _blind(rows: list[dict]) -> list[float]:
-    """The best constant answer's score for each fold and seed, once however many stages tell it."""
-    told = {(row["replicate"], row["seed"], float(row["baseline"])) for row in rows if finite(row["baseline"])}
-    return [score for *_, score in sorted(told, key=str)]
-
-
-def _constant(found: list[float]) -> str:
-    """``62.44``, or ``62.95 (mean; 59.90 to 65.99)`` where folds have other test sets; "" where none tells it."""
-    if not found:
-        return ""
-    ends = [f"{value:.2f}" for value in (min(found), max(found))]
-    return ends[0] if ends[0] == ends[1] else f"{statistics.fmean(found):.2f} (mean; {' to '.join(ends)})"
 
 
 def _aligned(cells: dict[tuple[str, float], Cell]) -> dict[tuple[str, float], Cell]:

@@ -84,15 +84,42 @@ def report(request: Request) -> int:
     done = [r for r in found if r.done and (wished is None or r.digest in wished)]
     # the dense line comes with every method: alone, it is no report of those asked for
     lacking = [name for name in request.methods if name not in {r.method for r in done}]
+    others = _others(found, stages, lacking) if stages and (lacking or not done) else ""
+    nothing = f"nothing of {', '.join(lacking) or 'this'}{' with these settings' * bool(others)} is finished"
     if not done or (lacking and lacking == request.methods):
         raise UserError(
-            f"nothing of {', '.join(lacking) or 'this'} is finished for task {request.task} in {paths.runs()}: "
-            f"'make sweep' with the same words trains it, 'make status' shows what there is{_elsewhere(request)}"
+            f"{nothing} for task {request.task} in {paths.runs()}: 'make sweep' with the same words trains it, "
+            f"'make status' shows what there is{others}{_elsewhere(request)}"
         )
     write_report(request.task, found, wished)
     if lacking:
-        print(f"note: nothing of {', '.join(lacking)} is finished: `make sweep` with the same words trains it")
+        print(f"note: {nothing}: `make sweep` with the same words trains it{others}")
     return 0
+
+
+def _others(found: list, plan, lacking: list[str]) -> str:
+    """What of the methods ``lacking`` (or, of none, of all asked for) is finished with other settings; "" for nothing.
+
+    With the words that lead from one of the stages asked for to the nearest that is there.
+    """
+    from launch import grid, live, records, why
+
+    old = records.outdated(found)
+    wished = [plan.stages[digest].config for digest in reversed(plan.wished)]
+    wished = {own["method"]: own for own in wished if own["method"] in lacking or not lacking}
+    alike = {own["label"]: own for own in (plan.stages[digest].config for digest in plan.wished)}
+    there = [r for r in found if r.done and r.digest not in old and r.method in wished and why.whole(r.config)]
+    if not there:
+        return ""
+    pairs = [(alike.get(r.config["label"], wished[r.method]), r) for r in there]
+    own, nearest = min(pairs, key=lambda pair: len(why.differences(pair[0], pair[1].config)))
+    words = [f"{key}={grid.text(value)}".replace(", ", ",") for key, _, value in why.settings(own, nearest.config)]
+    if own["data"] != nearest.config.get("data"):
+        words.append(f"task.data={nearest.config['settings']['task'].get('data') or '<other data>'}")
+    methods = ", ".join(dict.fromkeys(r.method for r in there))
+    told = f", such as {nearest.method} with {' '.join(words)}" if words else ""
+    are = "is" if len(there) == 1 else "are"
+    return f". With other settings there {are} {live.amount(len(there), 'stage')} of {methods}{told}"
 
 
 def _elsewhere(request: Request) -> str:
@@ -108,7 +135,8 @@ def write_report(task: str, found: list, wished: set[str] | None) -> None:
     from launch import report
 
     shown = [r for r in found if wished is None or r.digest in wished]
-    print("\n" + report.table(shown, found) + "\n", flush=True)
+    table = report.table(shown, found)
+    print(f"\n{table}\n", flush=True)
     try:
         written = report.write(task, found, shown, paths.reports())
     except OSError as error:
@@ -118,6 +146,8 @@ def write_report(task: str, found: list, wished: set[str] | None) -> None:
         ) from None
     for note in written.notes:
         print(f"note: {note}")
+    if table == report.NONE:
+        return
     print(f"results: {_short(written.csv)} (every finished stage) and {_short(written.markdown)}")
     for figure in written.figures:
         print(f"figure:  {_short(figure)}")

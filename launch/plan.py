@@ -285,8 +285,7 @@ def text(plan: Plan) -> str:
         done = sum(s.state == "done" for s in stages)
         rest = f"{span:<28}{splits[method, own]:<{width}}{seeds}  {own}"
         lines.append(f"  {method:<16}{len(stages):>7}{done:>7}{len(stages) - done:>7}  {rest}".rstrip())
-    reasons = Counter(stage.why for stage in plan.stages.values() if stage.state == "new")
-    lines += [f"  {n} new: {reason}" for reason, n in reasons.most_common(5) if reason != "never trained"]
+    lines += [f"  {reason}" for reason in why.tally(plan.stages.values())]
     lines += [f"  note: {note}" for note in why.edited(plan.stages.values())]
     lines += [f"  data, {live.amount(n, 'stage')}: {remark}" for n, remark in notes.kinds(plan.remarks.values())]
     others = [stage for stage in plan.stages.values() if stage.state not in ("new", "done")]

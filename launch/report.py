@@ -15,6 +15,7 @@ from launch.board import COLUMNS, Board, boards, finished, percent
 from launch.cells import Cell
 from launch.records import Record, outdated
 
+NONE = "no finished stages yet"
 WARNINGS = 5  # kinds that a terminal is told; the page has all
 WIDTH = 110  # columns of the plain-text table before it continues in a second block
 
@@ -35,7 +36,7 @@ def table(records: list[Record], among: list[Record] | None = None) -> str:
     ``among``: the records that hold what these stand on, where these alone do not.
     """
     found = boards(current(records)[0], among)
-    return "\n\n".join(_plain(board) for board in found) if found else "no finished stages yet"
+    return "\n\n".join(_plain(board) for board in found) if found else NONE
 
 
 def write(task: str, records: list[Record], shown: list[Record], folder: Path) -> ReportResult:
@@ -80,7 +81,7 @@ def _plain(board: Board) -> str:
     columns = {method: [_text(board, method, level) for level in board.levels] for method in board.methods}
     lines = [board.title, *_blocks("sparsity", [percent(level) for level in board.levels], columns)]
     lines += ["", *(f"{label}: {cell.text(board.expected)}" for label, cell in board.reference.items())]
-    lines += [f"constant answer: {board.constant}"] * bool(board.constant)
+    lines += board.constants
     for heads, columns in _measurements(board):
         lines += _blocks("measured", [" ".join(head) for head in heads], columns)
         lines += _wrapped(_meanings(heads, columns))
@@ -187,7 +188,7 @@ def _text(board: Board, method: str, level: float) -> str:
 def _markdown(board: Board, figure: str | None) -> list[str]:
     lines = [f"## {board.title}", ""]
     lines += [f"- **{label}**: {cell.text(board.expected)}" for label, cell in board.reference.items()]
-    lines += [f"- constant answer: {board.constant}"] * bool(board.constant)
+    lines += [f"- {line}" for line in board.constants]
     lines += _grid(board, lambda cell: cell.text(board.expected).replace("*", "\\*"))
     lines += ["", *(f"- {note.replace('*', chr(92) + '*')}" for note in (*board.notes(), *_corners(board)))]
     if any(None not in cell.between for cell in (*board.cells.values(), *board.reference.values())):

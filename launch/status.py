@@ -3,6 +3,7 @@
 import math
 import shutil
 import sys
+import textwrap
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
@@ -15,8 +16,8 @@ from launch.scheduler import UNKNOWN
 
 LINES, STAGES = 24, 8  # rows of a section that fit on one screen; beyond that a section is summarised
 ROOM = 40  # lines of one screen, shared by the sections
-WAITING = ("queued", "new")
-HALTED = ("interrupted", "blocked", "cancelled")  # for which a row has a word, the same as everywhere
+WIDTH, SHORT = 110, 24  # columns of a screen; of settings that a row has room for beside those of its method
+BUNDLES = 8  # such settings that are told below the table
 NAMED = ("queued", "new", "unknown")  # lists of names for who asks for them
 ENDED_BADLY = ("failed", "blocked", "cancelled", "broken")
 MOVING = ("running", "queued", "unknown")  # states that may change without anybody's doing
@@ -53,7 +54,8 @@ def text(document: dict, names: int | None = None) -> str:
     if not document["stages"]:
         return "no stages yet: `make plan` shows what a sweep would run, `make sweep` runs it"
     out, common = [_first(document)], _common(document)
-    document = {name: _told_apart(value, common) for name, value in document.items()}
+    bundles = _bundles(document["lines"], common)
+    document = {name: _told_apart(value, common, bundles) for name, value in document.items()}
     if document["pending"]:
         few = [f"{number} {_short(reason, 40)}" for reason, number in list(document["pending"].items())[:5]]
         out.append(f"queued: {', '.join(few)}")
@@ -66,6 +68,10 @@ def text(document: dict, names: int | None = None) -> str:
     if len(lines) > LINES:
         out.append(f"and {len(lines) - LINES} more lines (FORMAT=json has all)")
     out += [f"all of {task}: {_short(', '.join(found), 100)}" for task, found in common.items() if found]
+    for parts, mark in list(bundles.items())[:BUNDLES]:
+        out += textwrap.wrap(f"{mark}: {', '.join(parts)}", WIDTH, subsequent_indent="    ")
+    if len(bundles) > BUNDLES:
+        out.append(f"and {len(bundles) - BUNDLES} more such settings (FORMAT=json has all)")
     blocked = [{"reason": reason, "number": number} for reason, number in document["blocked"].items()]
     sections = [
         ("running", document["running"], _progress),
@@ -127,11 +133,25 @@ def _common(document: dict) -> dict[str, list[str]]:
     return {task: legends.shared(pairs) for task, pairs in found.items()}
 
 
-def _told_apart(value, common: dict[str, list[str]]):
+def _own(item: dict, common: dict[str, list[str]]) -> tuple[list[str], list[str]]:
+    """Of a row or stage the settings that not all rows of its task have: in general, and of its method."""
+    found = [part for part in legends.parts(item["variant"]) if part not in common.get(item["task"], [])]
+    return [p for p in found if not p.startswith("method.")], [p for p in found if p.startswith("method.")]
+
+
+def _bundles(lines: list[dict], common: dict[str, list[str]]) -> dict[tuple[str, ...], str]:
+    """Settings too many for a row, such as a preset's -> the mark, ``#1``, that stands for them there."""
+    found = dict.fromkeys(tuple(_own(line, common)[0]) for line in lines)
+    long = [parts for parts in found if len(legends.plain([*parts])) > SHORT]
+    return {parts: f"#{number}" for number, parts in enumerate(long, 1)}
+
+
+def _told_apart(value, common: dict[str, list[str]], bundles: dict[tuple[str, ...], str]):
     """A list of rows or stages with, as variant, those settings alone that not all rows of the task have."""
     if not isinstance(value, list) or not all("variant" in item for item in value):
         return value
-    own = [[p for p in legends.parts(item["variant"]) if p not in common.get(item["task"], [])] for item in value]
+    own = [_own(item, common) for item in value]
+    own = [[bundles[tuple(some)], *method] if tuple(some) in bundles else [*some, *method] for some, method in own]
     return [{**item, "variant": legends.plain(parts)} for item, parts in zip(value, own, strict=True)]
 
 
@@ -210,7 +230,9 @@ def _span(ends: list[str]) -> str:
 
 
 def _table(lines: list[dict], detailed: bool) -> list[str]:
-    rows = [("task", "data", "method", "sparsity", "done", "running", "waiting", "failed", "score", "")]
+    """A column for each state there is, in the words and the order of the headline."""
+    states = [s for s in STATES if s != "done" and any(line["counts"].get(s) for line in lines)]
+    rows = [("task", "data", "method", "sparsity", "done", *states, "score", "")]
     full = dict.fromkeys(_method(line) for line in lines)
     cut = Counter(_short(name, 34) for name in full)
     for line in lines:
@@ -221,15 +243,11 @@ def _table(lines: list[dict], detailed: bool) -> list[str]:
             score = "-" if score is None else f"{score:.2f}"
         name = _short(_method(line), 34)
         name = name if cut[name] == 1 else _method(line)  # what sets it apart from another is not to be cut
-        done = f"{counts.get('done', 0)}/{line['stages']}"
-        waiting = sum(counts.get(state, 0) for state in WAITING)
-        other = (counts.get("running", 0), waiting, counts.get("failed", 0))
-        told = {state: counts.get(state, 0) for state in HALTED} | {"collapsed": line["collapsed"]}
-        mark = ", ".join(f"{number} {word}" for word, number in told.items() if number)
-        numbers = [str(number) if number else "." for number in other]
-        rows.append((line["task"], f"{line['dataset']}/{line['model']}", name, sparsity, done, *numbers, score, mark))
+        numbers = [f"{counts.get('done', 0)}/{line['stages']}", *(str(counts.get(state) or ".") for state in states)]
+        mark = f"{line['collapsed']} collapsed" if line["collapsed"] else ""
+        rows.append((line["task"], f"{line['dataset']}/{line['model']}", name, sparsity, *numbers, score, mark))
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    left = (0, 1, 2, 9)
+    left = (0, 1, 2, len(widths) - 1)
     aligned = [[c.ljust(w) if i in left else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths))] for row in rows]
     return ["  ".join(row).rstrip() for row in aligned]
 

@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import os
 import subprocess
-from collections import defaultdict
+from collections import Counter, defaultdict
 from functools import cache
 from itertools import islice
 from pathlib import Path
@@ -16,6 +16,8 @@ from launch import locks
 from launch.words import GROUPS
 
 MOST = 2000  # folders looked into; reading a configuration takes a third of a millisecond
+MOST_REASONS = 5  # that a plan tells
+NEVER = "never trained"
 Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -38,7 +40,7 @@ def state_of(folder: Path) -> tuple[str, str]:
         return "interrupted", f"not finished (step {status.get('step', 0)} of {status.get('steps', '?')}); it resumes"
     if state == "failed":
         return "failed", str(status.get("reason") or f"no reason was recorded; see {paths.error(folder)}")
-    return "new", "never trained"
+    return "new", NEVER
 
 
 @cache
@@ -75,11 +77,14 @@ def edited(stages) -> list[str]:
 
 
 def explain(task: str, wanted: dict[str, dict]) -> dict[str, str]:
-    """Digest -> reason, for those of ``wanted`` (digest -> configuration) that have a neighbour outside of it."""
+    """Digest -> reason, for those of ``wanted`` (digest -> configuration) that have a neighbour outside of it.
+
+    A neighbour is of the same method, level, fold and seed on the same data set and model.
+    """
     neighbours = _neighbours(paths.runs() / task, wanted)
     reasons = {}
     for digest, own in wanted.items():
-        found = [differences(own, other) for other in neighbours[own["label"]]]
+        found = [differences(own, other) for other in neighbours[own["label"]] if _place(other) == _place(own)]
         if found:
             few = min(found, key=len)
             rest = f" and {len(few) - 3} more" if len(few) > 3 else ""
@@ -87,20 +92,40 @@ def explain(task: str, wanted: dict[str, dict]) -> dict[str, str]:
     return reasons
 
 
-def differences(own: dict, other: dict) -> list[str]:
-    """Every setting, version or data set that determines results and is not the same, as text."""
+def tally(stages) -> list[str]:
+    """Lines that add up: how many of the new stages are so for which reason; none where there is nothing to compare."""
+    found = Counter(stage.why for stage in stages if stage.state == "new")
+    total, names = found.total(), {NEVER: f"{NEVER}, with these settings or others"}
+    lines = [f"{n} of {total} new: {names.get(reason, reason)}" for reason, n in found.most_common()]
+    more = [f"... and {len(lines) - MOST_REASONS} more reasons"] * (len(lines) > MOST_REASONS)
+    return [*lines[:MOST_REASONS], *more] if set(found) - {NEVER} else []
+
+
+def settings(own: dict, other: dict) -> list[tuple[str, object, object]]:
+    """Every setting that determines results and is not the same: its name, the value of ``own`` and of ``other``."""
     found = []
     for group, cls in config.classes(own["task"], own["method"]).items():
         values = other["settings"][group]
         for f in dataclasses.fields(cls):
             value, there = own["settings"][group][f.name], values.get(f.name, f.metadata.get("neutral", "unknown"))
             if f.metadata.get("identity", True) and value != there:
-                found.append(f"{group}.{f.name}={value} (there is {there})")
+                found.append((f"{group}.{f.name}", value, there))
+    return found
+
+
+def differences(own: dict, other: dict) -> list[str]:
+    """Every setting, version or data set that determines results and is not the same, as text."""
+    found = [f"{key}={value} (there is {there})" for key, value, there in settings(own, other)]
     versions = other["versions"]
     found += [
         f"{n} version {v} (there is {versions.get(n)})" for n, v in own["versions"].items() if versions.get(n) != v
     ]
     return found + (["these data files (there are others)"] if own["data"] != other.get("data") else [])
+
+
+def _place(content: dict) -> tuple:
+    """The data set and the model, where the task has several: what was trained on another is no neighbour."""
+    return tuple(content["settings"]["task"].get(name) for name in ("dataset", "model"))
 
 
 def _neighbours(where: Path, wanted: dict) -> dict[str, list[dict]]:
@@ -114,12 +139,12 @@ def _neighbours(where: Path, wanted: dict) -> dict[str, list[dict]]:
                 content = yaml.load(paths.config(entry.path).read_text(), Loader=Loader)
             except (OSError, ValueError, yaml.YAMLError):
                 continue
-            if _whole(content):
+            if whole(content):
                 found[content["label"]].append(content)
     return found
 
 
-def _whole(content) -> bool:
+def whole(content) -> bool:
     """Does a configuration have the parts that are compared here?"""
     try:
         parts = [content["versions"], *(content["settings"][group] for group in GROUPS)]

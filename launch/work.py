@@ -168,7 +168,8 @@ def show(wanted) -> int:
     failed = [r for r in own if r.state in ("failed", "blocked")]
     write_report(wanted.task, found, set(wanted.wished))
     for stage in failed[:10]:
-        where = f" (traceback in {paths.error(stage.folder)})" if stage.state == "failed" else ""
+        error = paths.error(stage.folder)  # a process that was killed had no time to write it
+        where = f" (traceback in {error})" if stage.state == "failed" and error.exists() else ""
         print(f"{stage.state}: {stage.method} {stage.digest}: {stage.status.get('reason')}{where}")
     lost = set(wanted.wished) - {r.digest for r in own if r.state == "done"}
     if len(failed) > 10:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from common import paths, record
 from common.errors import UserError
-from launch import grid, words
+from launch import grid, plan, words
 from launch.__main__ import main
 from tests.classic_files import mnist_files, write
 from tests.cli import copy, error, launch
@@ -222,6 +222,69 @@ def test_a_report_of_a_method_that_has_not_finished_is_refused_and_the_last_one_
     assert {path: path.read_bytes() for path in paths.reports().rglob("*") if path.is_file()} == before
 
 
+def test_a_report_with_other_words_names_the_settings_of_what_is_finished(capsys):
+    """Words to repeat it with: of the stage that is nearest to one of those asked for."""
+    level = ["method.sparsity=0.5", "run.seed=0"]
+    for more in (["run.steps=40"], ["run.steps=40", "run.batch_size=7", "method.allocation=uniform"]):
+        for one in plan.make(words.parse(["method=gmp", *level, *more])).stages.values():
+            folder = stage(paths.runs(), one.digest, one.method, one.sparsity, task="classic")
+            paths.config(folder).write_text(yaml.safe_dump(one.config))
+    assert main(["report", "method=gmp", *level, "run.steps=41"]) == 2
+    message = capsys.readouterr().err
+    assert "nothing of gmp with these settings is finished for task classic" in message
+    assert message.rstrip().endswith("With other settings there are 2 stages of gmp, such as gmp with run.steps=40")
+    assert main(["report", "method=gmp", *level, message.split()[-1]]) == 0, "the words that it named"
+    elsewhere = one.config | {"data": "f" * 64}  # as near by its settings, but not by its data
+    folder = stage(paths.runs(), "0" * 16, "gmp", 0.5, task="classic")
+    paths.config(folder).write_text(yaml.safe_dump(elsewhere | {"digest": folder.name}))
+    assert main(["report", "method=gmp", *level, "run.steps=41", *more[1:]]) == 2
+    assert "3 stages of gmp, such as gmp with run.steps=40\n" in capsys.readouterr().err
+    assert main(["report", "method=snip", *level]) == 2
+    assert "other settings" not in capsys.readouterr().err
+    assert main(["report", "method=snip,gmp", *level, "run.steps=41"]) == 2, "here nothing of either is finished"
+    message = capsys.readouterr().err
+    assert "nothing of snip, gmp" in message and "such as gmp with run.steps=40" in message
+
+
+def test_a_report_of_which_a_part_is_finished_with_other_settings_says_so(capsys):
+    for more in (["method=rigl"], ["method=gmp", "method.allocation=uniform"]):
+        for one in plan.make(words.parse([*more, "method.sparsity=0.5", "run.seed=0"])).stages.values():
+            folder = stage(paths.runs(), one.digest, one.method, one.sparsity, task="classic")
+            paths.config(folder).write_text(yaml.safe_dump(one.config))
+    assert main(["report", "method=rigl,gmp", "method.sparsity=0.5", "run.seed=0"]) == 0
+    (note,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note: nothing of gmp")]
+    assert note.startswith("note: nothing of gmp with these settings is finished")
+    assert note.endswith("there is 1 stage of gmp, such as gmp with method.allocation=uniform")
+
+
+def test_where_nothing_is_finished_no_file_of_finished_stages_is_named(capsys):
+    from launch import live, look
+
+    (one,) = plan.make(words.parse(["method=dense", "run.seed=0"])).stages.values()
+    folder = stage(paths.runs(), one.digest, "dense", 0.0, task="classic", state="failed")
+    paths.config(folder).write_text(yaml.safe_dump(one.config))
+    look.write_report("classic", live.read("classic"), {folder.name})
+    shown = capsys.readouterr().out
+    assert "no finished stages yet" in shown and "results:" not in shown and "1 failed" in shown
+
+
+def test_a_traceback_is_named_only_where_there_is_one(monkeypatch, capsys):
+    from launch import sync, work
+
+    monkeypatch.setattr(sync, "sync", lambda *_: None)
+    made = plan.make(words.parse(["method=dense", "run.seed=0,1"]))
+    for number, one in enumerate(made.stages.values()):
+        folder = stage(paths.runs(), one.digest, "dense", 0.0, number, state="failed", task="classic")
+        if number:
+            paths.error(folder).write_text("Traceback")
+    assert work.show(made) == 1
+    killed, raised = sorted(
+        (line for line in capsys.readouterr().out.splitlines() if line.startswith("failed: ")),
+        key=lambda line: "traceback" in line,
+    )
+    assert "traceback" not in killed and "error.txt" not in killed and f"(traceback in {paths.error(folder)})" in raised
+
+
 def test_a_report_without_a_task_names_those_that_have_results(capsys):
     stage(paths.runs(), "0123456789abcdef", task="protein")
     assert main(["report"]) == 2
@@ -238,15 +301,11 @@ def test_a_file_where_a_stage_should_be(capsys):
 
 
 def planned(*asked):
-    from launch import plan
-
     return [stage.folder for stage in plan.make(words.parse(list(asked))).stages.values()]
 
 
 @pytest.mark.parametrize("damage", ["seed", "epochs", "half", "list", "empty", "binary"])
 def test_a_changed_configuration_is_refused_and_kept(capsys, damage):
-    from launch import plan
-
     made = plan.make(words.parse(["method=omp_after", "method.sparsity=0.5,0.8", "run.seed=0"]))
     plan.write(made)
     victim = paths.config(list(made.stages.values())[-1].folder)
@@ -273,8 +332,6 @@ def test_a_changed_configuration_is_refused_and_kept(capsys, damage):
 
 def test_settings_that_do_not_matter_follow_the_request(folders):
     """Data that moved: what is not done yet is told the new place."""
-    from launch import plan
-
     for name in ("here", "there"):
         data = write(folders / name, mnist_files())
         made = plan.make(

@@ -170,7 +170,38 @@ def test_the_constant_answer_counts_once_a_pair(runs):
             more = {"replicate": f"task.fold={fold}", "data": str(fold) * 8, "baseline": 40.0 + 20 * fold}
             stage(runs, f"{fold}{level}", "imp", 0.5 + level / 10, **more)
     board = board_of(records.read(where=runs))
-    assert board.constant == "50.00 (mean; 40.00 to 60.00)" and board.baseline == 50.0
+    assert board.constants == ["constant answer: 50.00 (mean; 40.00 to 60.00)"] and board.baselines == {"imp": 50.0}
+
+
+def test_the_constant_answer_is_told_apart_where_the_rows_are(runs, tmp_path):
+    """Fold 0 on two data, fold 1 on one: no mean over any of them, and the doubt about levels looks at a row's own."""
+    told = (("a", 0, "0000aaaa", 5.0), ("b", 1, "1111aaaa", 30.0), ("c", 0, "0000bbbb", 60.0))
+    for name, fold, data, blind in told:
+        for level, value in ((0.0, 90.0), (0.3, 85.0), (0.6, 80.0), (0.9, 55.0)):
+            more = {"replicate": f"task.fold={fold}", "data": data, "baseline": blind}
+            stage(runs, f"{name}{level}", "imp" if level else "dense", level, score=value, **more)
+    found = records.read(where=runs)
+    board = board_of(found)
+    assert board.constants == [
+        "constant answer fold=0 checksum=0000aaaa: 5.00",
+        "constant answer fold=0 checksum=0000bbbb: 60.00",
+        "constant answer fold=1 checksum=1111aaaa: 30.00",
+    ]
+    early = {label.split("=")[-1]: board.early(label) for label in board.methods}
+    assert early == {"0000aaaa": True, "0000bbbb": False, "1111aaaa": False}
+    written = report.write("toy", found, found, tmp_path / "reports")
+    for page in (report.table(found), written.markdown.read_text()):
+        assert all(line in page for line in board.constants) and "mean;" not in page
+
+
+def test_the_constant_answer_is_told_once_where_it_is_the_same_on_all_data(runs):
+    for length, blind in ((32, 40.0), (64, 40.0), (128, 40.0)):
+        stage(runs, f"{length}", "imp", 0.5, variant=f"task.length={length}, run.steps=9", baseline=blind)
+    assert board_of(records.read(where=runs)).constants == ["constant answer: 40.00"]
+    stage(runs, "256", "imp", 0.5, variant="task.length=256, run.steps=9", baseline=50.0)
+    assert board_of(records.read(where=runs)).constants == [
+        f"constant answer length={length}: {blind}.00" for length, blind in ((128, 40), (256, 50), (32, 40), (64, 40))
+    ]
 
 
 # --- what the seed chooses, and other data ----------------------------------------------------------------------------

@@ -131,10 +131,36 @@ def test_why_a_stage_is_new(monkeypatch):
     changed = whys("run.steps=5", "run.batch_size=7")
     assert set(changed.values()) == {"never trained with run.steps=5 (there is 0), run.batch_size=7 (there is 60)"}
     assert {s.why for s in make("method=dense", "run.seed=1").stages.values()} == {"never trained"}
-    assert "2 new: never trained with run.steps=5 (there is 0)" in plan.text(make(*asked, "run.steps=5"))
+    told = [line for line in plan.text(make(*asked, "run.steps=5")).splitlines() if " new: " in line]
+    assert told == ["  2 of 2 new: never trained with run.steps=5 (there is 0)"]
     monkeypatch.setattr(config, "CORE_VERSION", config.CORE_VERSION + 1)
     before = config.CORE_VERSION - 1
     assert set(whys().values()) == {f"never trained with core version {before + 1} (there is {before})"}
+
+
+def test_reasons_add_up_to_all_that_is_new():
+    plan.write(make("method=dense", "run.seed=0"))
+    lines = plan.text(make("method=omp_after", "run.seed=0,1", "method.sparsity=0.5", "run.steps=5")).splitlines()
+    assert [line for line in lines if " new: " in line] == [
+        "  3 of 4 new: never trained, with these settings or others",
+        "  1 of 4 new: never trained with run.steps=5 (there is 0)",
+    ]
+    assert "new: " not in plan.text(make("method=gmp", "run.seed=7")), "there is nothing to compare with"
+
+
+@pytest.mark.parametrize("other", ["task.model=resnet-20", "task.dataset=mnist"])
+def test_what_is_on_another_model_or_data_set_is_no_neighbour(other):
+    (content,) = [stage.config for stage in make("method=dense", "run.seed=0", "run.steps=5").stages.values()]
+    key, value = other.removeprefix("task.").split("=")
+    settings = content["settings"] | {"task": content["settings"]["task"] | {key: value}}
+    folder = paths.stage("classic", "elsewhere")
+    folder.mkdir(parents=True)
+    paths.config(folder).write_text(yaml.safe_dump(content | {"settings": settings, "digest": "elsewhere"}))
+    (found,) = make("method=dense", "run.seed=0", "run.steps=6").stages.values()
+    assert found.why == "never trained"
+    paths.config(folder).write_text(yaml.safe_dump(content | {"digest": "elsewhere"}))
+    (found,) = make("method=dense", "run.seed=0", "run.steps=6").stages.values()
+    assert found.why == "never trained with run.steps=6 (there is 5)"
 
 
 def test_why_names_the_parent_and_the_data(monkeypatch):

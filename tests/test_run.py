@@ -400,6 +400,7 @@ def test_an_empty_layer_is_a_collapse():
     empty = [name for name, layer in found["layers"].items() if layer["kept"] == 0]
     assert empty
     assert found["collapsed"] and set(found["collapse"]) >= {f"empty layer {name}" for name in empty}
+    assert not set(empty) & set(found["unmoved"]), "what has no living weight cannot move: it is told once"
 
 
 def test_a_frozen_head_is_reported(monkeypatch):

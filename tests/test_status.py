@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -317,6 +318,32 @@ def test_rows_show_the_settings_in_which_they_differ(tmp_path):
     assert " dense  " in shown and "  d  toy rigl 50.00% seed 0 (topology=" in shown
 
 
+def test_rows_of_several_presets_and_tasks_stay_readable(tmp_path):
+    """Settings of a preset are told once below the table, and a mark stands for them in each of its rows."""
+    presets = [[f"run.{preset}_{name}=0.00{name}" for name in range(12)] for preset in ("laptop", "paper")]
+    for task in ("toy", "other"):
+        for number, own in enumerate(presets):
+            for name in ("dense", "gmp", "rigl"):
+                method = ["method.allocation=uniform"] * (name == "gmp")
+                for level in (0.0,) if name == "dense" else (0.5, 0.9):
+                    variant = ", ".join(own + method)
+                    state = "failed" if name == "rigl" else "done"
+                    stage(
+                        tmp_path, f"{task}{number}{name}{level}", name, level, task=task, variant=variant, state=state
+                    )
+    found = document(tmp_path)
+    shown = text(found)
+    assert max(map(len, shown.splitlines())) <= 120 and len(shown.splitlines()) <= 52
+    assert {len(line["variant"]) > 200 for line in found["lines"]} == {True}, "programs get it all"
+    rows = [line.split() for line in shown.splitlines() if line.startswith(("toy ", "other "))]
+    assert len(rows) == 20 and Counter(row[3] for row in rows) == {"#1": 10, "#2": 10}
+    assert sum(row[2:5] == ["gmp", "#2", "allocation=uniform"] for row in rows) == 4
+    told = " ".join(shown.split())
+    for number, own in enumerate(presets, 1):
+        assert told.count(f"#{number}: {', '.join(own)}") == 1
+    assert "rigl 50.00% seed 0 (#1)" in shown
+
+
 def test_a_setting_that_the_dense_line_lacks_is_not_told_of_all(tmp_path):
     stage(tmp_path, "a", "dense", 0.0)
     stage(tmp_path, "b", "gmp", 0.5, variant="run.epochs=5, method.allocation=uniform")
@@ -334,7 +361,9 @@ def test_a_stage_that_was_stopped_is_interrupted_everywhere_and_named(tmp_path, 
     shown = text(document(tmp_path), 1000)
     assert shown.startswith("3 stages: 1 done, 1 new, 1 interrupted") and "stopped" not in shown
     (row,) = [line.split() for line in shown.splitlines() if line.startswith("toy ")]
-    assert row[4:] == ["1/3", ".", "1", ".", "90.00", "1", "interrupted"]
+    assert row[4:] == ["1/3", "1", "1", "90.00"]
+    head = shown.splitlines()[2].split()
+    assert head == ["task", "data", "method", "sparsity", "done", "new", "interrupted", "score"], "as the headline"
     assert "interrupted (the next" in shown and "  abcd  toy rigl" in shown and "new:\n  ef01  toy rigl" in shown
     assert why.state_of(tmp_path / "toy" / "abcd")[0] == "interrupted"
     assert main(["why", "run=abcd"]) == 0

@@ -282,9 +282,13 @@ class Trainer:
                 self.best["model"] = sp.snapshot(state.model)
 
     def unmoved(self, state: State) -> list[str]:
-        """Trainable tensors that still have their starting values: a frozen head or backbone nobody asked for."""
+        """Trainable tensors that still have their starting values: a frozen head or backbone nobody asked for.
+
+        Those without a living weight are left out: they cannot move, and are told of as empty layers.
+        """
         if not state.steps:
             return []
         now = state.sums()  # where a data set has none of something, such as constants, a tensor may be empty
         trained = {n for n, p in state.model.named_parameters() if p.requires_grad and p.numel()}
+        trained -= {name for name, kept in state.masks.counts.items() if not kept}
         return [n for n in now if n in trained and now[n] == self.start_sums[n]]
