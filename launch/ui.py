@@ -41,7 +41,7 @@ def ui(runs: Path, port: int = 5000, report=say) -> None:
     remote = uri.startswith("http")
     if not remote and (not 0 < int(port) < 65536 or not _free(int(port))):
         raise UserError(f"port {port} is taken or not allowed here; choose another: make ui PORT={int(port) + 1}")
-    with _ends_like_ctrl_c():
+    with _ctrl_c() as go_on:
         result = sync(live.read(where=runs), runs, uri, report)
         new = f"{live.amount(result.points, 'new point')}, {live.amount(result.new_runs, 'new run')}"
         report(f"synced: {new}, {live.amount(result.skipped, 'stage')} unchanged")
@@ -49,25 +49,41 @@ def ui(runs: Path, port: int = 5000, report=say) -> None:
             if remote:
                 _pages(shown(uri).rstrip("/"), runs, uri, report)
                 report("Ctrl-C ends the syncing; the server stays")
-                while True:
+                while go_on():
                     time.sleep(EVERY)
                     _catch_up(runs, uri, report)
             with tempfile.TemporaryFile() as log, _server(runs, uri, int(port), log) as server:
                 _await(server, int(port), log)
                 _pages(f"http://127.0.0.1:{port}", runs, uri, report)
                 report("Ctrl-C ends it")
-                _follow(server, runs, uri, report, log)
+                _follow(server, runs, uri, report, log, go_on)
         except KeyboardInterrupt:
             report("closed; the records stay")
 
 
 @contextlib.contextmanager
-def _ends_like_ctrl_c():
-    """A polite kill or a closed terminal ends the server, too."""
-    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) != signal.SIG_IGN]  # as under nohup
-    before = {number: signal.signal(number, signal.default_int_handler) for number in numbers}
+def _ctrl_c():
+    """A polite kill or a closed terminal ends the server, too.
+
+    Yields a function that raises KeyboardInterrupt once more where one was asked for before: Python drops what is
+    raised inside a callback of a weak reference, of which the libraries of a sync have many.
+    """
+    asked = []
+
+    def end(number, frame):
+        asked.append(number)
+        raise KeyboardInterrupt
+
+    def go_on() -> bool:
+        if asked:
+            raise KeyboardInterrupt
+        return True
+
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    numbers = [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]  # as under nohup
+    before = {number: signal.signal(number, end) for number in numbers}
     try:
-        yield
+        yield go_on
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -80,9 +96,9 @@ def _pages(server: str, runs: Path, uri: str, report) -> None:
         report(f"  {task}: {server}/#/experiments/{identity.partition('/')[0]}/runs?workflowType=machine_learning")
 
 
-def _follow(server: subprocess.Popen, runs: Path, uri: str, report, log) -> None:
-    """Keep syncing while the server lives."""
-    while True:
+def _follow(server: subprocess.Popen, runs: Path, uri: str, report, log, go_on) -> None:
+    """Keep syncing while the server lives and ``go_on`` lets it."""
+    while go_on():
         try:
             server.wait(EVERY)
         except subprocess.TimeoutExpired:

@@ -1,5 +1,6 @@
 """``make ui`` with its own server: syncs first, keeps syncing while open, and leaves no process behind."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -78,4 +79,29 @@ def test_the_last_words_of_a_server_that_died(tmp_path):
         command = [sys.executable, "-c", "import sys; print('the disk is full'); sys.exit(3)"]
         server = subprocess.Popen(command, stdout=log)
         with pytest.raises(UserError, match=r"(?s)code 3.*the disk is full"):
-            _follow(server, tmp_path, "", print, log)
+            _follow(server, tmp_path, "", print, log, lambda: True)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_end_that_a_sync_swallows_is_an_end_all_the_same(tmp_path, monkeypatch, number):
+    """Python drops what a signal raises inside a weak reference's callback; one Ctrl-C in sixty was lost so."""
+    syncs, said = [], []
+
+    class Nothing:
+        points = new_runs = skipped = 0
+
+    def swallowing(*arguments):
+        syncs.append(arguments)
+        assert len(syncs) < 4, "it goes on"
+        if len(syncs) == 2:
+            with contextlib.suppress(KeyboardInterrupt):
+                os.kill(os.getpid(), number)
+        return Nothing
+
+    monkeypatch.setattr("launch.ui.sync", swallowing)
+    monkeypatch.setattr("launch.ui.address", lambda runs: "http://nowhere")
+    monkeypatch.setattr("launch.ui._pages", lambda *arguments: None)
+    monkeypatch.setattr("launch.ui.EVERY", 0.01)
+    before = signal.getsignal(number)
+    ui(tmp_path, report=said.append)
+    assert said[-1] == "closed; the records stay" and len(syncs) == 2 and signal.getsignal(number) == before
