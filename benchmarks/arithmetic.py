@@ -6,8 +6,8 @@
 
 The papers' size (width 512, two layers, words embedded in 128 numbers, batches of 64), one thread. Contestants take
 turns in blocks of steps: the loop's step (forward, backward, Adam, masks) of each model in float32 and under bfloat16
-autocast, beside the floor: torch's GRU of the same size alone, forward and backward over the same words. Figures are
-medians over rounds; ratios are taken within a round.
+autocast, beside torch's bidirectional GRU (--cell lstm: LSTM) of the same size alone, forward and backward over the same
+words, packed. Figures are medians over rounds; ratios are taken within a round.
 """
 
 import argparse
@@ -16,10 +16,10 @@ import time
 from dataclasses import asdict
 
 import torch
-from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
 from common import config
+from tasks.arithmetic.recurrent import KINDS
 from tasks.arithmetic.trainer import Trainer
 
 PAPERS = {"width": 512, "layers": 2, "embedding_width": 128, "dropout": 0.5, "beam": 5, "longest": 45, "pools": 16}
@@ -35,14 +35,15 @@ def trainer(model: str, precision: str, options: argparse.Namespace) -> Trainer:
         device="cpu",
         evaluate_every=10**6,
     )
-    task = kinds["task"](dataset=options.dataset, data=options.data, model=model, **PAPERS)
+    task = kinds["task"](dataset=options.dataset, data=options.data, model=model, cell=options.cell, **PAPERS)
     return Trainer({"run": asdict(run), "task": asdict(task), "method": {}}, "dense", "arithmetic")
 
 
-def floor(runner: Trainer):
-    """Forward and backward of a GRU alone over the words of each batch, as a function."""
+def alone(runner: Trainer):
+    """Forward and backward of a recurrent network alone over the words of each batch, as a function."""
     size = PAPERS["width"]
-    gru = nn.GRU(PAPERS["embedding_width"], size, PAPERS["layers"], bidirectional=True, batch_first=True)
+    kind = KINDS[runner.task.cell]
+    cells = kind(PAPERS["embedding_width"], size, PAPERS["layers"], bidirectional=True, batch_first=True)
     order, position = runner.data_order(0), 0
 
     def step() -> None:
@@ -51,7 +52,7 @@ def floor(runner: Trainer):
         position += 1
         words = torch.randn(*batch.tokens.shape, PAPERS["embedding_width"], requires_grad=True)
         with torch.autocast("cpu", torch.bfloat16, enabled=runner.run.precision == "bfloat16"):
-            found, _ = gru(pack_padded_sequence(words, batch.lengths, batch_first=True, enforce_sorted=False))
+            found, _ = cells(pack_padded_sequence(words, batch.lengths, batch_first=True, enforce_sorted=False))
         found.data.float().sum().backward()
 
     return step
@@ -65,7 +66,7 @@ def contestants(options: argparse.Namespace) -> dict:
             state = runner.begin(None)
             found[model, precision] = (lambda runner=runner, state=state: runner.step(state)), runner, state
             if model == "gts":
-                found["GRU alone", precision] = floor(runner), runner, None
+                found["cells alone", precision] = alone(runner), runner, None
     return found
 
 
@@ -96,6 +97,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", default="generated")
     parser.add_argument("--data", default="")
+    parser.add_argument("--cell", default="gru", choices=["gru", "lstm"])
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--block", type=int, default=2, help="steps a contestant takes before the next one's turn")
@@ -112,11 +114,11 @@ def main() -> None:
                 step()
             if round_:
                 times[name].append((time.process_time() - begun) / options.block)
-    print("| model | precision | problems a second, training | step / GRU alone | problems a second, answering |")
+    print("| model | precision | problems a second, training | step / cells alone | problems a second, answering |")
     print("|---|---|---:|---:|---:|")
     for (model, precision), (_, runner, state) in racing.items():
         speed = options.batch / statistics.median(times[model, precision])
-        ratio = statistics.median(a / b for a, b in zip(times[model, precision], times["GRU alone", precision]))
+        ratio = statistics.median(a / b for a, b in zip(times[model, precision], times["cells alone", precision]))
         answers = f"{answering(runner, state, options):.0f}" if state else ""
         print(f"| {model} | {precision} | {speed:.0f} | {ratio:.2f} | {answers} |", flush=True)
     if options.profile:

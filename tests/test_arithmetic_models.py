@@ -13,13 +13,14 @@ from common import sparsity as sp
 from common.errors import UserError
 from tasks.arithmetic import model
 from tasks.arithmetic.config import Config
+from tasks.arithmetic.recurrent import KINDS, Encoder
 from tasks.arithmetic.search import search
 from tasks.arithmetic.vocabulary import NUMBER, PADDING, UNKNOWN, Vocabulary
 
 words = ["tom", "has", NUMBER, "red", "apples", "and", "gives", "some", "to", "ann", "how", "many", "are", "left"]
 vocabulary = Vocabulary([PADDING, UNKNOWN, NUMBER, *sorted(set(words) - {NUMBER})], list("*+-/"), ["1", "2.5"], 3)
 small = {"width": 8, "embedding_width": 6, "dropout": 0.0}
-models = ("gts", "graph2tree")
+models = ("gts", "graph2tree", "gts lstm")  # and its cell, where it is not the default
 trees = [
     [6],
     [1, 6, 7],
@@ -32,10 +33,11 @@ deepest = max(map(len, trees))
 
 def built(name="gts", seed=0, precision=torch.float64, settings=vocabulary, **others) -> model.Solver:
     torch.manual_seed(seed)
-    network = model.build(Config(model=name, **{**small, **others}), settings).to(precision).eval()
+    name, cell = name.split() if " " in name else (name, "gru")
+    network = model.build(Config(model=name, cell=cell, **{**small, **others}), settings).to(precision).eval()
     with torch.no_grad():  # choices that are far from even, and all of them possible
         for parameter in network.parameters():
-            parameter += 0.3 * torch.randn_like(parameter)
+            parameter += (0.3 if cell == "gru" else 0.6) * torch.randn_like(parameter)
     return network
 
 
@@ -89,25 +91,30 @@ def taught(name, steps):
 # --- one problem at a time, by the equations -------------------------------------------------------------------------
 
 
-def cell(gru, suffix, inputs, hidden):
-    """A gated recurrent unit (Cho et al., 2014), as torch writes it."""
-    parts = [getattr(gru, f"{kind}_{suffix}") for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
+def cell(cells, inputs, hidden, memory):
+    """A gated recurrent unit (Cho et al., 2014) or an LSTM (Gers et al., 2000) as torch writes it: state and memory."""
+    parts = [getattr(cells, f"{kind}_l0") for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
     a, b = parts[0] @ inputs + parts[2], parts[1] @ hidden + parts[3]
+    if isinstance(cells, nn.LSTM):
+        admit, forget, new, out = (a + b).chunk(4)
+        memory = torch.sigmoid(forget) * memory + torch.sigmoid(admit) * torch.tanh(new)
+        return torch.sigmoid(out) * torch.tanh(memory), memory
     (reset, update, new), (r, z, n) = a.chunk(3), b.chunk(3)
     update = torch.sigmoid(update + z)
-    return (1 - update) * torch.tanh(new + torch.sigmoid(reset + r) * n) + update * hidden
+    return (1 - update) * torch.tanh(new + torch.sigmoid(reset + r) * n) + update * hidden, memory
 
 
 def encoded(network, batch):
     """States of the words, a list, and the vector of one problem."""
     tokens, _, _, _, links = batch
-    gru, states = network.encoder.gru, list(network.embedding.table.weight[tokens[0]])
-    for layer in range(gru.num_layers):
+    states = list(network.embedding.table.weight[tokens[0]])
+    for layer in network.encoder.layers:
         directions = []
-        for suffix, order in ((f"l{layer}", 1), (f"l{layer}_reverse", -1)):
-            hidden, found = torch.zeros(gru.hidden_size, dtype=states[0].dtype), []
+        for cells, order in ((layer.onward, 1), (layer.back, -1)):
+            hidden, found = torch.zeros(cells.hidden_size, dtype=states[0].dtype), []
+            memory = hidden
             for state in states[::order]:
-                hidden = cell(gru, suffix, state, hidden)
+                hidden, memory = cell(cells, state, hidden, memory)
                 found.append(hidden)
             directions.append(found[::order])
         states = [torch.cat(pair) for pair in zip(*directions)]
@@ -172,6 +179,22 @@ class Plain:
         left = self.node(gated(d.left_goal, gated(d.left_half, goal, context, label)))
         right = self.node(gated(d.right_goal, left, gated(d.right_half, goal, context, label)))
         return gated(d.subtree, label, left, right)
+
+
+@pytest.mark.parametrize("kind", ["gru", "lstm"])
+def test_the_encoder_is_the_bidirectional_network_over_packed_words(kind):
+    torch.manual_seed(3)
+    encoder = Encoder(kind, 5, 7, 3, 0.0).double()
+    torch.manual_seed(3)
+    whole = KINDS[kind](5, 7, 3, bidirectional=True, batch_first=True).double()
+    assert all(torch.equal(a, b) for a, b in zip(encoder.parameters(), whole.parameters(), strict=True))
+    words, lengths = torch.randn(4, 9, 5).double(), torch.tensor([2, 9, 1, 6])
+    packed = nn.utils.rnn.pack_padded_sequence(words, lengths, batch_first=True, enforce_sorted=False)
+    found, _ = nn.utils.rnn.pad_packed_sequence(whole(packed)[0], batch_first=True)
+    onward, back = found.chunk(2, dim=-1)
+    states, vector = encoder(words, lengths)
+    assert torch.allclose(states, onward + back, atol=1e-12) and not states[0, 2:].any()
+    assert torch.allclose(vector, onward[range(4), lengths - 1] + back[:, 0], atol=1e-12)
 
 
 @pytest.mark.parametrize("name", models)
@@ -359,7 +382,10 @@ def test_matrices_are_prunable_and_embeddings_and_biases_are_not(name):
     tables = {"embedding.table.weight", "decoder.operators.weight", "decoder.constants.weight"}
     assert found == {which for which, value in network.named_parameters() if value.ndim > 1} - tables
     assert {
-        f"encoder.gru.weight_{kind}_l{n}{way}" for kind in ("ih", "hh") for n in "01" for way in ("", "_reverse")
+        f"encoder.layers.{n}.{way}.weight_{kind}_l0"
+        for kind in ("ih", "hh")
+        for n in "01"
+        for way in ("onward", "back")
     } < found
     assert tables <= set(sp.prunable(network, embeddings=True))
 

@@ -4,7 +4,7 @@ import difflib
 from dataclasses import dataclass, field
 from pathlib import Path
 
-version = 1
+version = 2  # 2: recurrent layers of one direction each, whose weights have other names
 
 folds = {"generated": 1, "mawps": 5, "asdiv-a": 5, "svamp": 1}  # of each data set, as published; 1: one split, its own
 models = ("gts", "graph2tree")
@@ -49,6 +49,9 @@ class Config:
     )
     embedding_width: int = _option(128, "numbers per operator and, with embedding=learned, per word")
     width: int = _option(512, "numbers per word in the encoder and per goal in the decoder")
+    cell: str = _option(
+        "gru", "recurrent encoder: gru (the authors' of both models) or lstm (that of Patel et al., 2021)"
+    )
     layers: int = _option(2, "layers of the recurrent encoder")
     dropout: float = _option(0.5, "share of values dropped, everywhere that the papers drop some")
     graph_heads: int = _option(4, "graph2tree: heads of the graph encoder, half a graph kind each; even, divides width")
@@ -63,6 +66,7 @@ CHOICES = {
     "unreadable": ("refuse", "skip"),
     "protocol": ("validation", "published"),
     "model": models,
+    "cell": ("gru", "lstm"),
     "embedding": ("learned", "pretrained"),
 }
 AT_LEAST = {

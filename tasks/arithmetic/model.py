@@ -21,7 +21,7 @@ class Solver(nn.Module):
     def __init__(self, config: Config, vocabulary: Vocabulary):
         super().__init__()
         self.embedding = embeddings.build(config, vocabulary)
-        self.encoder = Encoder(self.embedding.width, config.width, config.layers, config.dropout)
+        self.encoder = Encoder(config.cell, self.embedding.width, config.width, config.layers, config.dropout)
         self.graph = graph.build(config) if config.model == "graph2tree" else None
         self.decoder = Decoder(
             len(vocabulary.operators),

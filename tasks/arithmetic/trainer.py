@@ -125,15 +125,15 @@ def marks(answered: list[list[str]], problems, asked: set[tuple[str, ...]] = fro
     values = [value_of(tree, numbers) for tree, numbers in zip(answered, problems.numbers, strict=True)]
     wanted = [value_of(tree, numbers) for tree, numbers in zip(problems.equations, problems.numbers, strict=True)]
     right = [_agree(a, b) for a, b in zip(values, wanted)]
-
-    def put(trees):
-        return [expression.put(tree, numbers) for tree, numbers in zip(trees, problems.numbers, strict=True)]
-
+    found, own = (
+        [expression.put(tree, numbers) for tree, numbers in zip(trees, problems.numbers, strict=True)]
+        for trees in (answered, problems.equations)
+    )
     new = [one for one, words in zip(right, problems.words) if tuple(words) not in asked]
     return {
         "value_accuracy": 100 * _share(right),
         "new_value_accuracy": 100 * _share(new),
-        "expression_accuracy": 100 * _share(a == b for a, b in zip(put(answered), put(problems.equations))),
+        "expression_accuracy": 100 * _share(a == b for a, b in zip(found, own)),
         "stated_accuracy": 100 * _share(same(a, b) for a, b in zip(values, problems.answers)),
         "unanswered": 100 * _share(value is None for value in values),
         "problems": len(problems),
