@@ -6,8 +6,8 @@
 
 The papers' size (width 512, two layers, words embedded in 128 numbers, batches of 64), one thread. Contestants take
 turns in blocks of steps: the loop's step (forward, backward, Adam, masks) of each model in float32 and under bfloat16
-autocast, beside torch's bidirectional GRU (--cell lstm: LSTM) of the same size alone, forward and backward over the same
-words, packed. Figures are medians over rounds; ratios are taken within a round.
+autocast, beside torch's bidirectional GRU (--cell lstm: LSTM) of that size alone over the same words, packed, forward
+and backward. Figures are medians over rounds; ratios are taken within a round.
 """
 
 import argparse
