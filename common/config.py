@@ -46,7 +46,7 @@ class Run:
     precision: str = option("float32", "float32 or bfloat16 (autocast; weights stay float32)")
     prune_embeddings: bool = option(False, "are embedding tables in the prunable set?")
     exclude: list[str] = option([], "name patterns of weights to leave dense")
-    evaluate_every: int = option(100, "optimizer steps between evaluations on the validation split")
+    evaluate_every: int = option(100, "optimizer steps between evaluations on the validation split; 0: once an epoch")
     select: str = option(
         "last", "the scored weights: last, best_loss or best_score (on validation, once masks are final)"
     )
@@ -67,8 +67,18 @@ CHOICES = {
     "select": ("last", "best_loss", "best_score"),
     "device": ("auto", "cpu", "cuda"),
 }
-POSITIVE = ("batch_size", "accumulate", "processes", "learning_rate", "evaluate_every", "log_every")
-NOT_NEGATIVE = ("seed", "epochs", "steps", "momentum", "weight_decay", "warmup_steps", "decay", "clip_norm")
+POSITIVE = ("batch_size", "accumulate", "processes", "learning_rate", "log_every")
+NOT_NEGATIVE = (
+    "seed",
+    "epochs",
+    "steps",
+    "momentum",
+    "weight_decay",
+    "warmup_steps",
+    "decay",
+    "clip_norm",
+    "evaluate_every",
+)
 NOT_NEGATIVE += ("checkpoint_seconds", "checkpoint_every")
 
 

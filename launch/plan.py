@@ -140,13 +140,29 @@ def make(request: Request) -> Plan:
     """The plan of a request; nothing is written. ``UserError`` where a wish cannot be met."""
     composer, cells = grid.cells(request)
     forest = Forest(composer)
-    wished = list(dict.fromkeys(forest.add(cell) for cell in cells))
+    wished = _add(forest, cells)
     new = {digest: stage.config for digest, stage in forest.stages.items() if stage.state == "new"}
     for digest, reason in why.explain(request.task, new).items() if new else ():
         forest.stages[digest] = replace(forest.stages[digest], why=reason)
     _on_their_way(forest.stages)
     _without_weights(forest.stages)
     return Plan(request.task, request.preset, forest.stages, wished, forest.remarks)
+
+
+def _add(forest: Forest, cells: list[grid.Cell]) -> list[str]:
+    """The digests of ``cells``. What is wrong with any of the data is said at once, of each of them."""
+    wished, wrong = {}, {}
+    for cell in cells:
+        data = json.dumps(cell.settings["task"], sort_keys=True)
+        if data in wrong:
+            continue
+        try:
+            wished[forest.add(cell)] = None
+        except UserError as problem:
+            wrong[data] = str(problem)
+    if wrong:
+        raise UserError("\n".join(dict.fromkeys(wrong.values())))
+    return list(wished)
 
 
 def _on_their_way(stages: dict[str, Stage]) -> None:

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common import hub
+from common.errors import UserError
 from tasks.arithmetic import data, expression, generated, homes, prepare, readers, source, vocabulary
 from tasks.arithmetic.config import Config, validate
 from tests.arithmetic_files import complaint, files, made, row, shared, table, write
@@ -89,6 +90,9 @@ broken = {
     "missing number in the question": ("missing number", with_(numbers="10.0")),
     "missing number in the equation": ("missing number", with_(equation="+ number0 number7")),
     "quantity not shown": ("quantity not shown", with_(numbers="10.0 2.0 5.0", equation="+ number0 number2")),
+    "a number that the question does not show": ("quantity not shown", with_(numbers="10.0 2.0 5.0")),
+    "a quantity with a comma": ("no quantity", with_(question="number0 , number1 and number2, too", numbers="1 2 3")),
+    "a quantity that starts with zero": ("no quantity", with_(question="number0 , number1 and number02")),
     "too few operands": ("unparsable equation", with_(equation="+ number0")),
     "too many operands": ("unparsable equation", with_(equation="+ number0 number1 number1")),
     "infix": ("unparsable equation", with_(equation="number0 + number1")),
@@ -113,12 +117,12 @@ broken = {
 def test_a_bad_row_is_refused_with_file_and_line_or_skipped_and_counted(tmp_path, kind, bad):
     write(tmp_path, files([*train[:3], bad, *train[3:]], dev))
     text = complaint(prepare.check, mawps(tmp_path))
-    assert text.startswith(f"1 rows cannot be used (1 {kind})") and "fold0/train.csv:5: " in text
+    assert text.startswith(f"1 row was refused (1 {kind})") and "fold0/train.csv:5: " in text
     assert "task.unreadable=skip" in text
     found = one(mawps(tmp_path, unreadable="skip"))
     assert [len(found.train) + len(found.validation), len(found.test)] == [30, 10]
     (warning,) = found.warnings
-    assert warning.startswith(f"1 rows were skipped (1 {kind}), first") and "train.csv:5" in warning
+    assert warning.startswith(f"1 row was skipped (1 {kind}): ") and "train.csv:5" in warning
     whole = write(tmp_path / "whole", files(train, dev))
     assert prepare.check(mawps(tmp_path, unreadable="skip")) == prepare.check(mawps(whole))
 
@@ -130,7 +134,7 @@ def test_bytes_that_are_no_text_and_rows_of_another_width(tmp_path):
     lines[8] = lines[8].replace(b"Pens", b"P\0ns")
     write(tmp_path, {"fold0/train.csv": b"".join(lines), "fold0/dev.csv": table(dev)})
     text = complaint(prepare.check, mawps(tmp_path))
-    assert text.startswith("3 rows cannot be used (2 not text, 1 wrong number of columns)")
+    assert text.startswith("3 rows were refused (2 not text, 1 wrong number of columns)")
     assert all(f"train.csv:{line}: " in text for line in (5, 7, 9)) and "expected 7 values" in text
     assert "3 rows were skipped" in one(mawps(tmp_path, unreadable="skip")).warnings[0]
 
@@ -144,14 +148,33 @@ def test_line_numbers_count_breaks_inside_of_values(tmp_path):
 def test_many_bad_rows_are_counted_not_all_listed(tmp_path):
     write(tmp_path, files([*train, *[with_(answer="x")] * 30], dev))
     text = complaint(prepare.check, mawps(tmp_path))
-    assert text.startswith("30 rows cannot be used (30 answer)") and "... and 6 more" in text
+    assert text.startswith("30 rows were refused (30 answer)") and "... and 6 more" in text
     assert text.count("train.csv:") == 24
+
+
+def test_skipped_rows_are_each_named(tmp_path):
+    write(tmp_path, files([with_(answer="x"), *train, with_(numbers="nan 2.0")], dev))
+    (warning,) = one(mawps(tmp_path, unreadable="skip")).warnings
+    assert "train.csv:2: expected a finite decimal" in warning and "train.csv:33: expected finite decimal" in warning
+
+
+def test_a_long_number_is_read_in_time_that_grows_with_its_length():
+    assert expression.number("9" * 120_000 + "x") is None  # minutes, where each digit was tried anew
+    assert [expression.number(text) for text in ("1.", ".5", "1.5e2", "-2", "1..5", ".")] == [
+        1,
+        0.5,
+        150,
+        -2,
+        None,
+        None,
+    ]
 
 
 @pytest.mark.parametrize(
     "content, expected",
     [
         ("", "train.csv: is empty"),
+        (b"\xff\xfe" + table(train).encode("utf-16-le"), "found UTF-16"),
         ("\n\n", "train.csv: is empty"),
         (table(train[:1]).splitlines()[0] + "\n", "holds no problem"),
         (table(train).replace("Equation", "Formula", 1), "train.csv:1: expected the columns"),
@@ -189,6 +212,8 @@ def test_missing_folders_and_files_name_what_helps(tmp_path):
     assert "fold3/train.csv: there is no such file" in complaint(prepare.check, mawps(tmp_path, fold=3))
     other = write(tmp_path / "cv_asdiv-a", files(train, dev))
     assert "usual folder of asdiv-a" in complaint(prepare.check, mawps(other))
+    fold = str(other / "fold0")
+    assert "usual folder of a fold" in complaint(prepare.check, Config(dataset="svamp", data=fold))
 
 
 # --- splits ----------------------------------------------------------------------------------------------------------
@@ -285,8 +310,24 @@ def test_a_rare_constant_keeps_a_problem_out_of_training_alone(tmp_path):
     assert "no training problem is left" in text and "least_constants=3" in text
 
 
+def test_words_of_problems_that_are_left_out_of_training_are_not_known(tmp_path):
+    rare = [row("lonely number0", "5.0", "* number0 7.0", 35) for _ in range(2)]
+    write(tmp_path, files([*train, *rare], dev))
+    assert "lonely" not in data.load(mawps(tmp_path, least_constants=3, validation=0), 0).vocabulary.words
+    assert "lonely" in data.load(mawps(tmp_path, least_constants=2, validation=0), 0).vocabulary.words
+
+
+def test_questions_of_the_training_part_are_the_same_whatever_selects(tmp_path):
+    """Those that ``new_value_accuracy`` leaves out: validation problems are seen too, they choose the weights."""
+    rare = row("rareword number0", "5.0", "* number0 7.0", 35)
+    write(tmp_path, files([*train, rare], dev))
+    several = [{}, {"protocol": "published"}, {"validation": 9}, {"least_constants": 3}]
+    asked = [data.load(mawps(tmp_path, **values), 0).asked for values in several]
+    assert len(asked[0]) == 31 and all(one == asked[0] for one in asked)
+
+
 def test_rare_words_are_unknown():
-    built = vocabulary.build([["a", "b", "NUM"], ["b", "c", "c"]], [], [1, 2], 2, 1)
+    built = vocabulary.build([["a", "b", "NUM"], ["b", "c", "c"]], [], [1, 2], 2)
     assert built.words == ["PADDING", "UNKNOWN", "NUM", "b", "c"] and built.quantities == 2
     assert built.read(["NUM", "c", "a", "padding", "PADDING"]) == [2, 4, 1, 1, 0]
 
@@ -301,7 +342,7 @@ def trees(leaves):
 
 @given(trees(st.sampled_from(["number0", "number3", "12.0", "0.01"])))
 def test_a_tree_survives_its_numbers(tree):
-    known = vocabulary.build([], [["+", "0.01", "12.0"]], [1], 1, 1)
+    known = vocabulary.build([], [["+", "0.01", "12.0"]], [1], 1)
     ids = known.encode(tree)
     assert known.decode([*ids, -1, -1]) == tree and expression.whole(tree)
     assert not expression.whole([*tree, "1.0"]) and not expression.whole(tree[:-1])
@@ -426,7 +467,7 @@ def reference(words: int, size: int, numbers, places, cells) -> np.ndarray:
 
 @given(st.lists(shapes(), min_size=1, max_size=5), st.randoms())
 def test_graphs_against_a_slow_reference(drawn, chance):
-    known = vocabulary.build([["w"]], [], [4], 1, 1)
+    known = vocabulary.build([["w"]], [], [4], 1)
     tensors = data.Tensors(Some(drawn), known, graphs=True)
     indices = [chance.randrange(len(drawn)) for _ in range(4)]
     batch = tensors.batch(torch.tensor(indices))
@@ -440,7 +481,7 @@ def test_graphs_against_a_slow_reference(drawn, chance):
 
 
 def test_the_greater_number_receives_from_the_smaller():
-    tensors = data.Tensors(Some([(9, [8.0, 5.0], [1, 6], [2, 5])]), vocabulary.build([], [], [2], 1, 1), graphs=True)
+    tensors = data.Tensors(Some([(9, [8.0, 5.0], [1, 6], [2, 5])]), vocabulary.build([], [], [2], 1), graphs=True)
     cells, compared = tensors.batch(torch.tensor([0])).graphs[0] & ~torch.eye(9, dtype=bool)
     assert compared.nonzero().tolist() == [[1, 6]]
     assert cells.nonzero().tolist() == [[1, 2], [2, 1], [5, 6], [6, 5]], "2 is four words from 6, 5 is four from 1"
@@ -469,9 +510,7 @@ def test_pieces_of_a_pretrained_embedding():
             -1,
         ]
 
-    tensors = data.Tensors(
-        Some([(2, [1.0], [1], []), (1, [1.0], [0], [])]), vocabulary.build([], [], [1], 1, 1), encode
-    )
+    tensors = data.Tensors(Some([(2, [1.0], [1], []), (1, [1.0], [0], [])]), vocabulary.build([], [], [1], 1), encode)
     batch = tensors.batch(torch.tensor([0, 1]))
     assert batch.tokens.tolist() == [[5, 7, 8, 7, 8, 6], [5, 7, 8, 6, 0, 0]]
     assert batch.word_of.tolist() == [[-1, 0, 0, 1, 1, -1], [-1, 0, 0, -1, -1, -1]]
@@ -581,6 +620,27 @@ def test_the_files_of_a_pretrained_embedding_are_fingerprinted(tmp_path):
         assert prepare.check(config) != before and prepare.stamp(config) != stamp, name
         write(tmp_path, {name: roberta[name]})
     assert prepare.check(config) == before
+
+
+def test_a_folder_of_weights_that_is_not_there_is_told_when_preparing_and_after_the_data(tmp_path):
+    write(tmp_path, files(train, dev))
+    config = mawps(tmp_path, embedding="pretrained", pretrained=str(tmp_path / "nowhere"))
+    told = []
+    text = complaint(prepare.prepare, replace(config, dataset="generated", data=""), None, told.append)
+    assert "nowhere" in text and any("generated: nothing to prepare" in line for line in told)
+    whole = replace(config, dataset="generated", data="", pretrained=str(write(tmp_path / "weights", roberta)))
+    prepare.prepare(whole, None, told.append)
+
+
+def test_what_a_pretrained_embedding_refuses_is_named_with_file_and_line(tmp_path):
+    def encode(words):
+        if "how" in words:
+            raise UserError("too long")
+        return [1], [0]
+
+    found = data.load(mawps(write(tmp_path, files(train, dev))), 0)
+    text = complaint(data.Tensors, found.test, found.vocabulary, encode)
+    assert text.count("dev.csv:") == 10 and "dev.csv:3: too long" in text
 
 
 def test_capitals_are_read_by_a_pretrained_embedding_alone(tmp_path):

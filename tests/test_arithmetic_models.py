@@ -4,18 +4,22 @@ import copy
 import functools
 import json
 import math
+from dataclasses import asdict
 
 import pytest
 import torch
 from torch import nn
 
+from common import config
 from common import sparsity as sp
 from common.errors import UserError
 from tasks.arithmetic import model
 from tasks.arithmetic.config import Config
 from tasks.arithmetic.recurrent import KINDS, Encoder
 from tasks.arithmetic.search import search
+from tasks.arithmetic.trainer import Trainer
 from tasks.arithmetic.vocabulary import NUMBER, PADDING, UNKNOWN, Vocabulary
+from tests import arithmetic_files
 
 words = ["tom", "has", NUMBER, "red", "apples", "and", "gives", "some", "to", "ann", "how", "many", "are", "left"]
 vocabulary = Vocabulary([PADDING, UNKNOWN, NUMBER, *sorted(set(words) - {NUMBER})], list("*+-/"), ["1", "2.5"], 3)
@@ -507,6 +511,20 @@ def test_what_does_not_fit_the_pretrained_network_is_named(roberta):
     assert tokens.shape == (1, 40) and embedding(tokens, word_of, lengths).shape == (1, 38, 16)
     with pytest.raises(UserError, match=r"the problem 'tom tom.* 39 words is 41 pieces long.* 40 at most"):
         embedding.encode([*longest, "tom"])
+
+
+def test_a_test_problem_that_does_not_fit_is_refused_before_training(roberta, tmp_path):
+    rows = [
+        arithmetic_files.row(f"tom has number0 {word}", "5.0", "* number0 number0", 25)
+        for word in ("apples", "some", "and", "ann")
+    ]
+    last = arithmetic_files.row("number0 and " + "tom " * 60, "5.0", "* number0 number0", 25)
+    arithmetic_files.write(tmp_path, arithmetic_files.files(rows, [*rows, last]))
+    values = {"dataset": "mawps", "data": str(tmp_path), "embedding": "pretrained", "pretrained": str(roberta[0])}
+    kinds = config.classes("arithmetic", "dense")
+    settings = {"run": asdict(kinds["run"]()), "task": asdict(Config(**values, **small)), "method": {}}
+    with pytest.raises(UserError, match=r"dev\.csv:6: the problem 'NUM and tom.*at most"):
+        Trainer(settings, "dense", "arithmetic").begin(None)
 
 
 def test_layers_that_config_json_leaves_out_are_refused(roberta, tmp_path):

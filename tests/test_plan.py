@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from common import config, paths, record, registry
+from common.errors import UserError
 from launch import plan, words
 from tests.arithmetic_files import files, made, row, write
 from tests.cli import ROOT, launch
@@ -163,6 +164,17 @@ def test_what_is_on_another_model_or_data_set_is_no_neighbour(other):
     assert found.why == "never trained with run.steps=6 (there is 5)"
 
 
+def test_bad_rows_of_every_fold_are_told_at_once(tmp_path):
+    bad = row("what is number0 by number1", "2.0 3.0", "+ number0 number7", 5.0)
+    for fold in (0, 1):
+        write(tmp_path, files([*made(30), bad], made(10, first=100), f"fold{fold}"))
+    asked = ["task=arithmetic", f"data={tmp_path}", "task.dataset=mawps", "task.fold=0,1", "method=dense"]
+    with pytest.raises(UserError) as refused:
+        make(*asked, "run.seed=0,1")
+    text = str(refused.value)
+    assert text.count("1 row was refused") == 2 and "fold0/train.csv:32" in text and "fold1/train.csv:32" in text
+
+
 def test_why_names_the_parent_and_the_data(monkeypatch):
     asked = ["method=omp_after", "run.seed=0", "method.sparsity=0.5"]
     plan.write(make(*asked))
@@ -186,8 +198,8 @@ def test_what_the_data_s_reader_went_on_with_is_told_before_anything_is_queued(t
         write(tmp_path, files([*train, bad], [*dev, *train[: fold + 1]], f"fold{fold}"))
     asked = ["task=arithmetic", f"data={tmp_path}", "task.dataset=mawps", "task.fold=0,1", "method=dense", "run.seed=0"]
     planned = make(*asked, "task.unreadable=skip")
-    skipped = [line for line in plan.text(planned).splitlines() if "rows were skipped" in line]
-    assert len(skipped) == 1 and skipped[0].startswith("  data, 2 stages: 1 rows were skipped (1 ")
+    skipped = [line for line in plan.text(planned).splitlines() if "skipped (" in line]
+    assert len(skipped) == 1 and skipped[0].startswith("  data, 2 stages: 1 row was skipped (1 ")
     assert "fold0/train.csv:32" in skipped[0] and "and 1 more with other numbers or paths" in skipped[0]
     leaks = [told for told in plan.document(planned)["data"] if "among the training" in told["remark"]]
     assert [told["stages"] for told in leaks] == [2] and "scores are too good" in leaks[0]["remark"]

@@ -106,6 +106,16 @@ def test_every_loss_of_training_is_taken_in_training_mode():
     assert modes == [True] * 60
 
 
+@pytest.mark.parametrize("micro, parts", [(250, 1), (125, 2), (700, 1), (1000, 1)])
+def test_validation_can_be_looked_at_once_an_epoch(micro, parts):
+    folder = training.trained("dense", {"run.evaluate_every": 0, "run.batch_size": micro, "run.accumulate": parts})
+    examples = run.trainer(record.read_config(folder)).examples()
+    epochs = [step * micro * parts // examples for step in range(61)]
+    ends = [step for step in range(1, 61) if epochs[step] > epochs[step - 1]]
+    looks = [line["step"] for line in training.lines(folder) if "validation_score" in line]
+    assert looks == sorted({*ends, 60}) and len(ends) == epochs[-1] > 8
+
+
 def test_the_penalty_is_part_of_the_loss_and_counts_once_however_batches_are_split():
     class Penalised(Toy):
         def loss(self, model, batch):

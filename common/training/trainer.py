@@ -245,7 +245,7 @@ class Trainer:
             if state.step % self.run.log_every == 0 or state.step == state.steps:
                 rate = state.optimizer.param_groups[0]["lr"]
                 log.write(state.step, loss=loss, learning_rate=rate, sparsity=state.masks.sparsity)
-            if state.step % self.run.evaluate_every == 0 or state.step == state.steps:
+            if self._evaluates(state.step) or state.step == state.steps:
                 self._validate(state, log)
             if self.run.checkpoint_every and state.step % self.run.checkpoint_every == 0:
                 self._save(state, log)
@@ -254,6 +254,12 @@ class Trainer:
         state.agree("at the end", weights=True)
         log.commit()
         return state
+
+    def _evaluates(self, step: int) -> bool:
+        """Is the validation split looked at after so many steps: every so many, or where one ended an epoch?"""
+        if self.run.evaluate_every:
+            return step % self.run.evaluate_every == 0
+        return step * self.batch_size // self.examples() > (step - 1) * self.batch_size // self.examples()
 
     def _save(self, state: State, log: journal.Journal) -> None:
         state.agree(f"after step {state.step}")

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from common.errors import UserError
 from tasks.arithmetic import fingerprint, source
 from tasks.arithmetic.config import Config, fold, folds
 from tasks.arithmetic.readers import Problem
@@ -42,6 +43,7 @@ class Data:
     validation: Problems  # with task.protocol=published the same object as test
     test: Problems
     vocabulary: Vocabulary
+    asked: set[tuple[str, ...]]  # the words of each problem of the whole training part
     checksum: str  # of what these splits were read from, to compare with the planned fingerprint
     warnings: list[str]
 
@@ -60,7 +62,7 @@ def _load(values: str, number: int, stamp: tuple) -> Data:
     chosen = found[number]
     test = Problems(chosen.test)
     validation = test if chosen.validation is chosen.test else Problems(chosen.validation)
-    return Data(Problems(chosen.train), validation, test, chosen.vocabulary, total, chosen.warnings)
+    return Data(Problems(chosen.train), validation, test, chosen.vocabulary, chosen.asked, total, chosen.warnings)
 
 
 @functools.lru_cache(maxsize=1)
@@ -122,7 +124,7 @@ class Tensors:
         if encode is None:
             pieces = [(vocabulary.read(words), range(len(words))) for words in problems.words]
         else:
-            pieces = [encode(words) for words in problems.cased]
+            pieces = _pieces(problems, encode)
         encoded = [vocabulary.encode(equation) for equation in problems.equations]
         self.lengths = problems.lengths
         self.known = torch.tensor([row is not None for row in encoded])
@@ -143,6 +145,20 @@ class Tensors:
             self.edges.batch(rows, int(lengths.max())) if self.edges else None,
             self.equations.batch(rows),
         )
+
+
+def _pieces(problems, encode) -> list[tuple[list[int], list[int]]]:
+    """What ``encode`` makes of each problem; ``UserError`` names those that it refuses, with file and line."""
+    found, refused = [], []
+    for words, where in zip(problems.cased, problems.where, strict=True):
+        try:
+            found.append(encode(words))
+        except UserError as problem:
+            refused.append(f"{where}: {problem}")
+    if refused:
+        rest = [f"... and {len(refused) - source.shown} more"] if len(refused) > source.shown else []
+        raise UserError("\n  ".join(refused[: source.shown] + rest))
+    return found
 
 
 class _Edges:

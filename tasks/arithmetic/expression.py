@@ -9,7 +9,7 @@ import re
 OPERATORS = ("*", "+", "-", "/", "^")
 tolerance = 1e-4  # two answers that differ by less are the same, as in the published evaluations
 quantity = re.compile(r"number(0|[1-9]\d{0,5})", re.ASCII)
-decimal = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
+decimal = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 
 
 def number(text: str) -> float | None:

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from common import published
+from common.errors import UserError
 from tasks.arithmetic import fingerprint, source, weights
 from tasks.arithmetic.config import Config
 from tasks.arithmetic.config import folder as place
@@ -37,8 +38,13 @@ def prepare(config: Config, folder: Path | None = None, report=print) -> None:
     repeated. Weights that ``task.hub`` names go into the hub's own cache. Raises UserError when there is no network, a
     checksum is wrong, the folder cannot be written, or files in it keep it from being read.
     """
-    if config.hub and not config.pretrained:
-        report(f"{config.hub}: {weights.fetch(config)}")
+    missing = None
+    try:
+        if config.embedding == "pretrained":
+            report(f"{config.hub or config.pretrained}: {weights.fetch(config)}")
+    except UserError as problem:  # what the data lack is to be known as well
+        missing = problem
+        report(f"{config.hub or config.pretrained}: not there, see the end")
     if config.dataset == "generated":
         report("generated: nothing to prepare, the problems are computed")
     else:
@@ -54,6 +60,8 @@ def prepare(config: Config, folder: Path | None = None, report=print) -> None:
         report(f"{config.dataset}, fold {fold}: {counts}")
         for warning in found.warnings:
             report(f"warning: {warning}")
+    if missing:
+        raise missing
 
 
 def _root(config: Config) -> Path:

@@ -4,6 +4,7 @@ A row that cannot be used is a ``Fault`` with file, line, what was expected and 
 read as a table at all is a UserError.
 """
 
+import codecs
 import csv
 import io
 import re
@@ -16,6 +17,7 @@ from tasks.arithmetic.vocabulary import NUMBER
 
 columns = ("Question", "Numbers", "Equation", "Answer", "group_nums")  # those that are read; a file may have more
 _positions = re.compile(r"\[\s*(-?\d{1,9}(\s*,\s*-?\d{1,9})*)?\s*\]", re.ASCII)
+_glued = re.compile(r"number\d", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class Problem:
 
     ``cased`` are the words as the file spells them, which pretrained embeddings read; none: as in ``words``.
 
-    ``places`` has the word of each quantity (-1 where the question does not show it), ``cells`` the words of the
+    ``places`` has the first word of each quantity, ``cells`` the words of the
     quantity cells, ``beyond`` how many of those the file puts outside the question (left out here), ``equation`` the
     prefix expression with one spelling of each constant.
     """
@@ -62,10 +64,13 @@ class _Unusable(Exception):
 def table(path: Path) -> tuple[list[Problem], list[Fault]]:
     """The problems of a CSV file in its order, and the rows that cannot be used."""
     try:
-        # Bytes that are no text become lone surrogates, so that the rows that hold them can be named.
-        text = path.read_bytes().decode("utf-8", "surrogateescape").removeprefix("\ufeff")
+        content = path.read_bytes()
     except OSError as problem:
         raise UserError(f"{path}: cannot be read ({problem.strerror or problem})") from problem
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise UserError(f"{path}: expected text in UTF-8, found UTF-16; save it as UTF-8")
+    # Bytes that are no text become lone surrogates, so that the rows that hold them can be named.
+    text = content.decode("utf-8", "surrogateescape").removeprefix("\ufeff")
     if not text.strip():
         raise UserError(f"{path}: is empty; expected a header with {', '.join(columns)} and one row a problem")
     rows = csv.reader(io.StringIO(text.replace("\0", "\udc00"), newline=""), strict=True)
@@ -105,7 +110,7 @@ def _columns(head: list[str], path: Path) -> dict[str, int]:
 
 def _problem(row: list[str], head: list[str], at: dict[str, int], where: str) -> Problem:
     if any("\ud800" <= letter <= "\udfff" for value in row for letter in value):
-        raise _Unusable("not text", "expected text in UTF-8, found other bytes")
+        raise _Unusable("not text", "expected text in UTF-8, found a NUL or other bytes")
     if len(row) != len(head):
         raise _Unusable("wrong number of columns", f"expected {len(head)} values, as the header has, found {len(row)}")
     value = {name: row[place].strip() for name, place in at.items()}
@@ -141,14 +146,22 @@ def _number(text: str) -> float:
 
 
 def _places(shown: list[str], count: int) -> list[int]:
-    """The first word of each quantity, -1 where there is none."""
+    """The first word of each quantity."""
     places = [-1] * count
     for at, word in enumerate(shown):
         which = expression.index(word)
+        if which is None and _glued.search(word):  # it would stay a word, and its number no candidate
+            raise _Unusable(
+                "no quantity", f"expected number0, number1, ... as words of their own, found {_short(word)}"
+            )
         if which is not None and which >= count:
             raise _Unusable("missing number", f"the question has {word}, and Numbers has {count} of them")
         if which is not None and places[which] == -1:
             places[which] = at
+    if -1 in places:
+        raise _Unusable(
+            "quantity not shown", f"Numbers has {count} of them, and the question no number{places.index(-1)}"
+        )
     return places
 
 
@@ -171,8 +184,6 @@ def _equation(tokens: list[str], places: list[int]) -> list[str]:
         which = expression.index(token)
         if which is not None and which >= len(places):
             raise _Unusable("missing number", f"the equation has {token}, and Numbers has {len(places)} of them")
-        if which is not None and places[which] == -1:
-            raise _Unusable("quantity not shown", f"the equation has {token}, which the question does not show")
     return [expression.normal(token) for token in tokens]
 
 

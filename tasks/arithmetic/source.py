@@ -1,5 +1,6 @@
 """Every data set as training, validation and test problems, whatever folder its files lie in. No torch."""
 
+import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from tasks.arithmetic.readers import Fault, Problem
 from tasks.arithmetic.vocabulary import Vocabulary
 
 split_seed = 20_220_630  # of the validation problems; independent of the run's seed: every run selects on the same
-shown = 24  # bad rows that a refusal names; the rest are counted
+shown = 24  # bad rows that are named; the rest are counted
 parts = ("train", "dev")  # the files of a split
 
 
@@ -23,8 +24,9 @@ class Source:
     """One fold. With ``task.protocol=published`` ``validation`` is ``test`` itself.
 
     ``warnings`` say what was left out, what the files state wrongly, and what is in two parts; ``vocabulary`` is that
-    of the training part. Training problems whose equation cannot be answered (a constant rarer than
-    ``task.least_constants``) are left out of training alone.
+    of the training problems. Training problems whose equation cannot be answered (a constant rarer than
+    ``task.least_constants``) are left out of training alone. ``asked``: the words of every problem of the training
+    part, those held out for validation and those left out too, so that it is the same whatever selects.
     """
 
     train: list[Problem]
@@ -32,6 +34,7 @@ class Source:
     test: list[Problem]
     warnings: list[str]
     vocabulary: Vocabulary
+    asked: set[tuple[str, ...]]
 
 
 def read(config: Config) -> dict[int, Source]:
@@ -91,7 +94,14 @@ def _files(config: Config, fold: int) -> list[Path]:
 
 def _no_other(config: Config, root: Path) -> None:
     """UserError where the folder has another data set's name, whose results would stand under the wrong one."""
-    name = root.resolve().name
+    place = root.resolve()
+    fold = re.fullmatch(r"fold\d", place.name)
+    if fold and folds[config.dataset] == 1:
+        raise UserError(
+            f"{root}: this is the usual folder of a fold, and {config.dataset} has none: its results would stand under "
+            "the wrong name; name the folder of the data set, or rename it"
+        )
+    name = place.parent.name if fold else place.name
     for other in set(below) - {config.dataset}:
         if name in (other, below[other]):
             raise UserError(
@@ -101,12 +111,20 @@ def _no_other(config: Config, root: Path) -> None:
 
 
 def _refusal(faults: list[Fault]) -> str:
-    lines = [f"{fault.where}: {fault.text}" for fault in faults[:shown]]
-    rest = f"\n  ... and {len(faults) - shown} more" if len(faults) > shown else ""
-    return (
-        f"{len(faults)} rows cannot be used ({_kinds(faults)}):\n  " + "\n  ".join(lines) + rest + "\nMend the files, "
-        "or leave these rows out, counted in a warning, with task.unreadable=skip"
+    lines = [f"{_rows(faults)} refused ({_kinds(faults)}):", *_named(faults)]
+    return "\n  ".join(lines) + (
+        "\nMend the files, or leave these rows out, counted in a warning, with task.unreadable=skip"
     )
+
+
+def _rows(faults: list[Fault]) -> str:
+    return f"{len(faults)} row{'s were' if len(faults) > 1 else ' was'}"
+
+
+def _named(faults: list[Fault]) -> list[str]:
+    """The first of them with file and line, and how many there are besides."""
+    rest = [f"... and {len(faults) - shown} more"] if len(faults) > shown else []
+    return [f"{fault.where}: {fault.text}" for fault in faults[:shown]] + rest
 
 
 def _kinds(faults: list[Fault]) -> str:
@@ -117,10 +135,11 @@ def _finish(config: Config, train: list[Problem], test: list[Problem], origin: s
     """Warnings, and the validation problems held out."""
     warnings = []
     if bad:
-        warnings.append(f"{len(bad)} rows were skipped ({_kinds(bad)}), first {bad[0].where}: {bad[0].text}")
+        warnings.append(f"{_rows(bad)} skipped ({_kinds(bad)}): {'; '.join(_named(bad))}")
     for name, some in (("training", train), ("evaluation", test)):
         if not some:
             raise UserError(f"{origin}: no {name} problem is left; expected at least one that can be used")
+    asked = {tuple(problem.words) for problem in train}
     warnings += _of_rows([*train, *test]) + _leaks(train, test)
     if config.protocol == "published":
         warnings.append(
@@ -132,14 +151,8 @@ def _finish(config: Config, train: list[Problem], test: list[Problem], origin: s
         held = _held_out(config, train, origin)
         validation = [problem for problem, out in zip(train, held) if out]
         train = [problem for problem, out in zip(train, held) if not out]
-    known = vocabulary.build(
-        [problem.words for problem in train],
-        [problem.equation for problem in train],
-        [len(problem.numbers) for problem in train],
-        config.least_count,
-        config.least_constants,
-    )
-    answerable = [problem for problem in train if known.encode(problem.equation) is not None]
+    rare = vocabulary.rare([problem.equation for problem in train], config.least_constants)
+    answerable = [problem for problem in train if rare.isdisjoint(problem.equation)]
     if not answerable:
         raise UserError(
             f"no training problem is left: every equation has a constant that occurs less often than "
@@ -150,7 +163,13 @@ def _finish(config: Config, train: list[Problem], test: list[Problem], origin: s
             f"{left} of {len(train)} training problems were left out of training: their equations have constants that "
             f"occur less than {config.least_constants} times (task.least_constants)"
         )
-    return Source(answerable, validation, test, warnings, known)
+    known = vocabulary.build(  # of what is trained on alone: what a left-out problem tells would never be learned
+        [problem.words for problem in answerable],
+        [problem.equation for problem in answerable],
+        [len(problem.numbers) for problem in answerable],
+        config.least_count,
+    )
+    return Source(answerable, validation, test, warnings, known, asked)
 
 
 def _of_rows(problems: list[Problem]) -> list[str]:
@@ -211,5 +230,5 @@ def _held_out(config: Config, train: list[Problem], origin: str) -> np.ndarray:
 
 
 def _help(config: Config) -> str:
-    which = f"task.dataset={config.dataset}" + (f" task.fold={config.fold}" if config.fold else "")
+    which = f"task.dataset={config.dataset}"
     return f'; fetch it with `make prepare TASK=arithmetic SET="{which}"`, or name another folder with DATA=<folder>'

@@ -35,6 +35,8 @@ class Trainer(Base):
     def build(self):
         network = model.build(self.task, self.data.vocabulary)
         self._encode = network.embedding.encode
+        for split in ("train", "validation", "test"):  # what a pretrained embedding refuses is refused before training
+            self.tensors(split)
         return network
 
     def parameter_groups(self, model):
@@ -86,7 +88,7 @@ class Trainer(Base):
             surprise[part] = _surprise(model.decoder(problem, batch.equations), batch.equations).cpu().double()
             trees[part] = model.solve(problem, self.task.beam, self.task.longest).cpu()
         answered = [self.data.vocabulary.decode(tree) for tree in trees.tolist()]
-        found = marks(answered, problems, self.asked)
+        found = marks(answered, problems, self.data.asked)
         if split == "test" and self.task.protocol == "published":
             found["value_accuracy_of_last_step"] = self.last_validation  # whose validation split is the same fold
         return {
@@ -95,11 +97,6 @@ class Trainer(Base):
             "constant": bool((trees == trees[0]).all()),
             "measurements": found,
         }
-
-    @cached_property
-    def asked(self) -> set[tuple[str, ...]]:
-        """The training problems' words: folds as published share some, with the same numbers or with others."""
-        return set(map(tuple, self.data.train.words))
 
     def baseline(self):
         """The accuracy of the one equation that answers most training problems, given to every test problem."""

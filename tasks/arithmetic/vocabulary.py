@@ -58,22 +58,25 @@ class Vocabulary:
         return found
 
 
-def build(
-    words: list[list[str]], equations: list[list[str]], counts: list[int], least_count: int, least_constants: int
-):
+def rare(equations: list[list[str]], least: int) -> set[str]:
+    """The constants that ``equations`` have less often than ``least`` times."""
+    used = Counter(token for one in equations for token in one if expression.number(token) is not None)
+    return {token for token, count in used.items() if count < least}
+
+
+def build(words: list[list[str]], equations: list[list[str]], counts: list[int], least_count: int) -> Vocabulary:
     """The vocabulary of training problems: their words, equations and numbers of quantities.
 
-    Words and constants that occur less often than ``least_count`` and ``least_constants`` times are left out; equal
-    problems give equal vocabularies, in whatever order they come.
+    Words that occur less often than ``least_count`` times are left out; equal problems give equal vocabularies, in
+    whatever order they come.
     """
     heard = Counter(word for one in words for word in one if word != NUMBER)
-    used = Counter(token for one in equations for token in one if expression.index(token) is None)
-    operators = {token for token in used if token in expression.OPERATORS}
-    constants = [t for t, count in used.items() if t not in operators and count >= least_constants]
+    used = {token for one in equations for token in one if expression.index(token) is None}
+    operators = used & set(expression.OPERATORS)
     kept = [word for word, count in heard.items() if count >= least_count]
     return Vocabulary(
         [PADDING, UNKNOWN, NUMBER, *sorted(kept, key=lambda word: (-heard[word], word))],
         sorted(operators | set(always)),
-        sorted(constants, key=lambda token: (float(token), token)),
+        sorted(used - operators, key=lambda token: (float(token), token)),
         max(counts, default=0),
     )

@@ -35,7 +35,10 @@ def place(config: Config) -> Path:
 
 
 def fetch(config: Config) -> Path:
-    """Download what ``task.hub`` names into the hub's cache, unless it is there; the folder it is in."""
+    """The embedding's folder; what ``task.hub`` names is downloaded into the hub's cache, unless it is there."""
+    if not config.hub:
+        files(config)
+        return place(config)
     found = hub.fetch(config.hub, wanted, "repeat this where there is a network, or name a folder: task.pretrained")
     files(config)
     return found
