@@ -450,8 +450,8 @@ def shapes(draw):
     return words, numbers, places, sorted(draw(st.sets(st.integers(0, words - 1))))
 
 
-def reference(words: int, size: int, numbers, places, cells) -> np.ndarray:
-    """Both graphs, edge by edge."""
+def reference(words: int, size: int, numbers, places, cells, told=None) -> np.ndarray:
+    """Both graphs, edge by edge; ``told``: the words, of which equal ones in cells are joined."""
     found = np.zeros((2, size, size), bool)
     for i in range(size):
         found[:, i, i] = True
@@ -462,26 +462,31 @@ def reference(words: int, size: int, numbers, places, cells) -> np.ndarray:
         for other, there in enumerate(places):
             if place >= 0 and there >= 0 and numbers[q] > numbers[other]:
                 found[1, place, there] = True
+    for i in cells:
+        for j in cells:
+            found[0, i, j] |= bool(told) and told[i] == told[j]
     return found
 
 
-@given(st.lists(shapes(), min_size=1, max_size=5), st.randoms())
-def test_graphs_against_a_slow_reference(drawn, chance):
-    known = vocabulary.build([["w"]], [], [4], 1)
-    tensors = data.Tensors(Some(drawn), known, graphs=True)
+@given(st.lists(shapes(), min_size=1, max_size=5), st.randoms(), st.sampled_from(["paper", "published"]))
+def test_graphs_against_a_slow_reference(drawn, chance, kind):
+    known, some = vocabulary.build([["w"]], [], [4], 1), Some(drawn)
+    some.words = [chance.choices(["NUM", "pens", "how"], k=len(words)) for words in some.words]
+    tensors = data.Tensors(some, known, graphs=kind)
     indices = [chance.randrange(len(drawn)) for _ in range(4)]
     batch = tensors.batch(torch.tensor(indices))
     size = max(drawn[index][0] for index in indices)
     assert batch.graphs.dtype == torch.bool and batch.graphs.shape == (4, 2, size, size)
     for at, index in enumerate(indices):
         words, numbers, places, cells = drawn[index]
-        assert (batch.graphs[at].numpy() == reference(words, size, numbers, places, cells)).all()
+        told = some.words[index] if kind == "published" else None
+        assert (batch.graphs[at].numpy() == reference(words, size, numbers, places, cells, told)).all()
         assert batch.places[at].tolist() == places + [-1] * (batch.places.shape[1] - len(places))
     assert data.Tensors(Some(drawn), known).batch(torch.tensor(indices)).graphs is None
 
 
 def test_the_greater_number_receives_from_the_smaller():
-    tensors = data.Tensors(Some([(9, [8.0, 5.0], [1, 6], [2, 5])]), vocabulary.build([], [], [2], 1), graphs=True)
+    tensors = data.Tensors(Some([(9, [8.0, 5.0], [1, 6], [2, 5])]), vocabulary.build([], [], [2], 1), graphs="paper")
     cells, compared = tensors.batch(torch.tensor([0])).graphs[0] & ~torch.eye(9, dtype=bool)
     assert compared.nonzero().tolist() == [[1, 6]]
     assert cells.nonzero().tolist() == [[1, 2], [2, 1], [5, 6], [6, 5]], "2 is four words from 6, 5 is four from 1"

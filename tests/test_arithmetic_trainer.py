@@ -126,7 +126,7 @@ def test_problems_whose_words_were_trained_on_are_told_apart():
     found = marks(answers, Problems(rows), {("NUM", "NUM")})
     assert (found["new_problems"], found["new_value_accuracy"]) == (2, 50)
     worker, _ = begun()
-    assert ("NUM",) not in worker.asked and tuple(worker.data.train.words[0]) in worker.asked
+    assert ("NUM",) not in worker.data.asked and tuple(worker.data.train.words[0]) in worker.data.asked
 
 
 def test_the_baseline_is_the_equation_that_answers_most_training_problems():

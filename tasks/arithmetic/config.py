@@ -56,6 +56,10 @@ class Config:
     dropout: float = _option(0.5, "share of values dropped, everywhere that the papers drop some")
     graph_heads: int = _option(4, "graph2tree: heads of the graph encoder, half a graph kind each; even, divides width")
     graph_layers: int = _option(1, "graph2tree: layers of the graph encoder")
+    quantity_graph: str = _option(
+        "paper",
+        "graph2tree: quantities and their cells (paper), or equal words of all cells too (published, the code's)",
+    )
     beam: int = _option(5, "trees that are searched side by side for an answer")
     longest: int = _option(45, "nodes that an answered tree may have")
     pools: int = _option(1, "batches at random (1), or by length: so many are filled from one sorted pool")
@@ -67,6 +71,7 @@ CHOICES = {
     "protocol": ("validation", "published"),
     "model": models,
     "cell": ("gru", "lstm"),
+    "quantity_graph": ("paper", "published"),
     "embedding": ("learned", "pretrained"),
 }
 AT_LEAST = {

@@ -110,8 +110,9 @@ class Tensors:
     """A split as flat arrays, cut into padded batches on request.
 
     ``encode`` (words -> ids of pieces, and the word that each piece belongs to) is a pretrained embedding's; without it
-    every word is one piece, its id in ``vocabulary``. ``graphs``: are the two graphs of Graph2Tree wanted? ``known``,
-    bool [n], says which problems' equations can be answered; the row of another is all padding.
+    every word is one piece, its id in ``vocabulary``. ``graphs``: which quantity graph is wanted (of Graph2Tree,
+    ``task.quantity_graph``); None: no graphs. ``known``, bool [n], says which problems' equations can be answered; the
+    row of another is all padding.
     """
 
     def __init__(
@@ -119,7 +120,7 @@ class Tensors:
         problems,
         vocabulary: Vocabulary,
         encode: Callable[[list[str]], tuple[list[int], list[int]]] | None = None,
-        graphs: bool = False,
+        graphs: str | None = None,
     ):
         if encode is None:
             pieces = [(vocabulary.read(words), range(len(words))) for words in problems.words]
@@ -131,7 +132,7 @@ class Tensors:
         self.tokens, self.word_of = _Rows([ids for ids, _ in pieces], 0), _Rows([words for _, words in pieces], -1)
         self.places = _Rows(problems.places, -1)
         self.equations = _Rows([row or [] for row in encoded], -1)
-        self.edges = _Edges(problems) if graphs else None
+        self.edges = _Edges(problems, graphs) if graphs else None
 
     def batch(self, indices: Tensor) -> Batch:
         """The problems of ``indices``, int64 [b], in that order."""
@@ -166,12 +167,14 @@ class _Edges:
 
     ``graphs[b, k, i, j]`` is True where word i receives from word j. Graph 0 joins each quantity's word with the words
     of its cell, both ways: the cell words within ``near`` of it that are no quantities themselves (the files have one
-    list of cell words for all quantities of a problem). Graph 1 has an edge from quantity i to quantity j where the
-    number of i is greater; equal numbers have none. Every word, padding too, has an edge to itself.
+    list of cell words for all quantities of a problem); where the ``kind`` is published, as in the authors' code, also
+    equal words of that list with each other, the quantities in it among them. Graph 1 has an edge from quantity i to
+    quantity j where the number of i is greater; equal numbers have none. Every word has one to itself, padding too.
     """
 
-    def __init__(self, problems):
-        found = [edges(*row) for row in zip(problems.places, problems.cells, problems.numbers)]
+    def __init__(self, problems, kind: str):
+        alike = problems.words if kind == "published" else [[]] * len(problems)
+        found = [edges(*row) for row in zip(problems.places, problems.cells, problems.numbers, alike)]
         counts = np.array([len(row) for row in found], np.int64)
         self.counts, self.starts = counts, np.cumsum(counts) - counts
         self.flat = np.concatenate([np.empty((0, 3), np.int64), *found])  # [edges, (graph, from, to)]
@@ -188,8 +191,11 @@ class _Edges:
         return torch.from_numpy(graphs)
 
 
-def edges(places: list[int], cells: list[int], numbers: list[float]) -> np.ndarray:
-    """Edges of one problem without the diagonal, int64 [edges, 3]: graph, word that receives, word received from."""
+def edges(places: list[int], cells: list[int], numbers: list[float], words: list[str] = ()) -> np.ndarray:
+    """Edges of one problem without the diagonal, int64 [edges, 3]: graph, word that receives, word received from.
+
+    ``words``, if any: those of ``cells`` that are equal are joined.
+    """
     shown = np.array(places, np.int64) >= 0
     at, values = np.array(places, np.int64)[shown], np.array(numbers, np.float64)[shown]
     cell = np.setdiff1d(np.array(cells, np.int64), at)
@@ -197,4 +203,6 @@ def edges(places: list[int], cells: list[int], numbers: list[float]) -> np.ndarr
     joined = np.stack([np.zeros(len(one), np.int64), at[one], cell[other]], 1)
     greater, smaller = np.nonzero(values[:, None] > values)
     compared = np.stack([np.ones(len(greater), np.int64), at[greater], at[smaller]], 1)
-    return np.concatenate([joined, joined[:, [0, 2, 1]], compared])
+    pairs = [(0, i, j) for i in cells for j in cells if i != j and words[i] == words[j]] if words else []
+    alike = np.array(pairs, np.int64).reshape(-1, 3)
+    return np.concatenate([joined, joined[:, [0, 2, 1]], alike, compared])

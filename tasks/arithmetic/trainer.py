@@ -61,7 +61,7 @@ class Trainer(Base):
     def tensors(self, split: str) -> Tensors:
         """A split's problems as the model reads them."""
         if split not in self._tensors:
-            graphs = self.task.model == "graph2tree"
+            graphs = self.task.quantity_graph if self.task.model == "graph2tree" else None
             self._tensors[split] = Tensors(getattr(self.data, split), self.data.vocabulary, self._encode, graphs)
         return self._tensors[split]
 
