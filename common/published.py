@@ -103,6 +103,8 @@ def fetch(name: str, homes: list[str], expected: str, folder: Path, report: Call
                 problems.append(f"{address}: {problem}")
         if not part.stat().st_size:
             part.unlink()
+            if path.parent != folder and not any(path.parent.iterdir()):  # it would look like a part of the data
+                path.parent.rmdir()
     raise UserError(
         f"{name} could not be fetched; tried " + "; ".join(problems) + f". Nothing is lost: what has arrived stays in "
         f"{folder} and `make prepare` continues there. Without a network, get the files another way and name their "

@@ -21,7 +21,8 @@ def check(config: Config, report=lambda text: None) -> str:
     """
     found = source.read(config)
     for fold, one in found.items():
-        for warning in one.warnings:
+        own = ", ".join(map(str, source.unpublished(config, fold)))
+        for warning in [f"not as published: {own}; {_counts(one)}"] * bool(own) + one.warnings:
             report(f"fold {fold}: {warning}" if len(found) > 1 else warning)
     return fingerprint.whole(config, found)
 
@@ -38,13 +39,22 @@ def prepare(config: Config, folder: Path | None = None, report=print) -> None:
     repeated. Weights that ``task.hub`` names go into the hub's own cache. Raises UserError when there is no network, a
     checksum is wrong, the folder cannot be written, or files in it keep it from being read.
     """
-    missing = None
-    try:
-        if config.embedding == "pretrained":
-            report(f"{config.hub or config.pretrained}: {weights.fetch(config)}")
-    except UserError as problem:  # what the data lack is to be known as well
-        missing = problem
-        report(f"{config.hub or config.pretrained}: not there, see the end")
+    missing = []
+    for part in (_weights, _data):  # what the one lacks is to be known beside what the other does
+        try:
+            part(config, folder, report)
+        except UserError as problem:
+            missing.append(str(problem))
+    if missing:
+        raise UserError("\n".join(missing))
+
+
+def _weights(config: Config, folder: Path | None, report) -> None:
+    if config.embedding == "pretrained":
+        report(f"{config.hub or config.pretrained}: {weights.fetch(config)}")
+
+
+def _data(config: Config, folder: Path | None, report) -> None:
     if config.dataset == "generated":
         report("generated: nothing to prepare, the problems are computed")
     else:
@@ -55,13 +65,18 @@ def prepare(config: Config, folder: Path | None = None, report=print) -> None:
             config.dataset, address, sums[config.dataset], root, own, lambda: source.read(config), report
         )
     for fold, found in source.read(config).items():
-        held = "none held out" if found.validation is found.test else f"{len(found.validation)} validation"
-        counts = f"{len(found.train)} training, {held}, {len(found.test)} test problems"
-        report(f"{config.dataset}, fold {fold}: {counts}")
+        report(f"{config.dataset}, fold {fold}: {_counts(found)}")
         for warning in found.warnings:
             report(f"warning: {warning}")
-    if missing:
-        raise missing
+
+
+def _counts(found: source.Source) -> str:
+    held = (
+        "none held out"
+        if found.validation is found.test or not found.validation
+        else f"{len(found.validation)} validation"
+    )
+    return f"{len(found.train)} training, {held}, {len(found.test)} test problems"
 
 
 def _root(config: Config) -> Path:

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from common.errors import UserError
+from common.files import md5
 from tasks.arithmetic import generated, readers, vocabulary
 from tasks.arithmetic.config import Config, folder, folds
-from tasks.arithmetic.homes import below
+from tasks.arithmetic.homes import below, sums
 from tasks.arithmetic.readers import Fault, Problem
 from tasks.arithmetic.vocabulary import Vocabulary
 
@@ -66,6 +67,13 @@ def roots(config: Config) -> list[Path]:
 def inside(config: Config, fold: int) -> list[str]:
     """The names of a fold's two files below the folder of its data set."""
     return [f"fold{fold}/{part}.csv" if folds[config.dataset] > 1 else f"{part}.csv" for part in parts]
+
+
+def unpublished(config: Config, fold: int) -> list[Path]:
+    """The files of the fold that are not, byte by byte, the published ones."""
+    names = inside(config, fold) if config.dataset != "generated" else []
+    files = _files(config, fold) if names else []
+    return [path for path, name in zip(files, names) if md5(path) != sums[config.dataset][name]]
 
 
 def _files(config: Config, fold: int) -> list[Path]:
