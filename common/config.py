@@ -68,18 +68,8 @@ CHOICES = {
     "device": ("auto", "cpu", "cuda"),
 }
 POSITIVE = ("batch_size", "accumulate", "processes", "learning_rate", "log_every")
-NOT_NEGATIVE = (
-    "seed",
-    "epochs",
-    "steps",
-    "momentum",
-    "weight_decay",
-    "warmup_steps",
-    "decay",
-    "clip_norm",
-    "evaluate_every",
-)
-NOT_NEGATIVE += ("checkpoint_seconds", "checkpoint_every")
+NOT_NEGATIVE = ("seed", "epochs", "steps", "momentum", "weight_decay", "warmup_steps", "decay", "clip_norm")
+NOT_NEGATIVE += ("evaluate_every", "checkpoint_seconds", "checkpoint_every")
 
 
 def complaints_of_run(run: Run) -> list[str]:

@@ -71,11 +71,8 @@ def _data(config: Config, folder: Path | None, report) -> None:
 
 
 def _counts(found: source.Source) -> str:
-    held = (
-        "none held out"
-        if found.validation is found.test or not found.validation
-        else f"{len(found.validation)} validation"
-    )
+    count = 0 if found.validation is found.test else len(found.validation)
+    held = f"{count} validation" if count else "none held out"
     return f"{len(found.train)} training, {held}, {len(found.test)} test problems"
 
 

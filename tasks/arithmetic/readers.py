@@ -26,9 +26,9 @@ class Problem:
 
     ``cased`` are the words as the file spells them, which pretrained embeddings read; none: as in ``words``.
 
-    ``places`` has the first word of each quantity, ``cells`` the words of the
-    quantity cells, ``beyond`` how many of those the file puts outside the question (left out here), ``equation`` the
-    prefix expression with one spelling of each constant.
+    ``places`` has the first word of each quantity, ``cells`` the words of the quantity cells, ``beyond`` how many of
+    those the file puts outside the question (left out here), ``equation`` the prefix expression with one spelling of
+    each constant.
     """
 
     words: list[str]
