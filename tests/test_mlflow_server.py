@@ -192,12 +192,12 @@ def test_ui_with_a_server_elsewhere_keeps_syncing(runs, server):
         assert stored(server.database, "open") == recorded(runs, "open")
         stage(runs, "a", task="open", lines=10)
         stage(runs, "b", task="open", lines=7, state="failed")
-        wait(lambda: stored(server.database, "open") == recorded(runs, "open"), 30)
+        wait(lambda: stored(server.database, "open") == recorded(runs, "open"))
         ends = {"a": "FINISHED", "b": "FAILED"}
-        wait(lambda: {d: r.info.status for d, r in View(runs, server.uri, "open").stages.items()} == ends, 30)
+        wait(lambda: {d: r.info.status for d, r in View(runs, server.uri, "open").stages.items()} == ends)
     finally:
         shown.send_signal(signal.SIGHUP)
-    out, _ = shown.communicate(timeout=30)
+    out, _ = shown.communicate(timeout=90)
     assert shown.returncode == 0 and "closed" in out and answers(server.port)
 
 
