@@ -157,8 +157,7 @@ def _pieces(problems, encode) -> list[tuple[list[int], list[int]]]:
         except UserError as problem:
             refused.append(f"{where}: {problem}")
     if refused:
-        rest = [f"... and {len(refused) - source.shown} more"] if len(refused) > source.shown else []
-        raise UserError("\n  ".join(refused[: source.shown] + rest))
+        raise UserError("\n  ".join(source.first(refused)))
     return found
 
 

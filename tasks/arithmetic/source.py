@@ -130,9 +130,13 @@ def _rows(faults: list[Fault]) -> str:
 
 
 def _named(faults: list[Fault]) -> list[str]:
-    """The first of them with file and line, and how many there are besides."""
-    rest = [f"... and {len(faults) - shown} more"] if len(faults) > shown else []
-    return [f"{fault.where}: {fault.text}" for fault in faults[:shown]] + rest
+    return first([f"{fault.where}: {fault.text}" for fault in faults])
+
+
+def first(lines: list[str]) -> list[str]:
+    """The first of them, and how many there are besides."""
+    rest = [f"... and {len(lines) - shown} more"] if len(lines) > shown else []
+    return lines[:shown] + rest
 
 
 def _kinds(faults: list[Fault]) -> str:
@@ -148,7 +152,7 @@ def _finish(config: Config, train: list[Problem], test: list[Problem], origin: s
         if not some:
             raise UserError(f"{origin}: no {name} problem is left; expected at least one that can be used")
     asked = {tuple(problem.words) for problem in train}
-    warnings += _of_rows([*train, *test]) + _leaks(train, test)
+    warnings += _of_rows([*train, *test]) + _leaks(train, test, asked)
     if config.protocol == "published":
         warnings.append(
             "task.protocol=published: nothing was held out, and run.select looks at the evaluation part itself, so "
@@ -195,14 +199,13 @@ def _of_rows(problems: list[Problem]) -> list[str]:
     return found
 
 
-def _leaks(train: list[Problem], test: list[Problem]) -> list[str]:
+def _leaks(train: list[Problem], test: list[Problem], asked: set[tuple[str, ...]]) -> list[str]:
     """A sentence where problems of the evaluation part are also in the training part."""
     seen = {_key(problem): problem for problem in train}
-    questions = {tuple(problem.words) for problem in train}
     both = [problem for problem in test if _key(problem) in seen]
     if not both:
         return []
-    alike = sum(tuple(problem.words) in questions for problem in test) - len(both)
+    alike = sum(tuple(problem.words) in asked for problem in test) - len(both)
     return [
         f"{len(both)} of {len(test)} evaluation problems are also among the training problems, with the same numbers "
         f"(and {alike} with others): scores are too good (first {both[0].where}, which is {seen[_key(both[0])].where})"
@@ -238,5 +241,7 @@ def _held_out(config: Config, train: list[Problem], origin: str) -> np.ndarray:
 
 
 def _help(config: Config) -> str:
-    which = f"task.dataset={config.dataset}"
-    return f'; fetch it with `make prepare TASK=arithmetic SET="{which}"`, or name another folder with DATA=<folder>'
+    return (
+        f'; fetch it with `make prepare TASK=arithmetic SET="task.dataset={config.dataset}"`, or name another folder '
+        "with DATA=<folder>"
+    )
