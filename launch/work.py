@@ -15,7 +15,7 @@ from launch.words import Request
 
 def plan(request: Request) -> int:
     """what a sweep would train: new, done, shared and why, and what it costs; nothing is started or written"""
-    from launch import estimate, shapes
+    from launch import estimate, outline, shapes
     from launch import plan as planner
 
     place = _place(request)
@@ -23,9 +23,9 @@ def plan(request: Request) -> int:
     shapes.check(wanted.todo())
     cost = estimate.estimate(wanted, place)
     if request.format == "json":
-        print(json.dumps(planner.document(wanted) | {"cost": cost}))
+        print(json.dumps(outline.document(wanted) | {"cost": cost}))
     else:
-        print(planner.text(wanted))
+        print(outline.text(wanted))
         lines = [] if isinstance(place, int) else [clusters.text(place), *_arrays(wanted, place)]
         print("\n".join(f"  {line}" for line in [*lines, *estimate.text(cost)]))
     return 0
@@ -40,8 +40,8 @@ def smoke(request: Request) -> int:
 
 def sweep(request: Request) -> int:
     """train what is missing, here or on CLUSTER=; here it ends with table, curves and MLflow; repeat it at will"""
+    from launch import outline, shapes
     from launch import plan as planner
-    from launch import shapes
 
     usable(paths.runs(), "RUNS", write=True)
     place = _place(request)
@@ -49,7 +49,7 @@ def sweep(request: Request) -> int:
         usable(paths.reports(), "REPORTS", write=True)
     wanted = planner.make(request)
     shapes.check(wanted.todo())
-    print(planner.text(wanted), flush=True)
+    print(outline.text(wanted), flush=True)
     if not isinstance(place, int):
         print(f"  {clusters.text(place)}", flush=True)
         return _submit(wanted, place, request)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from stages import stage
 
 from common import paths
-from launch import figure, legends, plan, records, replicates, report, status, view, words
+from launch import figure, legends, outline, plan, records, replicates, report, status, view, words
 from launch.board import boards
 from launch.board import finished as rows_of
 
@@ -312,7 +312,7 @@ def test_no_fold_of_a_variant_is_of_two_data(found):
 
 def test_a_plan_and_a_status_show_folds_beside_seeds(runs):
     made = plan.make(words.parse(["task=protein", *ASKED, "task.fold=0,1,2,3,4", "run.seed=0,1,2"]))
-    (line,) = [line for line in plan.text(made).splitlines() if line.startswith("  rigl")]
+    (line,) = [line for line in outline.text(made).splitlines() if line.startswith("  rigl")]
     assert line.split() == [
         "rigl",
         "15",
@@ -322,7 +322,7 @@ def test_a_plan_and_a_status_show_folds_beside_seeds(runs):
         "folds",
         "0-4",
         "0,1,2",
-    ] and "  all: run.steps=90\n" in plan.text(made)
+    ] and "  all: run.steps=90\n" in outline.text(made)
     for one in made.stages.values():
         finished(runs, one.config, score(one.method, one.config["settings"]["task"]["fold"], one.seed))
     found = records.read(where=runs)

@@ -11,7 +11,7 @@ import yaml
 
 from common import config, paths, record, registry
 from common.errors import UserError
-from launch import plan, words
+from launch import outline, plan, words
 from tests.arithmetic_files import files, made, row, write
 from tests.cli import ROOT, launch
 from tests.stages import stage
@@ -41,7 +41,7 @@ def methods(made: plan.Plan, name: str) -> list[plan.Stage]:
 def test_parents_are_trained_once():
     made = make("method=omp_after,imp,random_after", "run.seed=0,1")
     assert len(methods(made, "dense")) == 2 and len(made.stages) == 2 + 3 * 10 * 2
-    assert "  2 dense shared by 30 each\n" in plan.text(made)
+    assert "  2 dense shared by 30 each\n" in outline.text(made)
     roots = {s.digest for s in methods(made, "dense")}
     assert {s.parent for s in made.stages.values() if s.method.endswith("after")} == roots
     order = list(made.stages)
@@ -58,18 +58,18 @@ def test_separate_requests_meet_in_the_same_stages():
 
 def test_the_plan_says_what_is_shared_and_what_is_done():
     asked = ["method=omp_after,imp", "run.seed=0", f"method.sparsity={LEVELS}"]
-    assert "  1 dense shared by 20\n" in plan.text(make(*asked))
+    assert "  1 dense shared by 20\n" in outline.text(make(*asked))
     for found in make("method=imp", "run.seed=0").stages.values():
         mark(found.folder)
     made = make(*asked)
-    text = plan.text(made)
+    text = outline.text(made)
     assert "21 stages (11 done, 10 new)" in text and "  1 dense shared by 20\n" in text
     rows = {line.split()[0]: line.split()[1:4] for line in text.splitlines() if line.startswith("  ")}
     assert (
         rows["imp"] == ["10", "10", "0"] and rows["omp_after"] == ["10", "0", "10"] and rows["dense"] == ["1", "1", "0"]
     )
     assert {s.method for s in made.todo()} == {"omp_after"}
-    document = plan.document(made)
+    document = outline.document(made)
     assert {s["shared_by"] for s in document["stages"] if s["method"] == "dense"} == {20}
 
 
@@ -111,7 +111,7 @@ def test_states_by_files():
         assert state() == ("running", "another process trains it now")
     mark(folder, state="failed", reason="out of memory")
     assert state() == ("failed", "out of memory")
-    assert "failed: out of memory" in plan.text(make(*asked)) and make(*asked).todo()
+    assert "failed: out of memory" in outline.text(make(*asked)) and make(*asked).todo()
     paths.status(folder).write_text("{")
     assert state()[0] == "interrupted" and "damaged" in state()[1]
     mark(folder)
@@ -132,7 +132,7 @@ def test_why_a_stage_is_new(monkeypatch):
     changed = whys("run.steps=5", "run.batch_size=7")
     assert set(changed.values()) == {"never trained with run.steps=5 (there is 0), run.batch_size=7 (there is 60)"}
     assert {s.why for s in make("method=dense", "run.seed=1").stages.values()} == {"never trained"}
-    told = [line for line in plan.text(make(*asked, "run.steps=5")).splitlines() if " new: " in line]
+    told = [line for line in outline.text(make(*asked, "run.steps=5")).splitlines() if " new: " in line]
     assert told == ["  2 of 2 new: never trained with run.steps=5 (there is 0)"]
     monkeypatch.setattr(config, "CORE_VERSION", config.CORE_VERSION + 1)
     before = config.CORE_VERSION - 1
@@ -141,12 +141,12 @@ def test_why_a_stage_is_new(monkeypatch):
 
 def test_reasons_add_up_to_all_that_is_new():
     plan.write(make("method=dense", "run.seed=0"))
-    lines = plan.text(make("method=omp_after", "run.seed=0,1", "method.sparsity=0.5", "run.steps=5")).splitlines()
+    lines = outline.text(make("method=omp_after", "run.seed=0,1", "method.sparsity=0.5", "run.steps=5")).splitlines()
     assert [line for line in lines if " new: " in line] == [
         "  3 of 4 new: never trained, with these settings or others",
         "  1 of 4 new: never trained with run.steps=5 (there is 0)",
     ]
-    assert "new: " not in plan.text(make("method=gmp", "run.seed=7")), "there is nothing to compare with"
+    assert "new: " not in outline.text(make("method=gmp", "run.seed=7")), "there is nothing to compare with"
 
 
 @pytest.mark.parametrize("other", ["task.model=resnet-20", "task.dataset=mnist"])
@@ -198,10 +198,10 @@ def test_what_the_data_s_reader_went_on_with_is_told_before_anything_is_queued(t
         write(tmp_path, files([*train, bad], [*dev, *train[: fold + 1]], f"fold{fold}"))
     asked = ["task=arithmetic", f"data={tmp_path}", "task.dataset=mawps", "task.fold=0,1", "method=dense", "run.seed=0"]
     planned = make(*asked, "task.unreadable=skip")
-    skipped = [line for line in plan.text(planned).splitlines() if "skipped (" in line]
+    skipped = [line for line in outline.text(planned).splitlines() if "skipped (" in line]
     assert len(skipped) == 1 and skipped[0].startswith("  data, 2 stages: 1 row was skipped (1 ")
     assert "fold0/train.csv:32" in skipped[0] and "and 1 more with other numbers or paths" in skipped[0]
-    leaks = [told for told in plan.document(planned)["data"] if "among the training" in told["remark"]]
+    leaks = [told for told in outline.document(planned)["data"] if "among the training" in told["remark"]]
     assert [told["stages"] for told in leaks] == [2] and "scores are too good" in leaks[0]["remark"]
 
 
@@ -256,8 +256,8 @@ def test_ten_thousand_stages_in_seconds():
     seeds = ",".join(str(seed) for seed in range(160))
     began = time.monotonic()
     made = make("method=imp,omp_after,gmp,rigl,snip,random_before", f"run.seed={seeds}")
-    assert "160 dense shared by 20 each" in plan.text(made)
-    assert len(plan.document(made)["stages"]) == 9760 == 160 * (1 + 6 * 10)
+    assert "160 dense shared by 20 each" in outline.text(made)
+    assert len(outline.document(made)["stages"]) == 9760 == 160 * (1 + 6 * 10)
     assert time.monotonic() - began < 60
 
 
@@ -280,12 +280,12 @@ def test_a_method_edited_since_is_noticed():
     plan.write(made)
     for planned in made.stages.values():
         mark(planned.folder)
-    assert "edited" not in plan.text(make("method=snip", "run.seed=0", "method.sparsity=0.5"))
+    assert "edited" not in outline.text(make("method=snip", "run.seed=0", "method.sparsity=0.5"))
     pruned = methods(made, "snip")[0]
     text = paths.config(pruned.folder).read_text()
     paths.config(pruned.folder).write_text(text.replace(pruned.config["source"]["method"], "0123456789ab"))
     note = "note: common/methods/snip.py was edited since these were trained"
-    assert note in plan.text(make("method=snip", "run.seed=0", "method.sparsity=0.5"))
+    assert note in outline.text(make("method=snip", "run.seed=0", "method.sparsity=0.5"))
 
 
 def test_a_parent_whose_weights_were_removed_is_trained_again_where_it_is_needed():
@@ -322,16 +322,16 @@ def test_status_and_report_survive_a_parent_that_is_to_be_trained_again():
 
 def test_settings_of_all_rows_are_told_once_and_a_row_has_its_own():
     asked = ["method=gmp,rigl", "run.seed=0", "method.sparsity=0.5", "run.steps=40"]
-    shown = plan.text(make(*asked, "method.allocation=uniform,global")).splitlines()
+    shown = outline.text(make(*asked, "method.allocation=uniform,global")).splitlines()
     assert [line for line in shown if "run.steps" in line] == ["  all: run.steps=40"]
     rows = [line.split() for line in shown if line.split()[0] in ("dense", "gmp", "rigl")]
     assert sorted(row[0] for row in rows) == ["dense", "gmp", "gmp", "rigl"]
     assert [row[-1] for row in rows if "method.allocation" in row[-1]] == ["method.allocation=uniform"]
-    assert not [line for line in plan.text(make("method=gmp", "run.seed=0")).splitlines() if "  all" in line]
+    assert not [line for line in outline.text(make("method=gmp", "run.seed=0")).splitlines() if "  all" in line]
 
 
 def test_every_data_set_is_named_in_title_and_rows():
     asked = ["task=classic", "method=rigl", "run.seed=0", "method.sparsity=0.5", "run.steps=40"]
-    shown = plan.text(make(*asked, "task.model=lenet-300-100,resnet-20")).splitlines()
+    shown = outline.text(make(*asked, "task.model=lenet-300-100,resnet-20")).splitlines()
     assert "lenet-300-100, resnet-20" in shown[0]
     assert sum("task.model=lenet-300-100" in line for line in shown) == 2 == sum("model=resnet-20" in x for x in shown)
