@@ -37,8 +37,10 @@ def settings(request: Request) -> str:
     shown = [(f"method.* of {name}", "method", name) for name in request.methods]
     if "task" in request.given:
         shown.append((f"task.* of {request.task}", "task", names[0]))
+    swept = (f"{key}={','.join(map(str, values))}" for key, values in composer.axes.items())
     lines = [
-        f"in force for TASK={request.task} PRESET={request.preset}; a sweep's sparsities and seeds are the preset's",
+        f"in force for TASK={request.task} PRESET={request.preset}; left to itself, a sweep of it takes",
+        f"  METHOD={','.join(composer.default_methods)} {' '.join(swept)}",
         "",
     ]
     for title, group, name in [*shown, ("run.*", "run", names[0])]:

@@ -268,7 +268,20 @@ def test_a_stated_answer_that_the_equation_does_not_give_is_kept_and_counted(tmp
     write(tmp_path, files([*train, with_(answer="13.0")], [*dev, with_(question="x number0 number1", answer="1.0")]))
     found = one(mawps(tmp_path))
     assert len(found.test) == 11
-    assert "2 of 42 problems do not give the stated answer" in found.warnings[0] and "train.csv:32" in found.warnings[0]
+    assert (
+        "2 of 42 problems do not give the stated answer;" in found.warnings[0] and "train.csv:32" in found.warnings[0]
+    )
+    write(tmp_path, files([*train, with_(equation="/ number0 - number1 number1")], dev))
+    assert (
+        "1 of 41 problems do not give the stated answer, 1 of them without any value"
+        in one(mawps(tmp_path)).warnings[0]
+    )
+
+
+def test_expressions_longer_than_any_answer_may_be_are_counted(tmp_path):
+    write(tmp_path, files(train, [*dev, with_(equation="+ number0 + number1 + number0 number1", answer="1.0")]))
+    short, enough = ([w for w in one(mawps(tmp_path, longest=n)).warnings if "task.longest" in w] for n in (6, 7))
+    assert len(short) == 1 and "1 of 11 evaluation problems" in short[0] and "dev.csv:12" in short[0] and not enough
 
 
 # --- vocabulary ------------------------------------------------------------------------------------------------------
@@ -327,6 +340,14 @@ def test_questions_of_the_training_part_are_the_same_whatever_selects(tmp_path):
     several = [{}, {"protocol": "published"}, {"validation": 9}, {"least_constants": 3}]
     asked = [data.load(mawps(tmp_path, **values), 0).asked for values in several]
     assert len(asked[0]) == 31 and all(one == asked[0] for one in asked)
+
+
+def test_a_solver_that_would_know_no_word_is_refused(tmp_path):
+    write(tmp_path, files(train, dev))
+    text = complaint(data.load, mawps(tmp_path, least_count=10000), 0)
+    assert "no word of the" in text and "task.least_count=10000" in text
+    config = mawps(tmp_path, least_count=10000, embedding="pretrained", hub="some/name")
+    assert len(one(config).vocabulary.words) == 3, "it brings words of its own"
 
 
 def test_rare_words_are_unknown():

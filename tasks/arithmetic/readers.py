@@ -42,9 +42,14 @@ class Problem:
     cased: tuple[str, ...] = ()
 
     @property
+    def value(self) -> float | None:
+        """What the equation comes to; None where it divides by zero or overflows."""
+        return expression.evaluate(self.equation, self.numbers)
+
+    @property
     def gives(self) -> bool:
         """Does the equation give the stated answer?"""
-        return expression.same(expression.evaluate(self.equation, self.numbers), self.answer)
+        return expression.same(self.value, self.answer)
 
 
 @dataclass(frozen=True)

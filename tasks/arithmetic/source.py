@@ -153,6 +153,11 @@ def _finish(config: Config, train: list[Problem], test: list[Problem], origin: s
             raise UserError(f"{origin}: no {name} problem is left; expected at least one that can be used")
     asked = {tuple(problem.words) for problem in train}
     warnings += _of_rows([*train, *test]) + _leaks(train, test, asked)
+    if long := [problem for problem in test if len(problem.equation) > config.longest]:
+        warnings.append(
+            f"the equations of {len(long)} of {len(test)} evaluation problems have more nodes than "
+            f"task.longest={config.longest}, so none of them can be answered with its own (first {long[0].where})"
+        )
     if config.protocol == "published":
         warnings.append(
             "task.protocol=published: nothing was held out, and run.select looks at the evaluation part itself, so "
@@ -181,15 +186,22 @@ def _finish(config: Config, train: list[Problem], test: list[Problem], origin: s
         [len(problem.numbers) for problem in answerable],
         config.least_count,
     )
+    if config.embedding == "learned" and len(known.words) == vocabulary.special:
+        raise UserError(
+            f"{origin}: no word of the {len(answerable)} training problems occurs "
+            f"task.least_count={config.least_count} times, so none would be known; expected a smaller one"
+        )
     return Source(answerable, validation, test, warnings, known, asked)
 
 
 def _of_rows(problems: list[Problem]) -> list[str]:
     found = []
     if wrong := [problem for problem in problems if not problem.gives]:
+        none = sum(problem.value is None for problem in wrong)
+        without = f", {none} of them without any value, which no answer can have" if none else ""
         found.append(
-            f"the equations of {len(wrong)} of {len(problems)} problems do not give the stated answer; they are kept "
-            f"(first {wrong[0].where})"
+            f"the equations of {len(wrong)} of {len(problems)} problems do not give the stated answer{without}; they "
+            f"are kept (first {wrong[0].where})"
         )
     if outside := [problem for problem in problems if problem.beyond]:
         found.append(

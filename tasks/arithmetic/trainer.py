@@ -59,11 +59,12 @@ class Trainer(Base):
         return OrderByLength(seed, self.data.train.lengths, self.run.batch_size, self.task.pools)
 
     def tensors(self, split: str) -> Tensors:
-        """A split's problems as the model reads them."""
-        if split not in self._tensors:
+        """A split's problems as the model reads them; one and the same where two splits are."""
+        problems = getattr(self.data, split)
+        if id(problems) not in self._tensors:
             graphs = self.task.quantity_graph if self.task.model == "graph2tree" else None
-            self._tensors[split] = Tensors(getattr(self.data, split), self.data.vocabulary, self._encode, graphs)
-        return self._tensors[split]
+            self._tensors[id(problems)] = Tensors(problems, self.data.vocabulary, self._encode, graphs)
+        return self._tensors[id(problems)]
 
     def inputs(self, split: str, indices: torch.Tensor) -> Batch:
         """The problems ``indices`` (int64 [batch]) of a split, on the device."""

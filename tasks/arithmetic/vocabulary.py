@@ -7,6 +7,7 @@ from tasks.arithmetic import expression
 
 # Capitals: the words of a question are lower-cased, so none of them is ever one of these.
 PADDING, UNKNOWN, NUMBER = "PADDING", "UNKNOWN", "NUM"
+special = 3  # words that every vocabulary has, these
 always = ("*", "+", "-", "/")
 
 
