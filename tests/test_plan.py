@@ -253,7 +253,8 @@ def test_views_import_nothing_heavy(verb):
 
 def test_help_says_what_a_sweep_of_the_preset_takes():
     shown = launch("help", "task=arithmetic", "preset=paper").stdout.splitlines()[1]
-    assert shown.startswith("  METHOD=imp,omp_after,") and "task.fold=0,1,2,3,4 run.seed=0 method.sparsity=0.2," in shown
+    assert shown.startswith("  METHOD=imp,omp_after,")
+    assert "task.fold=0,1,2,3,4 run.seed=0 method.sparsity=0.2," in shown
 
 
 def test_ten_thousand_stages_in_seconds():

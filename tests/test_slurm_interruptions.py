@@ -6,6 +6,7 @@ wait for Slurm.
 
 import os
 import signal
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -41,8 +42,10 @@ def limited(site: Site) -> None:
     site.describe(time=1, needs={"classic": {"memory": "600M", "time": 1}}, partition="short")
     site.slow(1.0)
     site.sweep(*WORDS)
+    site.step(1, seconds=60)
+    AHEAD.set()
     starts = lambda: [site.read(f).get("attempt", 0) for f in site.stages()]  # noqa: E731
-    site.cluster.until(lambda: min(starts()) >= 3, f"a third attempt, found {starts()}", 280, pause=0.5)
+    site.cluster.until(lambda: min(starts()) >= 3, "a third attempt", 400, pause=0.5)
     site.slow(0)
     site.done()
 
@@ -107,6 +110,8 @@ def killed(site: Site) -> None:
     site.done()
 
 
+# The stages with one minute train. Beside the start of ten others theirs could take longer than that minute has.
+AHEAD = threading.Event()
 CASES = (limited, lost, preempted, cancelled, requeued, killed)  # the longest first
 ATTEMPTS = {"limited": 3, "lost": 2, "preempted": 2, "cancelled": 2, "requeued": 2, "killed": 2}
 
@@ -118,6 +123,8 @@ def ended(slurm_session: slurm_cluster.Cluster, tmp_path_factory):
 
     def play(case) -> Site:
         site = Site(slurm_session, Path(folder) / case.__name__)
+        if case is not limited:
+            AHEAD.wait(90)
         case(site)
         return site
 
