@@ -239,7 +239,7 @@ def test_validation_is_drawn_once_and_keeps_questions_together(tmp_path):
 def test_the_published_protocol_selects_on_the_evaluation_fold_and_says_so(tmp_path):
     found = data.load(mawps(write(tmp_path, files(train, dev)), protocol="published"), 0)
     assert len(found.train) == 30 and found.validation is found.test
-    assert any("run.select looks at the evaluation part itself" in text for text in found.warnings)
+    assert any("validation is of the evaluation part itself" in text for text in found.warnings)
     honest = data.load(mawps(tmp_path), 0)
     assert honest.validation is not honest.test and not honest.warnings
     assert not set(honest.train.where) & {*honest.validation.where, *honest.test.where}
@@ -628,6 +628,9 @@ def test_the_generated_problems_cannot_be_answered_by_a_constant_or_by_the_count
         ({"model": "graph2tree", "width": 30}, "must divide task.width=30"),
         ({"unreadable": "ignore"}, "which is none of refuse, skip"),
         ({"longest": 0}, "task.longest must be at least 1"),
+        ({"longest": 100000000}, "task.longest must be at most 1000"),
+        ({"quantity_graph": "published"}, "gts reads no graph"),
+        ({"cell": "LSTM"}, "did you mean 'lstm'"),
     ],
 )
 def test_settings_that_cannot_work(values, expected):

@@ -74,6 +74,7 @@ CHOICES = {
     "quantity_graph": ("paper", "published"),
     "embedding": ("learned", "pretrained"),
 }
+AT_MOST = {"longest": 1000, "beam": 1000}  # of what a search keeps in memory for every problem
 AT_LEAST = {
     "fold": -1, "validation": -1, "least_count": 1, "least_constants": 1, "embedding_width": 1, "width": 2,
     "layers": 1, "graph_heads": 2, "graph_layers": 1, "beam": 1, "longest": 1, "pools": 1,
@@ -89,6 +90,9 @@ def validate(config: Config) -> list[str]:
     for name, least in AT_LEAST.items():
         if getattr(config, name) < least:
             found.append(f"task.{name} must be at least {least}, found {getattr(config, name)}")
+    for name, most in AT_MOST.items():
+        if getattr(config, name) > most:
+            found.append(f"task.{name} must be at most {most}, found {getattr(config, name)}")
     count = folds.get(config.dataset, 1)
     if config.fold >= count or (config.fold and count == 1):
         known = f"0-{count - 1}, or -1 for the run's seed" if count > 1 else "0, its only split (task.fold=0)"
@@ -114,6 +118,8 @@ def validate(config: Config) -> list[str]:
 
 def _of_model(config: Config) -> list[str]:
     found = []
+    if config.model == "gts" and config.quantity_graph == "published":
+        found.append("task.quantity_graph=published is of task.model=graph2tree; gts reads no graph")
     if config.model == "graph2tree" and config.graph_heads > 0:
         if config.graph_heads % 2:
             found.append(f"task.graph_heads={config.graph_heads} must be even: half of them see each kind of graph")
@@ -144,6 +150,6 @@ def folder(config: Config) -> Path:
 
 
 def _unknown(what: str, name: str, valid) -> str:
-    near = difflib.get_close_matches(str(name), valid, n=1, cutoff=0.4)
+    near = difflib.get_close_matches(str(name).lower(), valid, n=1, cutoff=0.4)
     hint = f"; did you mean '{near[0]}'?" if near else ""
     return f"task.{what} is '{name}', which is none of {', '.join(valid)}{hint}"

@@ -160,8 +160,8 @@ def _finish(config: Config, train: list[Problem], test: list[Problem], origin: s
         )
     if config.protocol == "published":
         warnings.append(
-            "task.protocol=published: nothing was held out, and run.select looks at the evaluation part itself, so "
-            "scores are too good"
+            "task.protocol=published: nothing was held out, validation is of the evaluation part itself, and where "
+            "run.select chooses by it scores are too good"
         )
         validation = test
     else:
