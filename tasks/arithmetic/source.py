@@ -186,7 +186,7 @@ def _finish(config: Config, train: list[Problem], test: list[Problem], origin: s
         [len(problem.numbers) for problem in answerable],
         config.least_count,
     )
-    if config.embedding == "learned" and len(known.words) == vocabulary.special:
+    if config.embedding == "learned" and len(known.words) == len(vocabulary.special):
         raise UserError(
             f"{origin}: no word of the {len(answerable)} training problems occurs "
             f"task.least_count={config.least_count} times, so none would be known; expected a smaller one"

@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 from tasks.arithmetic import expression
 
 # Capitals: the words of a question are lower-cased, so none of them is ever one of these.
-PADDING, UNKNOWN, NUMBER = "PADDING", "UNKNOWN", "NUM"
-special = 3  # words that every vocabulary has, these
+special = PADDING, UNKNOWN, NUMBER = "PADDING", "UNKNOWN", "NUM"  # the first words of every vocabulary
 always = ("*", "+", "-", "/")
 
 
@@ -76,7 +75,7 @@ def build(words: list[list[str]], equations: list[list[str]], counts: list[int],
     operators = used & set(expression.OPERATORS)
     kept = [word for word, count in heard.items() if count >= least_count]
     return Vocabulary(
-        [PADDING, UNKNOWN, NUMBER, *sorted(kept, key=lambda word: (-heard[word], word))],
+        [*special, *sorted(kept, key=lambda word: (-heard[word], word))],
         sorted(operators | set(always)),
         sorted(used - operators, key=lambda token: (float(token), token)),
         max(counts, default=0),
