@@ -45,7 +45,7 @@ ifneq ($(asked_python),)
 endif
 .venv/ready: requirements/python3.10.txt requirements/python3.11.txt requirements/python3.12.txt
 	@command -v "$$PYTHON" >/dev/null || { echo "error: $$PYTHON not found; install Python 3.10, 3.11 or 3.12, or name it: make PYTHON=..." >&2; exit 2; }
-	@"$$PYTHON" -I launch/environment.py $(if $(asked_python),--this-python)
+	@"$$PYTHON" -I requirements/environment.py $(if $(asked_python),--this-python)
 
 clean-environment:
 	rm -rf .venv

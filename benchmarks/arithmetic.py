@@ -18,7 +18,7 @@ from dataclasses import asdict
 import torch
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from common import config
+from common.settings import groups
 from tasks.arithmetic.recurrent import KINDS
 from tasks.arithmetic.trainer import Trainer
 
@@ -26,7 +26,7 @@ PAPERS = {"width": 512, "layers": 2, "embedding_width": 128, "dropout": 0.5, "be
 
 
 def trainer(model: str, precision: str, options: argparse.Namespace) -> Trainer:
-    kinds = config.classes("arithmetic", "dense")
+    kinds = groups.classes("arithmetic", "dense")
     run = kinds["run"](
         learning_rate=1e-3,
         batch_size=options.batch,

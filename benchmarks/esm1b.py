@@ -19,8 +19,8 @@ from dataclasses import asdict
 import torch
 from torch.nn.functional import cross_entropy
 
-from common import config
 from common import sparsity as sp
+from common.settings import groups
 from common.training.trainer import Trainer
 from tasks.protein import pretrained
 from tasks.protein.config import Config
@@ -34,7 +34,7 @@ class Random(Trainer):
     """One batch of random sequences and classes, the same at every step."""
 
     def __init__(self, options: argparse.Namespace):
-        kinds = config.classes("protein", "dense")
+        kinds = groups.classes("protein", "dense")
         run = kinds["run"](
             optimizer="adamw",
             learning_rate=1e-5,

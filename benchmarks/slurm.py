@@ -18,8 +18,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.slurm_cluster import Cluster
-from tests.slurm_site import Site
+from tests.support.slurm.cluster import Cluster
+from tests.support.slurm.site import Site
 
 LINES = ["method=imp,omp_after,gmp,snip", "run.steps=1", "run.evaluate_every=1", "method.every=1", "cluster.time=10"]
 ELEMENTS = 8  # of one turn of the comparison

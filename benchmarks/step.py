@@ -15,8 +15,8 @@ from dataclasses import asdict
 import torch
 from torch.nn.functional import cross_entropy
 
-from common import config
 from common import sparsity as sp
+from common.settings import groups
 from common.training import optimization
 from tasks.classic.data import Data, Split
 from tasks.classic.trainer import Trainer
@@ -39,7 +39,7 @@ class RandomTrainer(Trainer):
 
 
 def trainer(optimizer: str) -> Trainer:
-    kinds = config.classes("classic", "dense")
+    kinds = groups.classes("classic", "dense")
     run = kinds["run"](optimizer=optimizer, learning_rate=1e-4, steps=10**6, device="cpu")
     settings = {"run": asdict(run), "task": asdict(kinds["task"](dataset="mnist")), "method": {}}
     return RandomTrainer(settings, "dense", "classic")

@@ -18,3 +18,10 @@ def nearest(name: str, valid) -> str:
 
     match = difflib.get_close_matches(str(name), [str(v) for v in valid], n=1, cutoff=0.5)
     return f"; did you mean '{match[0]}'?" if match else ""
+
+
+def complain(complaints: dict[str, str]) -> None:
+    """Complaint -> where it comes from; everything in one ``UserError``."""
+    lines = [f"{origin}{complaint}" for complaint, origin in complaints.items()]
+    if lines:
+        raise UserError(lines[0] if len(lines) == 1 else f"{len(lines)} settings cannot work:\n  " + "\n  ".join(lines))

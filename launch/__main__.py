@@ -5,20 +5,21 @@ import sys
 
 from common import paths
 from common.errors import UserError, nearest
-from launch import look, words, work
-from launch.words import Request
+from launch.cli import checks, look, train
+from launch.request import arguments
+from launch.request.arguments import Request
 
 
 def help(request: Request) -> int:
     """verbs, keys, tasks and methods; METHOD=, TASK= or CLUSTER= lists their settings"""
-    from launch import help as view
+    from launch.cli import help
 
-    print(view.settings(request) if {"method", "task", "cluster"} & set(request.given) else view.text(VERBS))
+    print(help.settings(request) if {"method", "task", "cluster"} & set(request.given) else help.text(VERBS))
     return 0
 
 
-VERBS = (work.plan, work.smoke, work.sweep, look.status, look.tail, look.why, work.retry, look.cancel, look.clean)
-VERBS += (look.report, look.ui, look.sync, work.prepare, look.test, look.lint, look.docs, help)
+VERBS = (train.plan, train.smoke, train.sweep, look.status, look.tail, look.why, train.retry, look.cancel, look.clean)
+VERBS += (look.report, look.ui, look.sync, train.prepare, look.test, look.lint, look.docs, help)
 VERBS = {verb.__name__: verb for verb in VERBS}
 
 # The words each verb listens to; what others are given is said, so that nobody takes one for a filter.
@@ -50,18 +51,18 @@ def _unused(verb: str, request: Request) -> list[str]:
     return sorted(key for key in request.given if not used(key))
 
 
-def main(arguments: list[str]) -> int:
+def main(words: list[str]) -> int:
     """Run one verb; the exit code: 0, 1 (something asked for failed), 2 (a bad request), 130 (interrupted)."""
-    name = arguments[0] if arguments else "help"
+    name = words[0] if words else "help"
     name = "help" if name in ("-h", "--help") else name
     try:
         if name not in VERBS:
             raise UserError(f"unknown verb {name!r}{nearest(name, VERBS)} (verbs: {', '.join(VERBS)})")
-        request = words.parse(arguments[1:])
+        request = arguments.parse(words[1:])
         if unused := _unused(name, request):
             print(f"note: {name} does not use {', '.join(unused)}", file=sys.stderr)
         if name not in ("test", "lint", "docs", "help", "prepare"):
-            work.usable(paths.runs(), "RUNS")
+            checks.usable(paths.runs(), "RUNS")
         code = VERBS[name](request)
         sys.stdout.flush()  # here, where a reader that is gone is no error
         return code

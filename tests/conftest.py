@@ -16,7 +16,8 @@ for name in (*INHERITED, *VARIABLES, "MAKEFLAGS", "MAKEOVERRIDES", "MAKELEVEL", 
 import pytest  # noqa: E402
 from hypothesis import settings  # noqa: E402
 
-from tests import slurm_cluster, slurm_files  # noqa: E402
+from tests.support.slurm import cluster as slurm_cluster  # noqa: E402
+from tests.support.slurm import files as slurm_files  # noqa: E402
 
 for name in [name for name in os.environ if name.startswith(slurm_cluster.FOREIGN)]:
     del os.environ[name]
@@ -75,7 +76,7 @@ def lend(cluster, monkeypatch):
 
 @pytest.fixture
 def slurm(slurm_session, monkeypatch):
-    """The session's Slurm without accounting, free of jobs: a ``tests.slurm_cluster.Cluster``."""
+    """The session's Slurm without accounting, free of jobs: a ``tests.support.slurm.cluster.Cluster``."""
     yield from lend(slurm_session, monkeypatch)
 
 

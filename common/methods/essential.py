@@ -2,14 +2,14 @@
 
 Jaiswal, Liu, Chen and Wang, *The Emergence of Essential Sparsity in Large Pre-trained Models* (NeurIPS 2023): up to
 some sparsity next to nothing is lost, beyond it the score falls much faster. That corner belongs to the curve, not to
-one stage: ``make report`` finds it (``launch/knee.py``). The network that is pruned here is the one trained on the
-task; to prune a pretrained network and fine-tune what is left, take ``omp_before`` with ``task.pretrained``.
+one stage: ``make report`` finds it (``launch/report/knee.py``). The network pruned here is the one trained on the task;
+to prune a pretrained network and fine-tune what is left, take ``omp_before`` with ``task.pretrained``.
 """
 
 from dataclasses import dataclass
 
-from common.method import option
-from common.retraining import MagnitudeAfterTraining, MagnitudeRetraining
+from common.methods.families.after_training import MagnitudeAfterTraining, MagnitudeRetraining
+from common.settings.schema import option
 
 
 @dataclass

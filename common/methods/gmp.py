@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from common import gradual
-from common.method import option
+from common.methods.families import gradual
+from common.settings.schema import option
 
 
 @dataclass

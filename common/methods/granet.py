@@ -7,9 +7,9 @@ network, or from a sparse random one (``initial_sparsity``, ERK), which makes al
 
 from dataclasses import dataclass
 
-from common import gradual
 from common import sparsity as sp
-from common.method import option
+from common.methods.families import gradual
+from common.settings.schema import option
 
 
 @dataclass

@@ -6,20 +6,20 @@ classes, and the linear layers are scored with the weights they start from (thei
 
 from dataclasses import dataclass
 
-from common import method
 from common import sparsity as sp
-from common.facts import BEFORE, Facts
-from common.method import option
+from common.methods.families import base
+from common.methods.families.facts import BEFORE, Facts
+from common.settings.schema import option
 
 
 @dataclass
-class Config(method.Sparse):
+class Config(base.Sparse):
     allocation: str = option("global", "global, uniform, erk, erk_plus or rows")
     batches: int = option(10, "training batches the gradient and its product with the Hessian are averaged over")
     temperature: float = option(200.0, "the model's outputs are divided by it while scoring; 1: scored as they are")
 
 
-class Method(method.Method):
+class Method(base.Method):
     Config = Config
     facts = Facts(
         paper="Wang, Zhang and Grosse, ICLR 2020, arXiv:2002.07376",

@@ -14,9 +14,10 @@ point of the line; nothing is chosen by it.
 
 from dataclasses import dataclass, fields
 
-from common.facts import FOUND
-from common.method import option, settings
 from common.methods import imp
+from common.methods.families.base import settings
+from common.methods.families.facts import FOUND
+from common.settings.schema import option
 
 
 @dataclass
@@ -104,7 +105,7 @@ class Method(imp.Method):
             state.load(state.parent.weights() if last else state.parent.rewound(str(state.step)))
 
     def measure(self, state, evaluate):
-        from common.training import interpolation  # torch, which listing methods does without
+        from common.training.probes import interpolation  # torch, which listing methods does without
 
         ends = state.parent.weights(), state.finished.weights()
 

@@ -15,21 +15,21 @@ Memory with Adam: 32 bytes a weight (16 in dense training), and 8 for gates and 
 
 from dataclasses import dataclass
 
-from common import regularised
 from common import sparsity as sp
-from common.method import option
+from common.methods.families import learned
+from common.settings.schema import option
 
 
 @dataclass
-class Config(regularised.Regularised):
+class Config(learned.Regularised):
     strength: float = option(1.0, "lambda, the price of an open gate in nats over the whole training set")
     rate: float = option(30.0, "factor on the learning rate for the gates' log odds (adam; with sgd thousands)")
     closed: float = option(0.1, "share of gates that are closed at the start, about: the mean of their log odds")
 
 
-class Method(regularised.Method):
+class Method(learned.Method):
     Config = Config
-    facts = regularised.Method.facts.but(
+    facts = learned.Method.facts.but(
         paper="Louizos et al., ICLR 2018, arXiv:1712.01312; Gale et al., 2019, arXiv:1902.09574",
         score="log odds of a learned gate on each weight",
         choosing=18,

@@ -7,9 +7,9 @@ prunable set; pruned weights keep their value and may come back. "First" and "la
 import math
 from dataclasses import dataclass
 
-from common import gradual
 from common import sparsity as sp
-from common.method import option
+from common.methods.families import gradual
+from common.settings.schema import option
 
 
 @dataclass

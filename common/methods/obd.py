@@ -9,8 +9,8 @@ in evaluation mode, as in oBERT's own code (the batch size is only a factor of F
 from dataclasses import dataclass
 
 from common import sparsity as sp
-from common.method import option
-from common.retraining import AfterTraining, Retraining
+from common.methods.families.after_training import AfterTraining, Retraining
+from common.settings.schema import option
 
 
 @dataclass

@@ -19,8 +19,8 @@ from functools import partial
 
 from common import sparsity as sp
 from common.errors import UserError
-from common.method import option
-from common.retraining import Retrained, Retraining
+from common.methods.families.after_training import Retrained, Retraining
+from common.settings.schema import option
 
 
 @dataclass

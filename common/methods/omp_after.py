@@ -1,6 +1,6 @@
 """One-shot magnitude pruning after dense training, then retraining (Han et al., 2015; policies: Renda et al., 2020)."""
 
-from common.retraining import MagnitudeAfterTraining
+from common.methods.families.after_training import MagnitudeAfterTraining
 
 
 class Method(MagnitudeAfterTraining):

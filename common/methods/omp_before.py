@@ -2,18 +2,18 @@
 
 from dataclasses import dataclass
 
-from common import method
 from common import sparsity as sp
-from common.facts import BEFORE, Facts
-from common.method import option
+from common.methods.families import base
+from common.methods.families.facts import BEFORE, Facts
+from common.settings.schema import option
 
 
 @dataclass
-class Config(method.Sparse):
+class Config(base.Sparse):
     allocation: str = option("global", "global, uniform, erk, erk_plus or rows")
 
 
-class Method(method.Method):
+class Method(base.Method):
     Config = Config
     facts = Facts(
         paper="a control: Frankle et al., ICLR 2021, arXiv:2009.08576",

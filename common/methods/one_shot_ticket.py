@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from common.method import option
-from common.retraining import MagnitudeAfterTraining, MagnitudeRetraining, Rewound
+from common.methods.families.after_training import MagnitudeAfterTraining, MagnitudeRetraining, Rewound
+from common.settings.schema import option
 
 
 @dataclass

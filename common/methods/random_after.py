@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from common import sparsity as sp
-from common.method import option
-from common.retraining import AfterTraining, Retraining
+from common.methods.families.after_training import AfterTraining, Retraining
+from common.settings.schema import option
 
 
 @dataclass

@@ -6,18 +6,18 @@ One seed ranks the weights once, so its masks are nested over sparsities. That p
 
 from dataclasses import dataclass
 
-from common import method
 from common import sparsity as sp
-from common.facts import BEFORE, Facts
-from common.method import option
+from common.methods.families import base
+from common.methods.families.facts import BEFORE, Facts
+from common.settings.schema import option
 
 
 @dataclass
-class Config(method.Sparse):
+class Config(base.Sparse):
     allocation: str = option("uniform", "global, uniform, erk, erk_plus or rows")
 
 
-class Method(method.Method):
+class Method(base.Method):
     Config = Config
     facts = Facts(
         paper="Liu et al., ICLR 2022, arXiv:2202.02643", when=BEFORE, score="random", schedule="once", choosing=5

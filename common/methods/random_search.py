@@ -7,20 +7,20 @@ The search that chosen masks have to beat at equal information about the data. T
 import math
 from dataclasses import dataclass
 
-from common import method
 from common import sparsity as sp
-from common.facts import BEFORE, Facts
-from common.method import option
+from common.methods.families import base
+from common.methods.families.facts import BEFORE, Facts
+from common.settings.schema import option
 
 
 @dataclass
-class Config(method.Sparse):
+class Config(base.Sparse):
     allocation: str = option("uniform", "global, uniform, erk, erk_plus or rows")
     candidates: int = option(10, "random masks that are looked at")
     batches: int = option(10, "training batches the loss of each is averaged over, the same for all")
 
 
-class Method(method.Method):
+class Method(base.Method):
     Config = Config
     facts = Facts(
         paper="none: a control",

@@ -6,19 +6,21 @@ masks has chosen layers' densities and no weights. ``method.of`` is trained firs
 
 from dataclasses import dataclass
 
-from common import config, method, registry
+from common import registry
 from common import sparsity as sp
-from common.facts import FOUND, Facts
-from common.method import option
+from common.methods.families import base
+from common.methods.families.facts import FOUND, Facts
+from common.settings import schema
+from common.settings.schema import option
 
 
 @dataclass
-class Config(method.Sparse):
+class Config(base.Sparse):
     of: str = option("snip", "the method whose final mask is reshuffled")
     settings: dict[str, str] = option({}, "its settings where they differ from those in force, e.g. {batches: 3}")
 
 
-class Method(method.Method):
+class Method(base.Method):
     Config = Config
     facts = Facts(
         paper="a control: Su et al., NeurIPS 2020, arXiv:2009.11094; Frankle et al., ICLR 2021, arXiv:2009.08576",
@@ -41,18 +43,18 @@ class Method(method.Method):
                 found.append(f"method.settings: {of} has no setting {name!r} to give here (it has: {valid or 'none'})")
                 continue
             try:
-                config.parse(text, self.types(of)[name])
+                schema.parse(text, self.types(of)[name])
             except ValueError as error:
                 found.append(f"method.settings: {name} of {of}: expected {error}, found {text!r}")
         return found
 
     @staticmethod
     def types(name: str) -> dict[str, type]:
-        return config.types(registry.method(name).Config)
+        return schema.types(registry.method(name).Config)
 
     def ancestors(self):
         c = self.config
-        given = {name: config.parse(text, self.types(c.of)[name]) for name, text in c.settings.items()}
+        given = {name: schema.parse(text, self.types(c.of)[name]) for name, text in c.settings.items()}
         return [(c.of, {**given, "sparsity": c.sparsity, "structure": c.structure})]
 
     def start(self, state):

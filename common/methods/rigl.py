@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from common import dynamic
 from common import sparsity as sp
-from common.method import option
+from common.methods.families import dynamic
+from common.settings.schema import option
 
 
 @dataclass

@@ -3,7 +3,7 @@
 The learning-rate schedule is stretched over the longer training (the variant Gale et al., 2019, found best).
 """
 
-from common.scratch import Scratch
+from common.methods.families.found_mask import Scratch
 
 
 class Method(Scratch):

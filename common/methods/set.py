@@ -6,9 +6,9 @@ where Mocanu et al. draw them anew. The topology rests for the last quarter, so 
 
 from dataclasses import dataclass
 
-from common import dynamic
 from common import sparsity as sp
-from common.method import option
+from common.methods.families import dynamic
+from common.settings.schema import option
 
 
 @dataclass

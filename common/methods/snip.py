@@ -2,21 +2,21 @@
 
 from dataclasses import dataclass
 
-from common import method
 from common import sparsity as sp
-from common.facts import BEFORE, Facts
-from common.method import option
+from common.methods.families import base
+from common.methods.families.facts import BEFORE, Facts
+from common.settings.schema import option
 
 
 @dataclass
-class Config(method.Sparse):
+class Config(base.Sparse):
     allocation: str = option("global", "global, uniform, erk, erk_plus or rows")
     batches: int = option(10, "training batches the score is accumulated over")
     sum: str = option("gradients", "gradients: |w * sum of g| as in the paper; magnitudes: sum of |w * g| over batches")
     dropout: bool = option(False, "score with dropout on")
 
 
-class Method(method.Method):
+class Method(base.Method):
     Config = Config
     facts = Facts(
         paper="Lee, Ajanthan and Torr, ICLR 2019, arXiv:1810.02340",

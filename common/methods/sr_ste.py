@@ -8,21 +8,21 @@ Sparsity is the target from the first step. The masks of the last weights are fi
 
 from dataclasses import dataclass
 
-from common import method
 from common import sparsity as sp
-from common.facts import DURING, Facts
-from common.method import option
+from common.methods.families import base
+from common.methods.families.facts import DURING, Facts
+from common.settings.schema import option
 
 
 @dataclass
-class Config(method.Sparse):
+class Config(base.Sparse):
     allocation: str = option("global", "global, uniform, erk, erk_plus or rows")
     decay: float = option(
         2e-4, "lambda_w: how strongly masked weights are drawn to zero by their gradient; 0: plain straight-through"
     )
 
 
-class Method(method.Method):
+class Method(base.Method):
     Config = Config
     facts = Facts(
         paper="Zhou et al., ICLR 2021, arXiv:2102.04010",

@@ -6,18 +6,18 @@ weights to spare (their theorem 3), which one-shot scores cannot promise.
 
 from dataclasses import dataclass
 
-from common import method
-from common.facts import BEFORE, Facts
-from common.method import option
+from common.methods.families import base
+from common.methods.families.facts import BEFORE, Facts
+from common.settings.schema import option
 
 
 @dataclass
-class Config(method.Sparse):
+class Config(base.Sparse):
     allocation: str = option("global", "global, uniform, erk, erk_plus or rows")
     iterations: int = option(100, "rounds in which the target is reached, with new scores in each")
 
 
-class Method(method.Method):
+class Method(base.Method):
     Config = Config
     facts = Facts(
         paper="Tanaka et al., NeurIPS 2020, arXiv:2006.05467",

@@ -17,23 +17,23 @@ the forward and the backward pass is taken twice.
 
 from dataclasses import dataclass
 
-from common import regularised
 from common import sparsity as sp
 from common.errors import UserError
-from common.method import option
+from common.methods.families import learned
+from common.settings.schema import option
 
 
 @dataclass
-class Config(regularised.Regularised):
+class Config(learned.Regularised):
     strength: float = option(1.0, "factor on the divergence; at 1 the loss is the variational lower bound")
     rate: float = option(3.0, "factor on the learning rate for the variances' logarithms (adam; with sgd thousands)")
     log_variance: float = option(-10.0, "what these start from")
     threshold: float = option(3.0, "log alpha above which a weight counts as noise; the final cut does without")
 
 
-class Method(regularised.Method):
+class Method(learned.Method):
     Config = Config
-    facts = regularised.Method.facts.but(
+    facts = learned.Method.facts.but(
         paper="Molchanov et al., ICML 2017, arXiv:1701.05369; Gale et al., 2019, arXiv:1902.09574",
         score="-log alpha: learned noise, as a share of the weight",
         choosing=12,

@@ -14,13 +14,15 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from common import config, registry, seeds
+from common import registry, seeds
 from common import sparsity as sp
 from common.errors import UserError
-from common.training import journal, optimization, resuming
+from common.settings import groups, run
+from common.training import optimization
+from common.training.processes.team import ALONE, Team
+from common.training.resume import journal, restore
 from common.training.state import Parent, State
-from common.training.team import ALONE, Team
-from common.wishes import SAVE
+from common.training.wishes import SAVE
 
 SNAPSHOT_SHARES = (0.0, 0.01, 0.05)  # dense training keeps its weights at these shares of its steps, for rewinding
 
@@ -37,11 +39,11 @@ class Trainer:
     team: Team = ALONE  # the processes that train the stage together
 
     def __init__(self, settings: dict, method: str, task: str):
-        cls = config.classes(task, method)
+        cls = groups.classes(task, method)
         self.settings, self.task_name, self.method_name = settings, task, method
-        self.run = config.build(config.Run, settings["run"])
-        self.task = config.build(cls["task"], settings["task"])
-        self.method = registry.method(method)(config.build(cls["method"], settings["method"]))
+        self.run = groups.build(run.Run, settings["run"])
+        self.task = groups.build(cls["task"], settings["task"])
+        self.method = registry.method(method)(groups.build(cls["method"], settings["method"]))
         cuda = torch.cuda.is_available()
         if self.run.device == "cuda" and not cuda:
             raise UserError("run.device=cuda, but torch sees no GPU here; use run.device=auto")
@@ -206,12 +208,12 @@ class Trainer:
                 "no more than these: a batch would hold some of them twice"
             )
         state = self.begin(parent)
-        saved, warnings = resuming.choose(self.team, folder, digest)
+        saved, warnings = restore.choose(self.team, folder, digest)
         if saved is None:
             self.method.start(state)
             self.start_sums = state.sums()
         else:
-            resuming.restore(self, state, saved)
+            restore.restore(self, state, saved)
         if parent is not None:
             parent.forget()  # a second copy of a large model is not to be held for the whole training
         self.warnings += warnings
@@ -263,7 +265,7 @@ class Trainer:
 
     def _save(self, state: State, log: journal.Journal) -> None:
         state.agree(f"after step {state.step}")
-        log.save(resuming.content(self, state))
+        log.save(restore.content(self, state))
 
     def _validate(self, state: State, log: journal.Journal) -> None:
         if self.settings["task"].get("validation") == 0:

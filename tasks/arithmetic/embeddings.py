@@ -7,7 +7,7 @@ and ``pretrained``, the part with a learning rate of its own, or None.
 import torch
 from torch import Tensor, nn
 
-from common import hub
+from common.data import hub
 from common.errors import UserError, install
 from tasks.arithmetic import weights
 from tasks.arithmetic.config import Config

@@ -3,7 +3,7 @@
 import hashlib
 import json
 
-from common import files
+from common.data import files
 from tasks.arithmetic import weights
 from tasks.arithmetic.config import Config, folder
 from tasks.arithmetic.source import Source, roots

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from common import published
+from common.data import published
 from common.errors import UserError
 from tasks.arithmetic import fingerprint, source, weights
 from tasks.arithmetic.config import Config

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from common.data.files import md5
 from common.errors import UserError
-from common.files import md5
 from tasks.arithmetic import generated, readers, vocabulary
 from tasks.arithmetic.config import Config, folder, folds
 from tasks.arithmetic.homes import below, sums

@@ -6,7 +6,7 @@ anything is queued. Every problem is a UserError: which file, what was expected,
 
 from pathlib import Path
 
-from common import hub
+from common.data import hub
 from common.errors import UserError
 from tasks.arithmetic.config import Config
 

@@ -5,8 +5,8 @@ import io
 import zipfile
 from pathlib import Path
 
+from common.data.files import mark
 from common.errors import UserError
-from common.files import mark
 from tasks.classic import source
 from tasks.classic.config import Config, folder
 

@@ -5,8 +5,8 @@ import os
 import tarfile
 from pathlib import Path
 
-from common import published
-from common.files import md5
+from common.data import published
+from common.data.files import md5
 from tasks.classic import fingerprint, source
 from tasks.classic.config import Config
 from tasks.classic.config import folder as place

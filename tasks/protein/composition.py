@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from common import config
 from common.errors import UserError
+from common.settings import schema
 from tasks.protein.alphabet import RESIDUES
 from tasks.protein.config import Config, target, validate
 from tasks.protein.data import Data, Split, cropped, load
@@ -111,7 +111,7 @@ def _temperatures(train, validation, test, degrees, degrees_validation, degrees_
 
 def _configs(words: list[str]) -> list[tuple[Config, int]]:
     """The task's configurations, and run seeds, that ``key=value,value`` words name."""
-    kinds, axes = {**config.types(Config), "seed": int}, {"seed": [0]}
+    kinds, axes = {**schema.types(Config), "seed": int}, {"seed": [0]}
     for word in words:
         key, _, values = word.partition("=")
         key = key.removeprefix("task.").removeprefix("run.")
@@ -119,7 +119,7 @@ def _configs(words: list[str]) -> list[tuple[Config, int]]:
             raise UserError(f"{word!r}: expected name=value with one of {', '.join(kinds)}")
         try:
             split = [values] if kinds[key] is not int else values.split(",")
-            axes[key] = [config.parse(value, kinds[key]) for value in split]
+            axes[key] = [schema.parse(value, kinds[key]) for value in split]
         except ValueError as problem:
             raise UserError(f"{key}: expected {problem}, found {values!r}") from None
     found = []

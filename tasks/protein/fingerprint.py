@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common import files
+from common.data import files
 from common.errors import UserError
 from tasks.protein import structures, weights
 from tasks.protein.config import Config, folder, structure_models

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from common import hub
+from common.data import hub
 from common.errors import UserError
 from tasks.protein import bert, weights
 from tasks.protein.alphabet import Alphabet, of_vocabulary

@@ -7,7 +7,7 @@ its scores there and by the smallest float here, which after the softmax is exac
 
 from pathlib import Path
 
-from common import hub
+from common.data import hub
 from tasks.protein import bert, weights
 from tasks.protein.alphabet import of_vocabulary
 from tasks.protein.config import Config, usual_length

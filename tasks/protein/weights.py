@@ -7,7 +7,7 @@ anything is queued. Every problem is a UserError: which file, what was expected,
 import importlib.util
 from pathlib import Path
 
-from common import hub
+from common.data import hub
 from common.errors import UserError, install
 from tasks.protein.alphabet import Alphabet, of_vocabulary
 from tasks.protein.config import Config

@@ -1,0 +1,208 @@
+"""What a method is: a few override points, called in one fixed order, one method in a stage.
+
+A method sees a ``State`` (``common/training/state.py``) and nothing of the task, the data or the scheduler. This file
+imports no torch, so that methods can be listed and validated where there is none.
+"""
+
+from dataclasses import dataclass, fields
+
+from common import sparsity as sp
+from common.methods.families.facts import Facts
+from common.settings.schema import option
+
+
+@dataclass
+class Sparse:
+    """What every sparse method is told."""
+
+    sparsity: float = option(0.8, "target share of zeros in the prunable set, in [0, 1)")
+    structure: str = option(
+        "weights",
+        "what lives or goes as one: weights (each alone), RxC (blocks of R outputs by C inputs, e.g. 4x4) or N:M (N of "
+        "every M weights along the inputs live, e.g. 2:4)",
+        neutral="weights",
+    )
+
+
+class Method:
+    """Base of all methods; overriding nothing gives dense training."""
+
+    version = 1  # part of every digest: raised when a fix changes results, so that stale results are never reused
+    levels = ("sparsity",)  # the settings that say how sparse; giving one replaces the preset's list of another
+    facts: Facts | None = None  # what docs/methods.md says of it beside what its settings say
+
+    @dataclass
+    class Config:
+        pass
+
+    def __init__(self, config):
+        self.config = config
+
+    # --- read by the planner, without torch -------------------------------------------------------------------------
+
+    def complaints(self) -> list[str]:
+        """Everything wrong with the settings; the base checks the ranges every sparse method shares."""
+        found = []
+        sparsity = getattr(self.config, "sparsity", None)
+        if sparsity is not None and not 0 <= sparsity < 1:
+            found.append(f"method.sparsity is the share of zeros, expected a number in [0, 1), found {sparsity}")
+        if self.given_allocation not in self.allocations:
+            choices = ", ".join(self.allocations)
+            found.append(f"method.allocation must be one of {choices}; found {self.given_allocation!r}")
+        return found + self._complaints_of_structure()
+
+    allocations = ("global", "uniform", "erk", "erk_plus", "rows")
+    structures = ("weights", "RxC", "N:M")  # see ``sp.form``
+
+    def _complaints_of_structure(self) -> list[str]:
+        name, sparsity = self.structure, getattr(self.config, "sparsity", None)
+        if name == "weights":
+            return []
+        try:
+            form = sp.form(name)
+        except sp.AllocationError as error:
+            return [f"method.structure: {error}"]
+        if form.kind not in self.structures:
+            return [f"method.structure must be {' or '.join(self.structures)} here, found {name!r}"]
+        found = []
+        if form.kind == "N:M":
+            if sparsity is None or not form.meets(sparsity):  # the same text for every sparsity of a sweep: said once
+                found.append(
+                    f"method.structure={name} is a sparsity of {form.sparsity:.9g} and no other: give "
+                    f"method.sparsity={form.sparsity:.9g}"
+                )
+            default = next((f.default for f in fields(self.config) if f.name == "allocation"), None)
+            if getattr(self.config, "allocation", default) != default:
+                found.append(
+                    f"method.structure={name} says how many weights live in every tensor: leave method.allocation at "
+                    f"{default}, found {self.config.allocation}"
+                )
+        return found
+
+    def complaints_for(self, steps: int) -> list[str]:
+        """What cannot work in a training of so many optimizer steps."""
+        return []
+
+    def shaped(self) -> bool:
+        """Do the settings name weights, or can shapes or the length of training forbid them?
+
+        Then planning builds the model to ask ``complaints_about``, and ``complaints_for`` where epochs say how long.
+        """
+        return self.structure != "weights" or self.allocation == "erk_plus"
+
+    def complaints_about(self, shapes: dict[str, tuple[int, ...]]) -> list[str]:
+        """What cannot work with prunable weights of these names and shapes, as the stage would say it hours later."""
+        try:
+            sp.pools(shapes, self.target, self.allocation, self.structure)
+        except ValueError as error:
+            return [str(error)]
+        return []
+
+    def budget(self, steps: int) -> int:
+        """Optimizer steps of this stage where the run's settings say ``steps``."""
+        return steps
+
+    def clock(self, step: int, steps: int) -> tuple[int, int]:
+        """(position, length) in the learning-rate schedule after ``step`` steps of this stage.
+
+        ``steps``: of the run's settings. By default the schedule is stretched over the stage.
+        """
+        return step, self.budget(steps)
+
+    def ancestors(self) -> list[tuple[str, dict]]:
+        """The stages that must be finished before this one, from the root: (method name, its settings) each."""
+        return []
+
+    # --- for subclasses -------------------------------------------------------------------------------------------
+
+    @property
+    def target(self) -> float:
+        """The sparsity at the end."""
+        return self.config.sparsity
+
+    @property
+    def given_allocation(self) -> str:
+        """The rule's name in the settings; global where they have none."""
+        return getattr(self.config, "allocation", None) or "global"
+
+    @property
+    def allocation(self):
+        """A rule's name, or a function of (sizes, sparsity, living) that returns pools: see ``choose``."""
+        return self.given_allocation
+
+    @property
+    def structure(self) -> str:
+        """What lives or goes as one: ``weights``, ``RxC`` or ``N:M``."""
+        return getattr(self.config, "structure", "weights")
+
+    def choose(self, state, score, sparsity: float | None = None, within=None, allocation=None) -> dict:
+        """The masks (``{name: bool}``) that keep the highest scores, by the settings' allocation and structure.
+
+        ``sparsity``: the settings' target unless given. ``within``: masks outside which nothing may live.
+        ``allocation``: the method's own unless given. See ``common/sparsity/structure.py``.
+        """
+        target = self.target if sparsity is None else sparsity
+        return sp.choose(score, target, allocation or self.allocation, self.structure, within)
+
+    # --- called by the loop, in this order --------------------------------------------------------------------------
+
+    def attach(self, state) -> None:
+        """Model built, optimizer not yet; also on resume. For methods that learn more than the weights.
+
+        See ``state.learn`` and ``state.reparametrise``. What a resume point holds is put back afterwards.
+        """
+
+    def start(self, state) -> None:
+        """Once, on a fresh stage: choose starting weights and masks."""
+
+    def penalty(self, state):
+        """Added to each step's loss."""
+        return 0
+
+    def on_gradients(self, state) -> bool:
+        """Gradients are averaged and dense. True says: the topology moved and replaces this optimizer step."""
+        return False
+
+    def on_step(self, state) -> None:
+        """After the optimizer step; ``state.step`` counts it."""
+
+    def deployed(self, state) -> dict | None:
+        """The weights (``{name: tensor}``) that validation is to see before the last step, where not the stored ones.
+
+        For methods whose training-mode weights are no weights of a finished network; None: the stored ones.
+        """
+        return None
+
+    def noise(self, step: int) -> tuple[str, ...]:
+        """Added to the names of the streams of data order, augmentation and dropout of the step after ``step`` steps.
+
+        Equal names are equal noise; () is what every training of a seed has. It may change on the way: dropout draws
+        from a stream's beginning where it does.
+        """
+        return ()
+
+    def settled(self, step: int, steps: int) -> bool:
+        """Have the masks reached their final form after ``step`` of ``steps``? Selection starts there."""
+        return True
+
+    def measure(self, state, evaluate) -> dict:
+        """Numbers beside the score, or lists of them, by name: once, when training is over.
+
+        ``state.model`` has the scored weights and may be changed; ``state.finished`` has the stage's final weights and
+        masks. ``evaluate(model, split)``: see the task's. They stand under ``measurements`` in the summary, the
+        numbers also in the report and in MLflow. With several processes the first one alone calls this.
+        """
+        return {}
+
+    def state_dict(self) -> dict:
+        """What resuming needs beyond masks and step, for methods with a memory of their own."""
+        return {}
+
+    def load_state_dict(self, state: dict) -> None:
+        if state:
+            raise ValueError(f"{type(self).__module__} keeps no state, the checkpoint has {sorted(state)}")
+
+
+def settings(config) -> dict:
+    """A configuration dataclass as a plain dictionary."""
+    return {f.name: getattr(config, f.name) for f in fields(config)}

@@ -1,0 +1,53 @@
+"""Dynamic sparse training: connections move, their number stands; shared by what grows at random or by gradient."""
+
+from dataclasses import dataclass
+
+from common.methods.families import base
+from common.methods.families.facts import DURING, Facts
+from common.settings.schema import option
+
+
+@dataclass
+class Dynamic(base.Sparse):
+    drop_fraction: float = option(0.3, "share of living weights moved at an update")
+    every: int = option(100, "optimizer steps between updates")
+    stop: float = option(0.75, "share of training after which the topology rests")
+
+
+class Method(base.Method):
+    Config = Dynamic
+    structures = ("weights", "RxC")  # inside a group of M there is next to nowhere to go
+    facts = Facts(paper="", when=DURING, score="", schedule="constant, sparse from the start", choosing=8)
+
+    def complaints(self):
+        found, c = super().complaints(), self.config
+        shares = {"drop_fraction": c.drop_fraction, "stop": c.stop}
+        found += [f"method.{n} must be in (0, 1], found {v}" for n, v in shares.items() if not 0 < v <= 1]
+        if c.every < 1:
+            found.append(f"method.every must be at least 1, found {c.every}")
+        return found
+
+    def complaints_for(self, steps):
+        """What is wrong with these settings in a training of ``steps`` optimizer steps."""
+        if self.config.every < (end := self.end(steps)):
+            return []
+        return [
+            f"no update would ever come: the first is due at step {self.config.every} (method.every), and the topology "
+            f"rests from step {end} on (method.stop={self.config.stop:g} of {steps} steps); choose a smaller "
+            "method.every, or more steps"
+        ]
+
+    def end(self, steps: int) -> int:
+        """The step from which the topology rests, of ``steps``."""
+        return round(self.config.stop * steps)
+
+    def start(self, state):
+        for complaint in self.complaints_for(state.steps):  # known only here where run.epochs says how long
+            raise ValueError(complaint)
+
+    def due(self, state) -> bool:
+        """Is an update due after ``state.step`` steps?"""
+        return 0 < state.step < self.end(state.steps) and state.step % self.config.every == 0
+
+    def settled(self, step, steps):
+        return step >= self.end(steps)

@@ -1,0 +1,96 @@
+"""Pruning during training, in steps along a cubic; shared by what prunes by magnitude, at random or by layer rules."""
+
+from dataclasses import dataclass
+
+from common import sparsity as sp
+from common.methods.families import base
+from common.methods.families.facts import DURING, Facts
+from common.settings.schema import option
+
+
+@dataclass
+class Gradual(base.Sparse):
+    begin: float = option(0.1, "share of training after which pruning begins")
+    end: float = option(0.8, "share of training at which the target is reached, exactly")
+    every: int = option(100, "optimizer steps between prunings")
+
+
+class Method(base.Method):
+    """Subclasses say in ``prune`` what goes to reach a sparsity."""
+
+    Config = Gradual
+    facts = Facts(paper="", when=DURING, score="", schedule="cubic from `begin` to `end`")
+
+    def complaints(self):
+        found, c = super().complaints(), self.config
+        if not 0 <= c.begin < c.end <= 1:
+            found.append(f"method.begin and method.end must satisfy 0 <= begin < end <= 1, found {c.begin} and {c.end}")
+        if c.every < 1:
+            found.append(f"method.every must be at least 1 step, found {c.every}")
+        return found
+
+    def window(self, steps: int) -> tuple[int, int]:
+        """The first and the last step after which something is pruned, of ``steps`` of this stage."""
+        return round(self.config.begin * steps), max(1, round(self.config.end * steps))
+
+    def on_step(self, state):
+        begin, end = self.window(state.steps)
+        if sp.due(state.step, begin, end, self.config.every):
+            self.prune(state, sp.cubic(state.step, begin, end, self.config.sparsity))
+
+    def prune(self, state, sparsity: float) -> None:
+        raise NotImplementedError(f"{type(self).__name__} must say what is pruned")
+
+    def settled(self, step, steps):
+        return step >= self.window(steps)[1]
+
+
+@dataclass
+class ByMagnitude(Gradual):
+    returning: bool = option(
+        False,
+        "False: what is gone stays gone, as in SMC-Bench; True: pruned weights keep their value and may come back, as "
+        "in Zhu and Gupta's own code and The State of Sparsity",
+        neutral=False,
+    )
+
+
+class MagnitudeMethod(Method):
+    """The smallest weights go, by the settings' allocation or a subclass's.
+
+    Zhu and Gupta multiply weights and masks, so that a pruned weight keeps the value it had. Here it is zero and its
+    value is remembered, which is the same but for momentum and weight decay: those would still move it there.
+    """
+
+    Config = ByMagnitude
+    facts = Method.facts.but(
+        paper="Zhu and Gupta, ICLR 2018 workshops, arXiv:1710.01878",
+        score="magnitude",
+        topology="shrinks; with `returning` it is chosen anew, and what was pruned may come back",
+        memory={"returning=true": 4},
+        choosing=6,
+    )
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.values: dict = {}  # returning: what each weight was when it last lived
+
+    def prune(self, state, sparsity):
+        if not self.config.returning:
+            smallest = sp.magnitude(state.weights)
+            state.set_masks(self.choose(state, smallest, sparsity, within=state.masks))
+            return
+        for name, weight in state.weights.items():
+            now = weight.detach().clone()
+            self.values[name] = now.where(state.masks[name], self.values[name]) if name in self.values else now
+        kept = self.choose(state, sp.magnitude(self.values), sparsity)
+        state.set_masks(kept, grown_values=self.values)
+
+    def state_dict(self):
+        return {"values": dict(self.values)} if self.config.returning else {}
+
+    def load_state_dict(self, state):
+        if self.config.returning:
+            self.values = state["values"]
+        else:
+            super().load_state_dict(state)  # which keeps nothing, and says so

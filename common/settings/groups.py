@@ -1,0 +1,75 @@
+"""Settings of a stage in three groups, composed from layers and checked together.
+
+Three groups: ``run`` (how to train), ``task`` (the folder's Config) and ``method`` (the file's Config). Later layers
+win; an unknown key or a wrong type is an error that names the layer it came from.
+"""
+
+import dataclasses
+from functools import cache
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from common import registry
+from common.errors import UserError, nearest
+from common.settings.run import Run, complaints_of_run
+from common.settings.schema import types
+
+
+@cache
+def classes(task: str, method: str) -> dict:
+    """The dataclass of each group."""
+    return {"run": Run, "task": registry.task_part(task, "config").Config, "method": registry.method(method).Config}
+
+
+def keys(task: str, methods: list[str]) -> list[str]:
+    """Every setting of a task under some methods: ``run.steps``, ``task.dataset``, ``method.sparsity``, each once."""
+    found = [(group, cls) for name in methods for group, cls in classes(task, name).items()]
+    return list(dict.fromkeys(f"{group}.{name}" for group, cls in found for name in types(cls)))
+
+
+def merge(cls, group: str, layers: list[tuple[str, dict]]) -> dict:
+    """One group's values: the dataclass defaults overlaid by ``layers`` (origin, values).
+
+    ``UserError`` on a bad layer.
+    """
+    node = OmegaConf.structured(cls)
+    names = [f.name for f in dataclasses.fields(cls)]
+    for origin, values in layers:
+        if not isinstance(values or {}, dict):
+            raise UserError(f"{origin}: {group} must hold keys and values, found {values!r}")
+        for key in values or {}:
+            if key not in names:
+                known = f"{group} has: {', '.join(names)}" if names else f"this {group} has no settings"
+                raise UserError(f"{origin}: unknown key {group}.{key}{nearest(key, names)} ({known})")
+        try:
+            node = OmegaConf.merge(node, values or {})
+            OmegaConf.resolve(node)
+        except OmegaConfBaseException as error:
+            raise UserError(f"{origin}: {group}.{error.full_key}: {str(error).splitlines()[0]}") from None
+    return OmegaConf.to_container(node)
+
+
+def build(cls, values: dict):
+    """The dataclass of a group from its values."""
+    return cls(**values)
+
+
+def complaints(task: str, method: str, settings: dict) -> list[str]:
+    """Everything wrong with a stage's settings, from all three groups."""
+    cls = classes(task, method)
+    run = build(Run, settings["run"])
+    found, asked = complaints_of_run(run), build(cls["task"], settings["task"])
+    found += registry.task_part(task, "config").validate(asked)
+    if reason := getattr(registry.task_part(task, "config"), "refuses", {}).get(method):
+        found.append(f"task {task} cannot be pruned by {method}: {reason}; choose another method")
+    chosen = registry.method(method)(build(cls["method"], settings["method"]))
+    found += chosen.complaints()
+    if run.steps > 0:  # with run.epochs the data say how many
+        found += chosen.complaints_for(run.steps)
+    pretrained = getattr(registry.task_part(task, "config"), "pretrained", lambda c: getattr(c, "pretrained", ""))
+    if settings["method"].get("rewind") == "pretrained" and not pretrained(asked):
+        found.append("method.rewind=pretrained needs pretrained weights, task.pretrained is empty")
+    if run.select != "last" and settings["task"].get("validation") == 0:
+        found.append(f"run.select={run.select} needs a validation split, task.validation is 0")
+    return found

@@ -1,0 +1,74 @@
+"""What names a stage: a digest of everything that determines its result, its data among it."""
+
+import dataclasses
+import hashlib
+import json
+from functools import cache
+
+from common import registry
+from common.errors import UserError
+from common.settings.groups import build, classes
+
+CORE_VERSION = 1  # part of every digest: raised when a fix in the core or the loop changes results
+
+
+def identity(cls, values: dict) -> dict:
+    """The values that determine results: without ``identity=False`` fields and those at their ``neutral`` value.
+
+    A field added later carries ``neutral=<the value that has no effect>``, so that older digests stand; values that
+    were written before it was added do without it.
+    """
+    return {
+        name: values[name]
+        for name, neutral in _determining(cls)
+        if not neutral or (values.get(name, neutral[0]),) != neutral
+    }
+
+
+@cache
+def _determining(cls) -> list[tuple[str, tuple]]:
+    """The fields that are part of the identity, each with its neutral value in a tuple; () where there is none."""
+    chosen = [f for f in dataclasses.fields(cls) if f.metadata.get("identity", True)]
+    return [(f.name, (f.metadata["neutral"],) if "neutral" in f.metadata else ()) for f in chosen]
+
+
+def digest(task: str, method: str, settings: dict, versions: dict, data: str, parent: str | None) -> str:
+    """The name of a stage: SHA-256 (first 16 hex digits) of everything that determines its result, and nothing else."""
+    chosen = {group: identity(cls, settings[group]) for group, cls in classes(task, method).items()}
+    content = dict(task=task, method=method, settings=chosen, versions=versions, data=data, parent=parent)
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def versions(task: str, method: str) -> dict:
+    return {
+        "core": CORE_VERSION,
+        "task": registry.task_part(task, "config").version,
+        "method": registry.method(method).version,
+    }
+
+
+@cache  # reading the data takes a second, and a sweep asks once a stage
+def _checked(task: str, values: str, stamp: tuple) -> tuple[str, tuple[str, ...]]:
+    """``stamp`` belongs to the key alone: files replaced since the last call are read again."""
+    told: list[str] = []
+    return registry.task_part(task, "prepare").check(_task_settings(task, values), told.append), tuple(told)
+
+
+def fingerprint(task: str, settings: dict) -> str:
+    """The checksum of the data a stage trains on, as its task computes it; ``UserError`` where one is missing."""
+    return checked(task, settings)[0]
+
+
+def checked(task: str, settings: dict) -> tuple[str, tuple[str, ...]]:
+    """``fingerprint``, and a sentence for everything that the data's reader went on with: rows left out, leaks."""
+    values, prepare = json.dumps(settings["task"], sort_keys=True), registry.task_part(task, "prepare")
+    try:
+        stamp = prepare.stamp(_task_settings(task, values)) if hasattr(prepare, "stamp") else ()
+        return _checked(task, values, stamp)
+    except OSError as error:
+        raise UserError(f"task {task}: cannot read its data: {error}") from None
+
+
+@cache
+def _task_settings(task: str, values: str):
+    return build(registry.task_part(task, "config").Config, json.loads(values))

@@ -1,0 +1,87 @@
+"""What a finished stage says of itself: score, both sparsities, what collapsed, and what it was made with."""
+
+from pathlib import Path
+
+import torch
+
+from common import sparsity as sp
+from common.training.resume import checkpoint
+from common.training.state import Parent
+
+
+def measured(stage: dict, worker, state, scored: Path, seconds: float) -> dict:
+    """The summary of a stage whose scored weights are in the file ``scored``; ``seconds``: spent on it so far.
+
+    Everything is measured on the weights as saved: read back, counted, and the test set touched this once (but for
+    what a method may measure with it).
+    """
+    saved = checkpoint.load(scored)
+    state.load(saved["model"])
+    living: dict[str, int] = {}
+    for name, weight in state.weights.items():
+        mask = sp.unpack(saved["masks"]["bits"][name], weight.shape).to(weight.device)
+        if bool(torch.count_nonzero(weight[~mask])):
+            raise RuntimeError(
+                f"{name} has living weights outside its mask: the saved weights are not as sparse as claimed"
+            )
+        living[name] = int(torch.count_nonzero(weight))
+    masks = state.masks
+    pruned = masks.total - masks.kept
+    state.model.eval()
+    test = worker.evaluate(state.model, "test")
+    state.finished = Parent(scored.parent, worker)
+    measurements = {**test.get("measurements", {}), **worker.method.measure(state, worker.evaluate)}
+    state.load(saved["model"])
+    empty = [name for name, kept in living.items() if kept == 0]
+    reasons = [f"empty layer {name}" for name in empty] + ["constant prediction"] * bool(test["constant"])
+    last = worker.run.select == "last"
+    values = stage["settings"]
+    return {
+        "task": stage["task"],
+        "dataset": values["task"].get("dataset", stage["task"]),
+        "model": values["task"].get("model", ""),
+        "method": stage["method"],
+        "sparsity_target": target(stage, worker, state),
+        "sparsity": pruned / masks.total,
+        "sparsity_all": pruned / sp.count(state.model),
+        "seed": stage["seed"],
+        "metric": worker.metric,
+        "score": test["score"],
+        "score_validation": worker.last_validation if last else worker.best["score"],
+        "steps": state.steps,
+        "epochs": state.steps * worker.batch_size / worker.examples(),
+        "collapsed": bool(reasons),
+        "digest": stage["digest"],
+        "parent": stage["parent"],
+        "variant": stage["variant"],
+        "replicate": stage.get("replicate", ""),
+        "data": stage["data"][:8],
+        "collapse": reasons,
+        "zeros": (masks.total - sum(living.values())) / masks.total,
+        "selection": worker.run.select,
+        "scored_step": state.steps if last else worker.best["step"],
+        "best_step": worker.best.get("step"),
+        "baseline": worker.baseline(),
+        "test_loss": test["loss"],
+        "measurements": measurements,
+        "unmoved": worker.unmoved(state),
+        "layers": {n: {"total": w.numel(), "kept": masks.counts[n]} for n, w in state.weights.items()},
+        "masks": masks.checksum(),
+        "weights": sp.checksum(saved["model"]),
+        "seconds": round(seconds, 3),
+        "device": str(worker.device),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "processes": worker.team.size,
+        "commit": stage.get("source", {}).get("commit"),
+        "warnings": worker.warnings,
+    }
+
+
+def target(stage: dict, worker, state) -> float:
+    """The sparsity asked for; where rounds or layers decide it, the one their rule leads to."""
+    if stage["sparsity"] is not None:
+        return stage["sparsity"]
+    method = worker.method
+    pools = sp.pools(state.weights, method.target, method.allocation, method.structure)
+    return 1 - sp.form(method.structure).size * sum(pool.keep for pool in pools) / state.masks.total  # rounds: no N:M

@@ -1,0 +1,100 @@
+"""Which stage comes next: a forest of stages, each waiting for its parent; pure bookkeeping, no processes, no files."""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from launch.plan.planner import Stage
+
+
+@dataclass
+class Result:
+    """What became of the stages: lists of ``Stage``; ``left`` never got a worker, or waited for one that stopped."""
+
+    done: list = field(default_factory=list)
+    failed: list = field(default_factory=list)
+    blocked: list = field(default_factory=list)
+    stopped: list = field(default_factory=list)
+    left: list = field(default_factory=list)
+    reasons: dict[str, str] = field(default_factory=dict)  # by digest, of those failed, blocked or stopped
+    interrupted: bool = False  # by Ctrl-C, SIGTERM or SIGHUP
+    error: str = ""  # why no worker could start
+
+    @property
+    def code(self) -> int:
+        """The exit code this deserves."""
+        if self.interrupted:
+            return 130
+        return 1 if self.error or self.failed or self.blocked or self.stopped or self.left else 0
+
+
+class Forest:
+    """Stages to do. A parent that is not among them counts as done already."""
+
+    def __init__(self, stages: Iterable[Stage]):
+        self.stages = {stage.digest: stage for stage in stages}
+        self.order = {digest: number for number, digest in enumerate(self.stages)}
+        self.children: dict[str, list[str]] = defaultdict(list)
+        for digest, stage in self.stages.items():
+            if stage.parent in self.stages:
+                self.children[stage.parent].append(digest)
+        self.height = dict.fromkeys(self.stages, 1)  # stages in the longest chain that starts here
+        for digest in self.stages:
+            length, parent = 2, self.stages[digest].parent
+            while parent in self.stages and self.height[parent] < length:
+                self.height[parent] = length
+                length, parent = length + 1, self.stages[parent].parent
+        self.width = sum(not self.children[digest] for digest in self.stages)  # most stages that can ever run at once
+        self.outcome: dict[str, str] = {}
+        self.reason: dict[str, str] = {}
+        self.lost: Counter = Counter()  # times a stage's worker died under it
+        self.ready: list[tuple] = []
+        for digest, stage in self.stages.items():
+            if stage.parent not in self.stages:
+                self.push(digest)
+
+    def push(self, digest: str) -> None:
+        """Longest chain first, so that a chain of ten starts before ten leaves; then the order of the plan."""
+        heapq.heappush(self.ready, (-self.height[digest], self.order[digest], digest))
+
+    def pop(self) -> Stage:
+        return self.stages[heapq.heappop(self.ready)[-1]]
+
+    def end(self, digest: str, outcome: str, reason: str = "") -> list[str]:
+        """Note how a stage ended; returns the descendants that are blocked by it."""
+        self.outcome[digest], self.reason[digest] = outcome, reason
+        blocked = []
+        if outcome == "done":
+            for child in self.children[digest]:
+                self.push(child)
+        elif outcome in ("failed", "blocked"):
+            blocked = list(self.children[digest])
+            for child in blocked:  # grows while it is walked
+                blocked.extend(self.children[child])
+                self.outcome[child], self.reason[child] = "blocked", f"its ancestor {digest} {outcome}"
+        return blocked
+
+    def over(self) -> bool:
+        return len(self.outcome) == len(self.stages)
+
+    def chain(self) -> int:
+        """Stages in the longest chain still to do."""
+        return max((self.height[digest] for digest in self.stages if digest not in self.outcome), default=0)
+
+    def ended(self, *outcomes: str) -> list[Stage]:
+        return [self.stages[digest] for digest, outcome in self.outcome.items() if outcome in outcomes]
+
+    def result(self) -> Result:
+        return Result(
+            done=self.ended("done"),
+            failed=self.ended("failed"),
+            blocked=self.ended("blocked"),
+            stopped=self.ended("stopped"),
+            left=[stage for digest, stage in self.stages.items() if digest not in self.outcome],
+            reasons={digest: reason for digest, reason in self.reason.items() if reason},
+        )

@@ -1,0 +1,61 @@
+"""The runs of MLflow that stand for stages and sweeps: one each, looked for before it is created.
+
+MLflow gives every run a number of its own, so that two syncs that cannot lock each other out (two machines whose file
+system has no locks) may both create one. Each looks again after it has created: of several the first number stays, the
+others are deleted. All decide alike, and who comes last sees all of them, so one remains.
+"""
+
+from launch.mlflow_view import content
+
+
+def stage(client, experiment: str, record, known: dict | None, labels: dict[str, str]) -> tuple[dict, bool]:
+    """The stage's entry of the offsets (see ``launch.mlflow_view.offsets``), and whether its run is new."""
+    condition = f"tags.digest = '{record.digest}'"
+    found = _find(client, experiment, condition)
+    if found and not (known and found.info.run_id == known["run"]):  # someone deleted the run, or the offsets
+        known = _filled(found)
+    if found and content.valid(record, known):
+        return dict(known), False
+    if found:
+        client.delete_run(found.info.run_id)
+    name = str(record.config.get("label") or f"{record.method} {record.digest[:8]}")
+    made, kept = _create(client, experiment, condition, name, content.began(record), labels)
+    return _filled(kept), made
+
+
+def sweep(client, experiment: str, task: str, name: str, start: int) -> str:
+    """The run of a sweep; ``start`` in milliseconds."""
+    condition = f"tags.kind = 'sweep' and tags.sweep = '{name}'"
+    found = _find(client, experiment, condition)
+    if found is None:
+        _, found = _create(client, experiment, condition, name, start, {"kind": "sweep", "sweep": name, "task": task})
+    return found.info.run_id
+
+
+def set_status(client, run: str, status: str, end: int | None) -> None:
+    """``end``: milliseconds, for a run that has ended."""
+    if status in content.ENDED:
+        client.set_terminated(run, status, end)
+    else:
+        client.update_run(run, status=status)
+
+
+def _create(client, experiment, condition, name, start, labels):
+    """Whether the run that remains is the one created here, and that run."""
+    made = client.create_run(experiment, start_time=start, tags=labels, run_name=name)
+    kept = _find(client, experiment, condition) or made
+    return kept.info.run_id == made.info.run_id, kept
+
+
+def _find(client, experiment, condition):
+    """The run that fulfils the condition, or None."""
+    found = sorted(client.search_runs([experiment], condition, max_results=50), key=lambda run: run.info.run_id)
+    for other in found[1:]:
+        client.delete_run(other.info.run_id)
+    return found[0] if found else None
+
+
+def _filled(run) -> dict:
+    """How far a run was filled: its ``synced`` tag, written last."""
+    offset, checksum, state = (run.data.tags.get("synced") or "0 0 -").split()
+    return {"run": run.info.run_id, "offset": int(offset), "seal": int(checksum), "state": state.strip("-")}

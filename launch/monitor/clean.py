@@ -1,0 +1,278 @@
+"""Make room: what no stage needs any more, weights of finished stages, or whole stages. Lists, asks, then deletes."""
+
+import contextlib
+import os
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from common import paths
+from common.errors import UserError
+from launch.runs import ledger, locks, records
+from launch.runs.records import Record
+
+SHOWN = 10  # stages named in a list
+SETTLED = 3600.0  # seconds; what was touched later may belong to a sweep that is just starting or ending
+LIVE = ("running", "queued", "unknown")
+
+
+@dataclass
+class Group:
+    """Things of one kind that go together: ``items`` are (paths, the stage whose lock is held meanwhile, or None)."""
+
+    title: str
+    items: list[tuple[list[Path], Path | None]]
+    size: int = 0
+
+    def __post_init__(self):
+        self.items = [([path for path in group if _exists(path)], stage) for group, stage in self.items]
+        self.items = [item for item in self.items if item[0]]
+        self.size = sum(_size(path) for group, _ in self.items for path in group)
+
+
+@dataclass
+class Cleaning:
+    """What would be deleted below ``runs``, and what a reader should know before."""
+
+    runs: Path
+    groups: list[Group]
+    notes: list[str] = field(default_factory=list)
+
+    def text(self) -> str:
+        lines = [f"in {self.runs}:"]
+        for group in self.groups:
+            lines.append(f"  {group.title}: {len(group.items)}, {_bytes(group.size)}")
+            lines += [f"    {path}" for paths_, _ in group.items[:3] for path in paths_[:1]]
+            lines += [f"    and {len(group.items) - 3} more"] if len(group.items) > 3 else []
+        return "\n".join(lines + [f"  note: {note}" for note in self.notes])
+
+
+def plan(
+    found: Sequence[Record],
+    chosen: Sequence[Record] | None = None,
+    weights: bool = False,
+    descendants: bool = False,
+    where: Path | None = None,
+) -> Cleaning:
+    """What to delete; nothing is deleted yet. ``found``: all records as ``states.read`` gives them.
+
+    Without ``chosen``: leftovers, or the weights of finished stages. With it: those whole stages (or their weights),
+    with all that stands on them where ``descendants`` is set.
+    """
+    where = Path(where or paths.runs())
+    if weights:
+        return _weights(where, found, list(found if chosen is None else chosen))
+    if chosen is not None:
+        return _stages(where, found, list(chosen), descendants)
+    return _leftovers(where, found)
+
+
+def _leftovers(where: Path, found: Sequence[Record]) -> Cleaning:
+    done = [record for record in found if record.state == "done"]
+    points = (paths.checkpoint, paths.previous_checkpoint, paths.next_checkpoint)
+    resume = [([*(point(r.folder) for point in points), *r.folder.glob(".*.tmp")], r.folder) for r in done]
+    groups = [Group("resume points of finished stages", resume)]
+    notes = []
+    if any(r.job is not None and r.job.alive is None for r in found):
+        notes.append("Slurm does not say what became of some jobs: logs and frozen code stay")
+    else:
+        logs, code = _logs(where, found), _code(where, found)
+        old = {path for path in logs if _settled(path) and _settled(path.parent)} | {p for p in code if _settled(p)}
+        for title, unused in (("logs of sweeps that are finished", logs), ("frozen code that no job needs", code)):
+            groups.append(Group(title, [([path], None) for path in unused if path in old]))
+            if young := sum(path not in old for path in unused):
+                notes.append(f"{title}: {young} that were in use within the last hour stay for now")
+    aside = [path for task in _folders(where) for path in task.glob(".deleted-*")]
+    groups.append(Group("stages whose deletion was interrupted", [([path], None) for path in aside]))
+    return Cleaning(where, [group for group in groups if group.items], notes)
+
+
+def _logs(where: Path, found: Sequence[Record]) -> list[Path]:
+    """Log folders in sweeps all of whose stages are done or cancelled (or were deleted)."""
+    asked: dict[str, list[str]] = {}
+    for (task, digest), sweeps in records.sweeps(where).items():
+        for sweep in sweeps:
+            asked.setdefault(sweep, []).append(f"{task}/{digest}")
+    states = {record.key: record.state for record in found}
+    over = []
+    for sweep, stages in asked.items():
+        folder = where / ".sweeps" / sweep
+        if all(states.get(stage, "done") in ("done", "cancelled") for stage in stages):
+            over += _folders(folder)  # the lists of stages and jobs stay
+    return over
+
+
+def _code(where: Path, found: Sequence[Record]) -> list[Path]:
+    """Snapshots that no element refers to which lives, or may live, or whose submission was cut short."""
+    needed = {r.element.code for r in found if r.element is not None and r.job.alive is not False}
+    needed |= {element.code for element in ledger.elements(where) if element.id is None}
+    needed = {os.path.realpath(code) for code in needed if code}
+    return [path for path in _folders(where / ".code", hidden=True) if os.path.realpath(path) not in needed]
+
+
+def _weights(where: Path, found: Sequence[Record], chosen: list[Record]) -> Cleaning:
+    """Final weights and snapshots of finished stages on which no unfinished stage stands."""
+    needed = _needed([record for record in found if record.state != "done"], found)
+    done = [record for record in chosen if record.state == "done"]
+    free = [record for record in done if record.digest not in needed]
+    files = [
+        ([paths.weights(r.folder), paths.selected(r.folder), *r.folder.glob("snapshot-*.pt")], r.folder) for r in free
+    ]
+    notes = []
+    if len(free) < len(done):
+        notes.append(f"weights kept, as unfinished stages start from them: {len(done) - len(free)}")
+    group = Group("finished stages: weights.pt, selected.pt, snapshots", files)
+    if group.items:
+        notes.append(
+            "scores, metrics and curves stay; a stage planned later that starts from one of these trains it again"
+        )
+    return Cleaning(where, [group] if group.items else [], notes)
+
+
+def _stages(where: Path, found: Sequence[Record], chosen: list[Record], descendants: bool) -> Cleaning:
+    names = {record.digest for record in chosen}
+    below = _below(names, found)
+    notes = []
+    if below and descendants:
+        notes.append(f"{len(below)} of these stand on the others: {_names(below)}")
+        chosen = chosen + below
+    elif below:
+        notes.append(f"kept, though standing on these ({len(below)}; DESCENDANTS=1 takes them along): {_names(below)}")
+    busy = [record for record in found if record.state in LIVE]
+    used = {record.digest for record in busy} | _needed(busy, found)
+    kept = [record for record in chosen if record.digest in used]
+    if kept:
+        notes.append(f"kept, as running, queued, or needed by what is ({len(kept)}): {_names(kept)}")
+    gone = [record for record in chosen if record.digest not in used]
+    finished = sum(record.state == "done" for record in gone)
+    if finished:
+        notes.append(f"finished among them: {finished}; their results are lost")
+    group = Group("whole stages", [([record.folder], record.folder) for record in gone])
+    return Cleaning(where, [group] if group.items else [], notes)
+
+
+def _needed(stages: Sequence[Record], found: Sequence[Record]) -> set[str]:
+    """Digests of everything that ``stages`` stand on."""
+    parents = {record.digest: str(record.config.get("parent") or "") for record in found}
+    needed: set[str] = set()
+    for record in stages:
+        parent = parents.get(record.digest, "")
+        while parent and parent not in needed:
+            needed.add(parent)
+            parent = parents.get(parent, "")
+    return needed
+
+
+def _below(names: set[str], found: Sequence[Record]) -> list[Record]:
+    """What stands on ``names``, directly or not."""
+    children: dict[str, list[Record]] = {}
+    for record in found:
+        children.setdefault(str(record.config.get("parent") or ""), []).append(record)
+    below: dict[str, Record] = {}
+    todo = list(names)
+    while todo:
+        for record in children.get(todo.pop(), []):
+            if record.digest not in names and record.digest not in below:
+                below[record.digest] = record
+                todo.append(record.digest)
+    return list(below.values())
+
+
+def clean(planned: Cleaning, confirm: Callable[[str], bool]) -> int:
+    """Show, ask, delete; 1 where something could not be deleted, else 0."""
+    if not planned.groups:
+        print("\n".join(["nothing to delete", *(f"note: {note}" for note in planned.notes)]))
+        return 0
+    print(planned.text(), flush=True)
+    total = sum(group.size for group in planned.groups)
+    if not confirm(f"Delete {_bytes(total)}?"):
+        print("nothing was deleted")
+        return 0
+    problems, freed = [], 0
+    for group in planned.groups:
+        for items, stage in group.items:
+            for path in items:
+                size = _size(path)
+                problem = _delete(path, stage, planned.runs)
+                freed += 0 if problem else size
+                problems += [problem] if problem else []
+    print(f"{_bytes(freed)} deleted")
+    for problem in problems[:SHOWN]:
+        print(f"left: {problem}")
+    if len(problems) > SHOWN:
+        print(f"left: {len(problems) - SHOWN} more")
+    return 1 if problems else 0
+
+
+def _delete(path: Path, stage: Path | None, runs: Path) -> str:
+    """Delete a file or a folder; what kept it from being deleted, or the empty string."""
+    inside = Path(os.path.realpath(path.parent)) / path.name
+    if not inside.is_relative_to(os.path.realpath(runs)) or (path.is_symlink() and path.is_dir()):
+        return f"{path} leads out of {runs} by a link"
+    try:
+        with _lock(stage) if stage is not None and stage.exists() else contextlib.nullcontext():
+            if stage is not None and path != stage and not paths.done(stage).exists():
+                return f"{path}: its stage is being trained again"
+            if not path.is_dir():
+                path.unlink(missing_ok=True)
+                return ""
+            if path == stage:  # out of sight at once: no half-deleted stage is ever planned or read
+                path = path.rename(path.with_name(f".deleted-{path.name}-{os.getpid()}"))
+            shutil.rmtree(path)
+        return ""
+    except UserError:
+        return f"{path}: another process holds its stage"
+    except OSError as problem:
+        return f"{problem.filename or path}: {problem.strerror}"
+
+
+def _lock(stage: Path):
+    return locks.exclusive(paths.lock(stage), "process", report=lambda _: None, patience=0.0)
+
+
+def _exists(path: Path) -> bool:
+    return os.path.lexists(path)
+
+
+def _settled(path: Path) -> bool:
+    """Was nothing directly in it touched lately?"""
+    try:
+        with os.scandir(path) as entries:
+            newest = max([path.stat().st_mtime, *(e.stat(follow_symlinks=False).st_mtime for e in entries)])
+    except OSError:
+        return False
+    return time.time() - newest > SETTLED
+
+
+def _folders(where: Path, hidden: bool = False) -> list[Path]:
+    try:
+        entries = sorted(where.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return [p for p in entries if p.is_dir() and not p.is_symlink() and (hidden or not p.name.startswith("."))]
+
+
+def _size(path: Path) -> int:
+    """Bytes in a file or below a folder; links count as themselves."""
+    try:
+        if path.is_symlink() or not path.is_dir():
+            return path.lstat().st_size
+        with os.scandir(path) as entries:
+            return sum(_size(Path(entry.path)) for entry in entries)
+    except OSError:
+        return 0
+
+
+def _bytes(size: float) -> str:
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} TiB"
+
+
+def _names(several: Sequence[Record]) -> str:
+    shown = ", ".join(records.label(record).replace("  ", " ") for record in several[:3])
+    return shown + (f" and {len(several) - 3} more" if len(several) > 3 else "")

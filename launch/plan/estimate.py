@@ -1,0 +1,116 @@
+"""What a plan will cost: from the time that finished stages of the same kind took, and at most by the time limits."""
+
+import dataclasses
+import json
+import statistics
+from collections import defaultdict
+from itertools import islice
+
+from common import paths, record, registry
+from common.errors import UserError
+from common.settings import groups
+from common.settings.run import Run
+from launch.plan.planner import Plan
+from launch.runs.records import read_one
+from launch.slurm import cluster
+
+MOST = 500  # finished stages outside of the plan that are looked at
+SCALE = 1_000_000  # steps of which a method is asked for its share
+
+
+def estimate(plan: Plan, place) -> dict:
+    """``hours`` of one process in all (None: nothing like it was ever trained), ``known`` of ``stages``, ``chain``.
+
+    ``chain``: hours of the longest line of stages. ``limit_hours``: by the time limit, on a cluster. ``unit``: GPU or
+    core; a process takes one GPU, or ``cpus`` cores.
+    """
+    seen = _seen(plan)
+    todo = plan.todo()
+    times = {stage.digest: _time(stage.config, seen) for stage in todo}
+    known = [time for time in times.values() if time is not None]
+    mean = statistics.fmean(known) if known else 0.0
+    slurm = isinstance(place, cluster.Cluster)
+    gpus = bool(place.gpus or place.gres) if slurm else False
+    each = 1 if gpus or not slurm else place.cpus
+    weight = {s.digest: each * s.processes for s in todo}
+    total = sum((mean if times[s.digest] is None else times[s.digest]) * weight[s.digest] for s in todo)
+    chain: dict[str, float] = {}
+    for stage in todo:  # parents first
+        own = mean if times[stage.digest] is None else times[stage.digest]
+        chain[stage.digest] = own + chain.get(stage.parent, 0.0)
+    return {
+        "stages": len(todo),
+        "known": len(known),
+        "unit": "GPU" if gpus else "core",
+        "hours": total / 3600 if known else None,
+        "chain_hours": max(chain.values(), default=0.0) / 3600 if known else None,
+        "limit_hours": sum(weight.values()) * place.minutes / 60 if slurm else None,
+    }
+
+
+def text(cost: dict) -> list[str]:
+    """The estimate in words; nothing where nothing is to do."""
+    if not cost["stages"]:
+        return []
+    unit = f"{cost['unit']}-hours"
+    limit = "" if cost["limit_hours"] is None else f"at most {_hours(cost['limit_hours'])} {unit} without requeues"
+    if cost["hours"] is None:
+        return [f"cost: nothing like it has been trained here yet {'; ' if limit else ''}{limit}"]
+    part = "" if cost["known"] == cost["stages"] else f" ({cost['known']} of {cost['stages']} known)"
+    line = f"cost: about {_hours(cost['hours'])} {unit}, the longest line {_hours(cost['chain_hours'])} hours{part}"
+    return [f"{line}{'; ' if limit else ''}{limit}"]
+
+
+def _hours(value: float) -> str:
+    return f"{value:.3f}" if value < 0.1 else f"{value:.1f}" if value < 100 else f"{value:.0f}"
+
+
+def _seen(plan: Plan) -> dict[str, list[float]]:
+    """Seconds of finished stages by kind: those of the plan, else others of the task."""
+    seen = defaultdict(list)
+    done = [stage for stage in plan.stages.values() if stage.state == "done"]
+    for stage in done:
+        _note(seen, stage.config, record.read_json(paths.summary(stage.folder), {}))
+    if not done:
+        for folder in islice((paths.runs() / plan.task).glob("*/DONE"), MOST):
+            other = read_one(folder.parent)
+            if other.state == "done" and isinstance(other.config.get("settings"), dict):
+                _note(seen, other.config, other.summary)
+    return seen
+
+
+def _note(seen: dict, content: dict, summary: dict) -> None:
+    seconds = summary.get("seconds")
+    if isinstance(seconds, (int, float)) and seconds > 0:
+        for kind in _kinds(content, _length(content)):
+            seen[kind].append(float(seconds))
+
+
+def _time(content: dict, seen: dict) -> float | None:
+    """Seconds a stage will take: as the same method took for as many steps, else as any method on the same model and
+
+    schedule did for as many, else in proportion to what a training of the whole schedule took.
+    """
+    length = _length(content)
+    found = next((statistics.median(seen[kind]) for kind in _kinds(content, length) if kind in seen), None)
+    whole = _kinds(content, 1.0)[1]
+    return length * statistics.median(seen[whole]) if found is None and whole in seen else found
+
+
+def _length(content: dict) -> float:
+    """Optimizer steps of a stage as a share of the run's: some methods train longer, some after training not at all."""
+    try:
+        cls = registry.method(content["method"])
+        return cls(groups.build(cls.Config, content["settings"]["method"])).budget(SCALE) / SCALE
+    except (UserError, LookupError, TypeError):  # not of this checkout, or not whole
+        return 1.0
+
+
+def _kinds(content: dict, length: float) -> list[str]:
+    """The same training but for seed and level, then the same but for the method, as keys."""
+    settings = content["settings"]
+    chosen = {f.name for f in dataclasses.fields(Run) if f.metadata.get("identity", True)} - {"seed"}
+    run = {key: value for key, value in settings["run"].items() if key in chosen}
+    task = {key: settings["task"].get(key) for key in ("dataset", "model")}
+    same = json.dumps([run, task, content.get("data"), length], sort_keys=True)
+    return [f"{content.get('method')} {same}", same]

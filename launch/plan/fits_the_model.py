@@ -1,0 +1,121 @@
+"""Do settings fit the model? Names and shapes of weights are known when it is built: once, in a process of its own, so
+that a plan that asks nothing of them needs no torch, and one that does fails before a parent was trained for hours.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import traceback
+
+from common import paths, registry
+from common.errors import UserError, complain
+from common.settings import groups
+from common.settings.run import Run
+
+_KNOWN: dict[str, dict] = {}  # what the child said, for the life of this process
+
+
+def check(stages) -> None:
+    """``UserError`` with every complaint about stages whose settings name weights or depend on their shapes."""
+    asked: dict[str, list] = {}
+    for stage in stages:
+        cls = groups.classes(stage.task, stage.method)["method"]
+        method = registry.method(stage.method)(groups.build(cls, stage.config["settings"]["method"]))
+        if method.shaped() or stage.config["settings"]["run"]["exclude"]:
+            asked.setdefault(_key(stage), []).append((stage, method))
+    if missing := [key for key in asked if key not in _KNOWN]:
+        first = [asked[key][0][0] for key in missing]
+        _KNOWN.update(zip(missing, _built(first), strict=True))
+    complaints: dict[str, str] = {}
+    for key, pairs in asked.items():
+        answer, seen = _KNOWN[key], set()
+        if "complaint" in answer:
+            complaints.setdefault(answer["complaint"], "run.exclude: ")
+            continue
+        shapes = {name: tuple(shape) for name, shape in answer["shapes"]}
+        for stage, method in pairs:
+            run = groups.build(Run, stage.config["settings"]["run"])
+            length = [run.steps, run.epochs, run.batch_size, run.accumulate]
+            identity = json.dumps([stage.method, stage.config["settings"]["method"], length])
+            if method.shaped() and identity not in seen:
+                seen.add(identity)
+                late = [] if run.steps else method.complaints_for(run.steps_of(answer["examples"]))
+                for text in method.complaints_about(shapes) + late:
+                    complaints.setdefault(text, f"{stage.method}: ")
+    complain(complaints)
+
+
+def _key(stage) -> str:
+    """What a model's prunable weights and the number of examples depend on."""
+    settings = stage.config["settings"]
+    run = {name: settings["run"][name] for name in ("prune_embeddings", "exclude")}
+    return json.dumps([stage.task, settings["task"], run])
+
+
+def _built(stages: list) -> list[dict]:
+    """For each stage ``shapes`` ([name, shape] of its prunable weights) and the number of training ``examples``, or
+    the ``complaint`` it would end with."""
+    questions = [{name: stage.config[name] for name in ("task", "method", "settings")} for stage in stages]
+    own = os.pathsep.join(filter(None, (str(paths.root()), os.environ.get("PYTHONPATH"))))
+    child = subprocess.run(
+        [sys.executable, "-m", "launch.plan.fits_the_model"],
+        input=json.dumps(questions),
+        capture_output=True,
+        text=True,
+        errors="replace",
+        env={**os.environ, "PYTHONPATH": own, "CUDA_VISIBLE_DEVICES": ""},  # shapes are the same without a GPU
+    )
+    try:
+        answer = json.loads(child.stdout)
+    except ValueError:  # it died, or the model ended it: what it said last may help
+        answer = " ".join([f"its process ended with code {child.returncode}", *child.stderr.split()[-60:]])
+    if isinstance(answer, dict):
+        raise UserError(answer["refused"])
+    if isinstance(answer, str):
+        raise UserError(f"settings name weights or ask for a structure, and the model cannot be built to see: {answer}")
+    return answer
+
+
+def _answer(question: dict, models: dict) -> dict:
+    """In the child: build the model as a stage does, unless ``models`` has it, and name its prunable weights."""
+    from common import sparsity as sp
+    from common.stage import run
+
+    settings = question["settings"]
+    key = json.dumps([question["task"], settings["task"]])
+    if key not in models:
+        stage = {**question, "settings": {**settings, "run": {**settings["run"], "device": "cpu"}}, "data": None}
+        worker = run.trainer(stage)
+        model = worker.build_seeded("initialisation")
+        models[key] = model, worker.examples(), worker.never_prunable(model)
+    model, examples, dense = models[key]
+    try:
+        found = sp.prunable(model, settings["run"]["prune_embeddings"], (*settings["run"]["exclude"], *dense))
+    except ValueError as error:
+        return {"complaint": str(error)}
+    return {"shapes": [[name, list(weight.shape)] for name, weight in found.items()], "examples": examples}
+
+
+def main() -> None:
+    """The child: questions as JSON on stdin; on stdout the answers, or why there are none: ``refused``, in
+    the task's own words, or a text.
+
+    Whatever a model prints goes to stderr.
+    """
+    out = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    models: dict = {}
+    try:
+        answer = [_answer(question, models) for question in json.load(sys.stdin)]
+    except UserError as error:  # the task's own word on what it was asked
+        answer = {"refused": str(error)}
+    except BaseException as error:  # whatever a task's files raise, SystemExit too
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        answer = f"{type(error).__name__}: {error} ({frame.filename}, line {frame.lineno})"
+    with out:
+        json.dump(answer, out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,154 @@
+"""Where a stage stands by its files, and why one is new: what sets it apart from the stages that are there."""
+
+import dataclasses
+import hashlib
+import os
+import subprocess
+from collections import Counter, defaultdict
+from functools import cache
+from itertools import islice
+from pathlib import Path
+
+import yaml
+
+from common import paths, record
+from common.settings import groups
+from launch.request.arguments import GROUPS
+from launch.runs import locks
+
+MOST = 2000  # folders looked into; reading a configuration takes a third of a millisecond
+MOST_REASONS = 5  # that a plan tells
+NEVER = "never trained"
+Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def state_of(folder: Path) -> tuple[str, str]:
+    """A stage's state by its files, and why it is to be done again. Reading changes nothing."""
+    if record.finished(folder):
+        return "done", ""
+    if paths.done(folder).exists():
+        return "damaged", "its summary is missing or broken; it is trained again"
+    try:
+        status = record.read_json(paths.status(folder), {})
+    except (ValueError, OSError):
+        status = None
+    if not isinstance(status, dict):
+        return "interrupted", "its status file is damaged; it resumes from its last checkpoint"
+    state = status.get("state")
+    if state == "running" and locks.held(paths.lock(folder)):
+        return "running", "another process trains it now"
+    if state in ("running", "stopped"):
+        return "interrupted", f"not finished (step {status.get('step', 0)} of {status.get('steps', '?')}); it resumes"
+    if state == "failed":
+        return "failed", str(status.get("reason") or f"no reason was recorded; see {paths.error(folder)}")
+    return "new", NEVER
+
+
+@cache
+def _commit() -> str:
+    git = ["git", "-C", str(paths.root()), "describe", "--always", "--dirty", "--exclude=*"]
+    try:
+        return subprocess.run(git, capture_output=True, text=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):  # no git here: the versions in the digest still tell
+        return ""
+
+
+@cache
+def source(method: str) -> dict[str, str]:
+    """Where a result comes from, recorded beside it: the commit, and a checksum of the method's file."""
+    content = (paths.root() / "common" / "methods" / f"{method}.py").read_bytes()
+    return {"commit": _commit(), "method": hashlib.sha256(content).hexdigest()[:12]}
+
+
+def edited(stages) -> list[str]:
+    """A sentence for every method whose file is not the one that its finished stages were trained with."""
+    changed: dict[str, bool] = {}
+    for stage in stages:
+        if stage.state == "done" and stage.method not in changed:  # one of them speaks for all
+            try:
+                then = record.read_config(stage.folder)["source"]["method"]
+            except (OSError, ValueError, LookupError, TypeError, yaml.YAMLError):
+                continue
+            changed[stage.method] = then != source(stage.method)["method"]
+    return [
+        f"common/methods/{method}.py was edited since these were trained; if results change by it, raise its version"
+        for method, other in changed.items()
+        if other
+    ]
+
+
+def explain(task: str, wanted: dict[str, dict]) -> dict[str, str]:
+    """Digest -> reason, for those of ``wanted`` (digest -> configuration) that have a neighbour outside of it.
+
+    A neighbour is of the same method, level, fold and seed on the same data set and model.
+    """
+    neighbours = _neighbours(paths.runs() / task, wanted)
+    reasons = {}
+    for digest, own in wanted.items():
+        found = [differences(own, other) for other in neighbours[own["label"]] if _place(other) == _place(own)]
+        if found:
+            few = min(found, key=len)
+            rest = f" and {len(few) - 3} more" if len(few) > 3 else ""
+            reasons[digest] = f"never trained with {', '.join(few[:3])}{rest}" if few else "its parent is new"
+    return reasons
+
+
+def tally(stages) -> list[str]:
+    """Lines that add up: how many of the new stages are so for which reason; none where there is nothing to compare."""
+    found = Counter(stage.why for stage in stages if stage.state == "new")
+    total, names = found.total(), {NEVER: f"{NEVER}, with these settings or others"}
+    lines = [f"{n} of {total} new: {names.get(reason, reason)}" for reason, n in found.most_common()]
+    more = [f"... and {len(lines) - MOST_REASONS} more reasons"] * (len(lines) > MOST_REASONS)
+    return [*lines[:MOST_REASONS], *more] if set(found) - {NEVER} else []
+
+
+def settings(own: dict, other: dict) -> list[tuple[str, object, object]]:
+    """Every setting that determines results and is not the same: its name, the value of ``own`` and of ``other``."""
+    found = []
+    for group, cls in groups.classes(own["task"], own["method"]).items():
+        values = other["settings"][group]
+        for f in dataclasses.fields(cls):
+            value, there = own["settings"][group][f.name], values.get(f.name, f.metadata.get("neutral", "unknown"))
+            if f.metadata.get("identity", True) and value != there:
+                found.append((f"{group}.{f.name}", value, there))
+    return found
+
+
+def differences(own: dict, other: dict) -> list[str]:
+    """Every setting, version or data set that determines results and is not the same, as text."""
+    found = [f"{key}={value} (there is {there})" for key, value, there in settings(own, other)]
+    versions = other["versions"]
+    found += [
+        f"{n} version {v} (there is {versions.get(n)})" for n, v in own["versions"].items() if versions.get(n) != v
+    ]
+    return found + (["these data files (there are others)"] if own["data"] != other.get("data") else [])
+
+
+def _place(content: dict) -> tuple:
+    """The data set and the model, where the task has several: what was trained on another is no neighbour."""
+    return tuple(content["settings"]["task"].get(name) for name in ("dataset", "model"))
+
+
+def _neighbours(where: Path, wanted: dict) -> dict[str, list[dict]]:
+    """Configurations in folders that are not wanted, by label (method, level, seed); unreadable ones are left out."""
+    found = defaultdict(list)
+    if not where.is_dir():
+        return found
+    with os.scandir(where) as entries:
+        for entry in islice((e for e in entries if e.name not in wanted), MOST):
+            try:
+                content = yaml.load(paths.config(entry.path).read_text(), Loader=Loader)
+            except (OSError, ValueError, yaml.YAMLError):
+                continue
+            if whole(content):
+                found[content["label"]].append(content)
+    return found
+
+
+def whole(content) -> bool:
+    """Does a configuration have the parts that are compared here?"""
+    try:
+        parts = [content["versions"], *(content["settings"][group] for group in GROUPS)]
+        return isinstance(content["label"], str) and all(isinstance(part, dict) for part in parts)
+    except (LookupError, TypeError):
+        return False

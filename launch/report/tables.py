@@ -1,0 +1,258 @@
+"""``make report``: results.csv, a page of tables and one figure per data set and model. No torch, no MLflow."""
+
+import csv
+import io
+import textwrap
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from common import record, registry
+from common.errors import UserError
+from launch.report import notes
+from launch.report.board import COLUMNS, Board, boards, finished
+from launch.report.cell import Cell
+from launch.request import folds
+from launch.runs.records import Record, outdated
+from launch.runs.wording import percent
+
+NONE = "no finished stages yet"
+WARNINGS = 5  # kinds that a terminal is told; the page has all
+WIDTH = 110  # columns of the plain-text table before it continues in a second block
+
+
+class ReportResult(NamedTuple):
+    """Where the report is, the number of finished stages in its CSV file, and what its tables do not show."""
+
+    csv: Path
+    markdown: Path
+    figures: list[Path]
+    rows: int
+    notes: list[str]
+
+
+def table(records: list[Record], among: list[Record] | None = None) -> str:
+    """The plain-text table: sparsities as rows, methods as columns, the dense line on top, footnotes below.
+
+    ``among``: the records that hold what these stand on, where these alone do not.
+    """
+    found = boards(current(records)[0], among)
+    return "\n\n".join(_plain(board) for board in found) if found else NONE
+
+
+def write(task: str, records: list[Record], shown: list[Record], folder: Path) -> ReportResult:
+    """Write ``folder/<task>/results.csv`` (all of ``records``), and ``results.md`` and figures of those ``shown``."""
+    records, old = current([stage for stage in records if stage.task == task])
+    folder = Path(folder) / task
+    folder.mkdir(parents=True, exist_ok=True)
+    kept = {stage.digest for stage in records}
+    shown = [stage for stage in shown if stage.digest in kept]
+    rows, found = finished(records), boards(shown, records)
+    out = io.StringIO()
+    beside = [_flat(row["measurements"]) for row in rows]
+    columns = [*COLUMNS, *sorted({name for numbers in beside for name in numbers})]
+    writer = csv.DictWriter(out, columns, lineterminator="\n", extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows(row | numbers for row, numbers in zip(rows, beside, strict=True))
+    record.write_text(folder / "results.csv", out.getvalue())
+    figures = _figures(found, folder)
+    page = [f"# {task}: score and sparsity", "", f"`results.csv` has a row for each finished stage ({len(rows)})."]
+    page += [f"\n**Note:** {note}" for note in notes.notes(shown, old)]
+    for board in found:
+        page += ["", *_markdown(board, figures.get((board.dataset, board.model, board.metric)))]
+    record.write_text(folder / "results.md", "\n".join(page) + "\n")
+    paths = [folder / name for name in dict.fromkeys(figures.values())]
+    return ReportResult(
+        folder / "results.csv", folder / "results.md", paths, len(rows), notes.notes(shown, old, WARNINGS)
+    )
+
+
+def _flat(measurements: dict) -> dict[str, float]:
+    """What was measured, as columns; lists, such as whole curves, stay in the summaries."""
+    return {f"measurements.{name}": value for name, value in measurements.items() if isinstance(value, int | float)}
+
+
+def current(records: list[Record]) -> tuple[list[Record], int]:
+    """The records of this code's versions, and how many finished ones are of earlier versions."""
+    old = outdated(records)
+    return [r for r in records if r.digest not in old], sum(r.done for r in records if r.digest in old)
+
+
+def _plain(board: Board) -> str:
+    columns = {method: [_text(board, method, level) for level in board.levels] for method in board.methods}
+    lines = [board.title, *_blocks("sparsity", [percent(level) for level in board.levels], columns)]
+    lines += ["", *(f"{label}: {cell.text(board.expected)}" for label, cell in board.reference.items())]
+    lines += board.constants
+    for heads, columns in _measurements(board):
+        lines += _blocks("measured", [" ".join(head) for head in heads], columns)
+        lines += _wrapped(_meanings(heads, columns))
+    lines += [f"  {note}" for note in board.notes()]
+    costs = board.costs()
+    costs = [f"optimizer steps, with those of all a result stands on: {costs}"] if costs else []
+    return "\n".join(lines + _wrapped([*_corners(board), *costs]))
+
+
+def _wrapped(texts: list[str]) -> list[str]:
+    return [x for text in texts for x in textwrap.wrap(text, WIDTH, initial_indent="  ", subsequent_indent="    ")]
+
+
+def _corners(board: Board) -> list[str]:
+    """Where the curves have their knees, what is lost until there, and what that rests on.
+
+    Nothing where no curve has levels enough to tell.
+    """
+    knees = board.knees()
+    curves = {method: board.points(method) for method in knees}
+    ends = {method: f"levels to {percent(curve[-1].sparsity)}" for method, curve in curves.items()}
+    shared = next(iter(ends.values()), "") if len(set(ends.values())) == 1 else ""
+    some, none, early = [], [], []
+    for method, found in knees.items():
+        if board.early(method):
+            early.append(method)
+        own = [] if shared else [ends[method]]
+        if found is None:
+            none.append(" ".join([method, *(f"({end})" for end in own)]))
+            continue
+        lost = board.dense.mean - found.score if board.dense else None
+        cost = f"{found.score:.2f}" if lost is None else f"{abs(lost):.2f} {'below' if lost > 0 else 'above'} dense"
+        some.append(f"{method} {percent(found.sparsity)} ({', '.join([cost, *own])})")
+    told = [", ".join(some)] * bool(some) + [f"none: {', '.join(none)}"] * bool(none)
+    head = f"knee{f' ({shared})' if shared else ''}, beyond which the score falls much faster than before"
+    doubt = "levels that end too early to trust this (more than half of dense's lead over a constant answer is left)"
+    return [f"{head}: {'; '.join(told)}"] * bool(told) + [f"{doubt}: {', '.join(early)}"] * bool(early)
+
+
+def _blocks(corner: str, heads: list[str], columns: dict[str, list[str]]) -> list[str]:
+    """A plain-text table, its rows named by ``heads``, in as many blocks side by side as its width needs."""
+    first = max(10, *(len(head) for head in heads)) if heads else 10
+    widths = {name: max(map(len, (name, *texts))) for name, texts in columns.items()}
+    blocks, width = [[]], first
+    for name in columns:
+        width += 2 + widths[name]
+        if blocks[-1] and width > WIDTH:
+            blocks.append([])
+            width = first + 2 + widths[name]
+        blocks[-1].append(name)
+    lines = []
+    for block in blocks if columns else []:
+        lines += ["", f"{corner:>{first}}" + "".join(f"  {name:>{widths[name]}}" for name in block)]
+        for row, head in enumerate(heads):
+            lines.append(f"{head:>{first}}" + "".join(f"  {columns[name][row]:>{widths[name]}}" for name in block))
+    return lines
+
+
+def _measurements(board: Board) -> list[tuple[list[tuple[str, str]], dict[str, list[str]]]]:
+    """What was measured beside the score: tables of rows (method, sparsity) and columns by name.
+
+    Methods that measure the same share one, the dense reference on top.
+    """
+    groups: dict[tuple[str, ...], list] = {}
+    rows = [(label, cell.sparsity, cell) for label, cell in board.reference.items()]
+    rows += [(method, level, cell) for method in board.methods for level, cell in board.curve(method)]
+    for row in rows:
+        if names := row[-1].measurements:
+            groups.setdefault(tuple(names), []).append(row)
+    return [
+        (
+            [(method, percent(level)) for method, level, _ in rows],
+            {name: [_number(*cell.measurements[name]) for *_, cell in rows] for name in names},
+        )
+        for names, rows in groups.items()
+    ]
+
+
+def _meanings(heads: list[tuple[str, str]], names: Iterable[str]) -> list[str]:
+    """A line for each measurement of a table, where the methods there say what it is."""
+    told = [_measures(label.partition(" ")[0]) for label in dict.fromkeys(label for label, _ in heads)]
+    return list(dict.fromkeys(f"{name}: {texts[name]}" for name in names for texts in told if name in texts))
+
+
+def _measures(method: str) -> Mapping[str, str]:
+    try:
+        facts = registry.method(method).facts
+    except UserError:  # not of this checkout
+        return {}
+    return facts.measures if facts else {}
+
+
+def _number(mean: float, deviation: float | None) -> str:
+    """As many digits as tell something, in whatever unit."""
+    spread = 0.0 if deviation is not None and deviation < 1e-9 * abs(mean) else deviation  # of equal numbers
+    return f"{mean:.4g}" + ("" if spread is None else f"±{spread:.2g}")
+
+
+def _text(board: Board, method: str, level: float) -> str:
+    cell = board.cells.get((method, level))
+    return cell.text(board.expected) if cell else "-"
+
+
+def _markdown(board: Board, figure: str | None) -> list[str]:
+    lines = [f"## {board.title}", ""]
+    lines += [f"- **{label}**: {cell.text(board.expected)}" for label, cell in board.reference.items()]
+    lines += [f"- {line}" for line in board.constants]
+    lines += _grid(board, lambda cell: cell.text(board.expected).replace("*", "\\*"))
+    lines += ["", *(f"- {note.replace('*', chr(92) + '*')}" for note in (*board.notes(), *_corners(board)))]
+    if any(None not in cell.between for cell in (*board.cells.values(), *board.reference.values())):
+        dense = "".join(f"; {label}: {_between(cell)}" for label, cell in board.reference.items())
+        noun = folds.listed(board.splits).partition(" ")[0]
+        lines += ["", f"Sample standard deviation of the means of {noun} / of the means of seeds{dense}"]
+        lines += _grid(board, _between)
+    if any(cell.steps for cell in board.cells.values()):
+        dense = "".join(f"; {label}: {_steps(cell)}" for label, cell in board.reference.items())
+        lines += ["", f"Optimizer step with the best validation (how fast it learns){dense}", *_grid(board, _steps)]
+    for heads, columns in _measurements(board):
+        lines += ["", "Measured beside the score", ""]
+        lines += ["| method | sparsity | " + " | ".join(columns) + " |", "|---|" + "---:|" * (len(columns) + 1)]
+        lines += [f"| {' | '.join((*head, *row))} |" for head, *row in zip(heads, *columns.values(), strict=True)]
+        lines += ["", *meanings] if (meanings := [f"- {text}" for text in _meanings(heads, columns)]) else []
+    if any(cell.line for cell in board.cells.values()):
+        dense = "".join(f"; {label}: {_line(cell)}" for label, cell in board.reference.items())
+        lines += ["", f"Optimizer steps, with those of all a result stands on{dense}", *_grid(board, _line)]
+    return lines + (["", f"![{board.title}]({figure})"] if figure else [])
+
+
+def _grid(board: Board, text) -> list[str]:
+    """A Markdown table of ``text(cell)``: methods as rows but for those with nothing to tell, sparsities as columns."""
+    if not board.cells:
+        return []
+    heads = [percent(level) for level in board.levels]
+    lines = ["", "| method \\ sparsity | " + " | ".join(heads) + " |", "|---|" + "---:|" * len(heads)]
+    for method in board.methods:
+        found = [board.cells.get((method, level)) for level in board.levels]
+        told = [text(cell) if cell else "-" for cell in found]
+        lines += [f"| {method} | {' | '.join(told)} |"] * any(word != "-" for word in told)
+    return lines
+
+
+def _between(cell: Cell) -> str:
+    return "-" if None in cell.between else " / ".join(f"{deviation:.2f}" for deviation in cell.between)
+
+
+def _steps(cell: Cell) -> str:
+    if cell.steps is None:
+        return "-"
+    mean, deviation = cell.steps
+    return f"{mean:.0f}" + ("" if deviation is None else f"±{deviation:.0f}")
+
+
+def _line(cell: Cell) -> str:
+    return "-" if cell.line is None else f"{cell.line:.0f}"
+
+
+def _figures(found: list[Board], folder: Path) -> dict[tuple[str, str, str], str]:
+    """Draw each board that has a score; (data set, model, metric) -> file name."""
+    from launch.report import figure  # matplotlib takes a second to import
+
+    several = Counter((board.dataset, board.model) for board in found)
+    names = {}
+    for board in found:
+        parts = [board.dataset, board.model] + ([board.metric] if several[board.dataset, board.model] > 1 else [])
+        name = "-".join(["curves", *(_file_name(part) for part in parts)]) + ".png"
+        figure.draw(board, folder / name)
+        names[board.dataset, board.model, board.metric] = name
+    return names
+
+
+def _file_name(part: str) -> str:
+    return "".join(c if c.isalnum() or c in "-_." else "_" for c in part)

@@ -1,0 +1,130 @@
+"""The settings that a task and a preset give, from YAML files: dataclass < task < its exceptions < preset."""
+
+import re
+from functools import cache
+from pathlib import Path
+
+import yaml
+
+from common import paths, registry
+from common.errors import UserError, nearest
+from common.settings import groups
+from common.stage import identity
+from launch.request.arguments import GROUPS, Request
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads ``4:00:00`` as the text it is; YAML 1.1 takes it for a number in base sixty."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    letter: [
+        (tag, re.compile(f"(?!.*:)(?:{pattern.pattern})", re.X) if tag.endswith((":int", ":float")) else pattern)
+        for tag, pattern in resolvers
+    ]
+    for letter, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+@cache
+def read_yaml(path: Path) -> dict:
+    try:
+        return _mapping(str(path), yaml.load(path.read_text(), Loader=_Loader))
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is not valid YAML: {error}") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from None
+
+
+def _mapping(origin: str, value, valid: tuple = ()) -> dict:
+    """``value``, nothing taken for empty. ``UserError`` when it is no mapping or has a key that is not ``valid``."""
+    if not isinstance(value or {}, dict):
+        raise UserError(f"{origin} must hold keys and values, found {value!r}")
+    for key in value or {}:
+        if valid and key not in valid:
+            raise UserError(f"{origin}: unknown key {key!r}{nearest(key, valid)} (expected: {', '.join(valid)})")
+    return value or {}
+
+
+def _amounts() -> dict[str, Path]:
+    return {f.stem: f for f in sorted((paths.root() / "launch" / "presets").glob("*.yaml"))}
+
+
+def presets(task: str | None = None) -> list[str]:
+    """Names of presets: those of every task, and those a task adds in its config.yaml."""
+    return sorted({*_amounts(), *(own_presets(task) if task else ())})
+
+
+def own_presets(task: str) -> list[str]:
+    """The presets that only this task has."""
+    own = read_yaml(paths.root() / "tasks" / task / "config.yaml").get("presets")
+    return sorted(set(_mapping(f"tasks/{task}/config.yaml: presets", own)) - set(_amounts()))
+
+
+class Composer:
+    """Settings of any method under one task and preset: dataclass < task < its exceptions < preset < command line."""
+
+    def __init__(self, request: Request):
+        self.task = request.task
+        registry.task_part(self.task, "config")  # an unknown task fails here, with the names
+        origin = f"tasks/{self.task}/config.yaml"
+        own = read_yaml(paths.root() / "tasks" / self.task / "config.yaml")
+        _mapping(origin, own, ("run", "task", "methods", "needs", "presets"))
+        known = presets(self.task)
+        if request.preset not in known:
+            hint = nearest(request.preset, known)
+            raise UserError(f"unknown preset {request.preset!r}{hint} (presets of {self.task}: {', '.join(known)})")
+        amounts = _amounts()
+        amount = read_yaml(amounts.get(request.preset, amounts["default"]))
+        special, place = (own.get("presets") or {}).get(request.preset) or {}, f"{origin}: presets.{request.preset}"
+        general = f"launch/presets/{request.preset}.yaml"
+        _mapping(general, amount, ("compare", "sweep"))
+        _mapping(place, special, ("run", "task", "methods", "needs", "compare", "sweep"))
+        self.layers = [(origin, own), (place, special)]
+        self.needs = [(f"{where}: needs", layer.get("needs")) for where, layer in self.layers]
+        for where, layer in self.layers:
+            _mapping(f"{where}: methods", layer.get("methods"), tuple(registry.methods()))
+        self.axes_origin = f"{place if special.get('sweep') else general}: sweep"
+        self.axes = _mapping(self.axes_origin, special.get("sweep") or amount.get("sweep"))
+        self.default_methods = special.get("compare") or amount.get("compare")
+        if not isinstance(self.default_methods, list) or not self.default_methods:
+            raise UserError(f"{general}: compare must be a list of methods, found {self.default_methods!r}")
+        self._cache: dict = {}
+        self._told: dict = {}
+
+    def axis(self, method: str, key: str) -> list:
+        """The preset's values of one dotted key, each as the type of its field."""
+        group, name = key.split(".", 1)
+        cls = groups.classes(self.task, method)[group]
+        return [groups.merge(cls, group, [(self.axes_origin, {name: value})])[name] for value in self.axes[key]]
+
+    def told(self, method: str) -> dict[str, dict]:
+        """The identity of the embedded default, from which variants are told."""
+        if method not in self._told:
+            base = self.settings(method, embedded=True)
+            classes = groups.classes(self.task, method)
+            self._told[method] = {group: identity.identity(cls, base[group]) for group, cls in classes.items()}
+        return self._told[method]
+
+    def embedded_data(self) -> str:
+        """The checksum of the embedded default's data."""
+        return identity.fingerprint(self.task, self.settings("dense", embedded=True))
+
+    def settings(self, method: str, embedded: bool = False) -> dict:
+        """Resolved values before axes and command line; ``embedded``: without the preset."""
+        key = (method, embedded)
+        if key not in self._cache:
+            layers = self.layers[:1] if embedded else self.layers
+            cls = groups.classes(self.task, method)
+            self._cache[key] = {
+                group: groups.merge(
+                    cls[group],
+                    group,
+                    [
+                        (o, (v.get("methods") or {}).get(method) if group == "method" else v.get(group))
+                        for o, v in layers
+                    ],
+                )
+                for group in GROUPS
+            }
+        return {group: dict(values) for group, values in self._cache[key].items()}

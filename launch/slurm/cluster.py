@@ -1,0 +1,236 @@
+"""A cluster is one YAML file of named fields; what a task or preset needs is merged in, and all of it checked."""
+
+import dataclasses
+import os
+import re
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+from common import paths, registry
+from common.errors import UserError, nearest
+from common.settings import groups, schema
+from common.settings.schema import option
+from launch.request import compose
+from launch.request.arguments import Request
+
+NEEDS = ("time", "memory", "gpus", "gres", "cpus", "nodes")  # what a task, a preset or `needs:` may say
+OURS = ("array", "chdir", "dependency", "error", "job-name", "kill-on-invalid-dep", "open-mode", "output", "signal")
+OURS += ("no-requeue", "parsable", "requeue", "test-only", "wait", "wrap")
+FIELDS = {"cpus-per-task": "cpus", "mem": "memory", "gpus-per-node": "gpus", "ntasks-per-node": "nodes"}
+TIME = re.compile(r"^(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?$")
+
+
+@dataclass
+class Cluster:
+    """How jobs are sent to one Slurm. Everything has a default but what a site insists on."""
+
+    partition: str = option("", "partition, or several as a,b; empty: the site's default")
+    account: str = option("", "account that is charged")
+    qos: str = option("", "quality of service")
+    constraint: str = option("", "node features, as in 'a100|h100'")
+    time: str = option("60", "limit of one element: minutes, HH:MM:SS or D-HH:MM:SS; at the limit it goes on anew")
+    memory: str = option("4G", "memory per node")
+    cpus: int = option(1, "cores for each process; also its number of threads")
+    gpus: int = option(0, "GPUs for each node; 1 for a stage of one process")
+    gres: str = option("", "instead of gpus where the site wants a kind, as in gpu:a100:1")
+    nodes: int = option(1, "nodes that the processes of a stage (run.processes) are spread over")
+    array_parallelism: int = option(100, "elements of one array that run at once; 0: no limit of ours")
+    max_array_size: int = option(0, "elements an array may have; 0: ask Slurm (MaxArraySize)")
+    max_submitted: int = option(0, "elements you may have in the queue; 0: ask Slurm's accounting, where there is any")
+    signal_seconds: int = option(90, "seconds before the time limit at which a stage saves and goes back to the queue")
+    setup: list[str] = option([], "shell lines before Python starts, such as: module load cuda")
+    python: str = option("", "the Python on the nodes; empty: the one of this environment (.venv on a shared folder)")
+    extra: dict[str, str] = option(
+        {}, "any other sbatch option by its long name, as in {mail-type: FAIL}; true: a flag"
+    )
+
+    @property
+    def minutes(self) -> int:
+        return minutes(self.time)
+
+
+def minutes(text: str) -> int:
+    """A time as Slurm writes it, in whole minutes (rounded up). ``ValueError`` where it is none."""
+    found = TIME.match(str(text).strip())
+    if not found:
+        raise ValueError(f"time must be minutes, HH:MM:SS or D-HH:MM:SS, found {text!r}")
+    days, first, second, third = (None if part is None else int(part) for part in found.groups())
+    if days is not None:  # D-HH[:MM[:SS]]
+        seconds = ((days * 24 + first) * 60 + (second or 0)) * 60 + (third or 0)
+    elif third is not None:  # HH:MM:SS
+        seconds = (first * 60 + second) * 60 + third
+    else:  # MM[:SS]
+        seconds = first * 60 + (second or 0)
+    return -(-seconds // 60)
+
+
+def names() -> list[str]:
+    return sorted(f.stem for f in (paths.root() / "launch" / "clusters").glob("*.yaml"))
+
+
+def file_of(name: str) -> Path:
+    """The file of a cluster: ``launch/clusters/<name>.yaml``, or one given by its path. ``UserError``: no such file."""
+    if name.endswith((".yaml", ".yml")):
+        path = Path(os.path.expanduser(name)).absolute()
+        if not path.is_file():
+            raise UserError(f"CLUSTER={path}: there is no such file (docs/cluster.md shows how to write one)")
+        return path
+    if name not in names():
+        raise UserError(
+            f"unknown cluster {name!r}{nearest(name, names())} (launch/clusters has: {', '.join(names())}; "
+            "docs/cluster.md shows how to describe another)"
+        )
+    return paths.root() / "launch" / "clusters" / f"{name}.yaml"
+
+
+def read(request: Request, composer: compose.Composer | None = None) -> Cluster:
+    """The cluster of a request with what its task and preset need.
+
+    Later ones win: defaults, the task, the preset, the cluster's file, its ``needs.<task>``, ``cluster.<key>=``.
+    ``UserError`` lists everything that cannot work.
+    """
+    path = file_of(request.cluster)
+    content = compose.read_yaml(path)
+    own = {key: value for key, value in content.items() if key != "needs"}
+    extra = _mapping(path, "extra", own.get("extra"))
+    own["extra"] = {key: _word(value) for key, value in extra.items() if value is not False}
+    special = _mapping(path, "needs", content.get("needs"))
+    for task in special:
+        if task not in registry.tasks():
+            known = ", ".join(registry.tasks())
+            raise UserError(f"{path}: needs: unknown task {task!r}{nearest(task, registry.tasks())} (tasks: {known})")
+    composer = composer or compose.Composer(request)
+    needs = [*composer.needs, (f"{path}: needs.{request.task}", special.get(request.task))]
+    for origin, values in needs:
+        for key in _mapping(origin, "needs", values):
+            if key not in NEEDS:
+                raise UserError(f"{origin}: unknown need {key!r}{nearest(key, NEEDS)} (expected: {', '.join(NEEDS)})")
+    layers = [*composer.needs, (str(path), own), needs[-1], ("the command line", _overrides(request))]
+    layers = [(origin, _as_text(values or {})) for origin, values in layers]
+    cluster = groups.build(Cluster, groups.merge(Cluster, "cluster", layers))
+    problems = complaints(cluster)
+    if problems:
+        raise UserError(f"{path}: " + "; ".join(problems))
+    return cluster
+
+
+def _mapping(origin, name: str, value) -> dict:
+    if not isinstance(value or {}, dict):
+        raise UserError(f"{origin}: {name} must hold keys and values, found {value!r}")
+    return value or {}
+
+
+def _as_text(values: dict) -> dict:
+    """``time: 60`` is as good as ``time: "60"``."""
+    return {key: str(value) if key in ("time", "memory") else value for key, value in values.items()}
+
+
+def _word(value) -> str:
+    """A value of ``extra``; YAML's true stands for a flag without one."""
+    return "true" if value is True else str(value)
+
+
+def _overrides(request: Request) -> dict:
+    known, found = schema.types(Cluster), {}
+    for key, texts in request.cluster_overrides.items():
+        name = key.split(".", 1)[1]
+        if name not in known:
+            raise UserError(f"unknown key {key}{nearest(name, known)} (cluster has: {', '.join(known)})")
+        if len(texts) > 1:
+            raise UserError(f"{key} takes one value, found {', '.join(texts)}")
+        try:
+            found[name] = schema.parse(texts[0], known[name])
+        except ValueError as error:
+            raise UserError(f"{key}: expected {error}, found {texts[0]!r}") from None
+    return found
+
+
+def complaints(cluster: Cluster) -> list[str]:
+    """Everything in a cluster's fields that cannot work."""
+    found = []
+    try:
+        if cluster.minutes * 60 <= cluster.signal_seconds:
+            found.append(f"time={cluster.time} leaves nothing before signal_seconds={cluster.signal_seconds}")
+    except ValueError as error:
+        found.append(str(error))
+    least = dict(cpus=1, nodes=1, gpus=0, array_parallelism=0, max_array_size=0, max_submitted=0, signal_seconds=1)
+    for name, value in least.items():
+        if getattr(cluster, name) < value:
+            found.append(f"{name} must be at least {value}, found {getattr(cluster, name)}")
+    if not re.match(r"^\d+(\.\d+)?[KMGT]?B?$", cluster.memory, re.IGNORECASE):
+        found.append(f"memory must be an amount such as 16G, found {cluster.memory!r}")
+    if cluster.gpus and cluster.gres:
+        found.append("gpus and gres say the same; give one of them")
+    fields = {f.name.replace("_", "-") for f in dataclasses.fields(Cluster)}
+    for name in cluster.extra:
+        bare = name.lstrip("-").replace("_", "-")
+        if bare in OURS:
+            found.append(f"extra.{name} is set by the launcher itself")
+        elif field := FIELDS.get(bare, bare.replace("-", "_") if bare in fields else None):
+            found.append(f"extra.{name}: there is a field {field} for it")
+    return found
+
+
+def text(cluster: Cluster) -> str:
+    """What one array element asks for, in words."""
+    gpus = cluster.gres or (f"{cluster.gpus} GPU{'s' * (cluster.gpus > 1)}" if cluster.gpus else "no GPU")
+    cores = f"{cluster.cpus} core{'s' * (cluster.cpus > 1)} a process"
+    named = [f"{key} {getattr(cluster, key)}" for key in ("partition", "account", "qos") if getattr(cluster, key)]
+    return "an element asks for: " + ", ".join([f"{cluster.minutes} minutes", cluster.memory, cores, gpus, *named])
+
+
+def layout(cluster: Cluster, processes: int) -> tuple[int, int]:
+    """Nodes and processes a node for a stage of ``processes``. ``UserError`` where they do not divide."""
+    nodes = min(cluster.nodes, processes)
+    if processes % nodes:
+        raise UserError(f"run.processes={processes} cannot be spread evenly over {nodes} nodes (cluster.nodes)")
+    return nodes, processes // nodes
+
+
+def parameters(cluster: Cluster, name: str, code: Path, processes: int, dependency: str) -> dict:
+    """What submitit is given for one array; ``name``: the array's, ``dependency``: as sbatch takes it, or empty."""
+    nodes, per_node = layout(cluster, processes)
+    chosen = {key: getattr(cluster, key) for key in ("partition", "account", "qos", "constraint", "gres")}
+    more = {key.lstrip("-"): True if value == "true" else value for key, value in cluster.extra.items()}
+    more |= {"chdir": str(code), "requeue": True, "kill-on-invalid-dep": "yes"}
+    return {
+        **{key: value for key, value in chosen.items() if value},
+        **({"gpus_per_node": cluster.gpus} if cluster.gpus else {}),
+        **({"dependency": dependency} if dependency else {}),
+        "job_name": name,
+        "time": cluster.minutes,
+        "mem": cluster.memory,
+        "nodes": nodes,
+        "ntasks_per_node": per_node,
+        "cpus_per_task": cluster.cpus,
+        "signal_delay_s": cluster.signal_seconds,
+        "array_parallelism": cluster.array_parallelism or 10**6,
+        "srun_args": ["--kill-on-bad-exit=1"],
+        "setup": [*map(_checked, cluster.setup), *_preamble(code)],
+        "additional_parameters": more,
+        "wckey": None,
+    }
+
+
+def _checked(line: str) -> str:
+    """A setup line that ends the job when it fails: what it was to provide is missing, a GPU's library perhaps."""
+    said = f"error: this line of the cluster file's setup failed: {line}"
+    return f"{{ {line}\n}} || {{ echo {_quoted(said)} >&2; exit 4; }}"
+
+
+def _preamble(code: Path) -> list[str]:
+    """Shell lines of every job: the frozen code is there, threads follow the cores, srun hears of them too."""
+    libraries = ("OMP_NUM", "MKL_NUM", "OPENBLAS_NUM", "NUMEXPR_NUM")
+    gone = f"error: the frozen code {code} is missing; 'make sweep' writes it anew and submits what is not done"
+    return [
+        f"test -f {_quoted(code / 'COMPLETE')} || {{ echo {_quoted(gone)} >&2; exit 3; }}",
+        "export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1}",
+        "export SLURM_EXPORT_ENV=ALL",  # what srun starts gets this environment, also under `--export=NONE`
+        *(f"export {name}_THREADS=${{SLURM_CPUS_PER_TASK:-1}}" for name in libraries),
+        f"export PYTHONPATH={_quoted(code)}",
+    ]
+
+
+def _quoted(value) -> str:
+    return shlex.quote(str(value))

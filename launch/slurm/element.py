@@ -1,0 +1,181 @@
+"""What one array element does on its node: it trains its stages, one after the other, each in a child process.
+
+Slurm's SIGTERM announces a preemption, or an end: the stage writes a resume point and goes on until it is killed, since
+leaving early would lose the requeue. SIGUSR2 announces the time limit: the stage finishes its step, saves and ends, and
+the element goes back to the queue. Nothing is trusted but the files: a finished stage is not trained again, one whose
+parent is not done does not start, one that another process trains is waited for.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from common import paths, record
+from common.training.wishes import SAVE
+from launch.runs.child import Child, mark
+
+BUSY = 5.0  # seconds between two looks at a stage that another process has
+BELATED = (1, 2, 4, 8, 15)  # seconds: a shared file system may show another node's DONE late
+STALLED = 3  # attempts in a row without a finished step, after which another would be no use
+KILLED = 900  # seconds that Slurm may take to end an element it requeued
+
+
+def train(stages: Sequence[str], code: str) -> str:
+    """Train the stage folders ``stages``; called by submitit on the node. Exit code 1 where one did not get done."""
+    if paths.root() != Path(code):
+        raise SystemExit(f"error: this job was to run the frozen code {code}, but Python found {paths.root()}")
+    element = Element()
+    try:
+        return _all(element, list(map(Path, stages)))
+    finally:  # all is said; a notice that comes while Python ends would make a failure of it
+        for number in (signal.SIGTERM, signal.SIGUSR2):
+            signal.signal(number, signal.SIG_IGN)
+
+
+def _all(element: Element, stages: Sequence[Path]) -> str:
+    bad = []
+    for number, folder in enumerate(stages):
+        os.environ["RUNS"] = str(folder.parent.parent)
+        outcome, reason = element.stage(folder, patient=number == 0, several=len(stages) > 1)
+        print(f"{folder.parent.name}/{folder.name}: {outcome}{': ' if reason else ''}{reason}", flush=True)
+        if outcome == "stopped":
+            element.requeue(folder)
+        if outcome != "done":
+            bad.append(f"{folder.parent.name}/{folder.name} {outcome}: {reason}")
+    if bad:
+        raise SystemExit("error: " + "\n       ".join(bad))
+    return f"{len(stages)} {'stage' if len(stages) == 1 else 'stages'} done"
+
+
+class Element:
+    """This array element as Slurm's environment describes it. One process a rank; rank 0 speaks for all."""
+
+    def __init__(self):
+        get = os.environ.get
+        self.id = f"{get('SLURM_ARRAY_JOB_ID')}_{get('SLURM_ARRAY_TASK_ID')}"
+        self.restarts = int(get("SLURM_RESTART_COUNT", "0"))
+        self.rank, self.size = int(get("SLURM_PROCID", "0")), int(get("SLURM_NTASKS", "1"))
+        self.node = get("SLURMD_NODENAME", "")
+        self.child: Child | None = None
+        self.leaving = False
+        self.rounds = 0  # of trying a stage; tells the meetings of its ranks apart
+        self.busy = False  # does another process train the stage?
+        self.begun = 0  # the step at which the last attempt began
+        signal.signal(signal.SIGUSR2, self._time_limit)
+        signal.signal(signal.SIGTERM, self._notice)
+        signal.signal(signal.SIGCONT, signal.SIG_IGN)
+
+    def _time_limit(self, *_) -> None:
+        self.leaving = True
+        if self.child:
+            self.child.signal(signal.SIGUSR2)
+
+    def _notice(self, *_) -> None:
+        if self.child:
+            self.child.signal(signal.SIGTERM)
+
+    def stage(self, folder: Path, patient: bool, several: bool) -> tuple[str, str]:
+        """Bring one stage to its end: outcome and reason. ``patient``: its parent was trained by another element."""
+        delays = list(BELATED) if patient else []
+        if several and self._failed_here(folder):
+            return "failed", "it failed before this element was requeued"
+        while not self.leaving:
+            outcome, reason = self._attempt(folder)
+            self.busy = outcome == "busy"
+            if self.busy:
+                time.sleep(BUSY)
+            elif outcome == "blocked" and delays and not _parent_ended_badly(folder):
+                time.sleep(delays.pop(0))
+            else:
+                return outcome, reason
+        return "stopped", "the time limit is near"
+
+    def _attempt(self, folder: Path) -> tuple[str, str]:
+        before = record.read_status(folder)
+        self.begun = before.get("step") or 0
+        stalled = 0 if before.get("state") == "failed" else before.get("stalled", 0)
+        marks = {"job": self.id, "node": self.node, "restarts": self.restarts, "stalled": stalled}
+        self.rounds += 1
+        token = f"{self.id}-{self.restarts}-{self.rounds}"
+
+        def work(stop) -> str:
+            from common.stage import run  # torch is imported here, in the child, and nowhere else
+            from common.training.processes import distributed
+
+            team = distributed.join(folder, self.rank, self.size, token) if self.size > 1 else None
+            return run.execute(folder, stop, marks, team)
+
+        self.child = Child(folder, work, on_terminate=SAVE)
+        if self.leaving:  # the signal came while the child was being made
+            self.child.signal(signal.SIGUSR2)
+        self.child.ended(block=True)
+        outcome, reason = self.child.outcome()
+        pid, self.child = self.child.pid, None
+        outcome = outcome or "failed"
+        if outcome == "failed" and self.rank == 0:
+            return mark(folder, outcome, reason, pid)
+        return outcome, reason
+
+    def _failed_here(self, folder: Path) -> bool:
+        """Did this element try it before it was requeued, and fail? The others of its lane come first then."""
+        status = record.read_status(folder)
+        return (status.get("state"), status.get("job")) == ("failed", self.id)
+
+    def requeue(self, folder: Path) -> None:
+        """Send this element back to the queue and wait to be ended by Slurm; raises where it cannot be done."""
+        if self.rank == 0:
+            if not self.busy:  # else whoever trains the stage writes its status
+                self._say_queued(folder)
+            if problem := _requeue(self.id):
+                reason = f"Slurm did not requeue it at the time limit: {problem}"
+                if not self.busy:
+                    record.update_status(folder, state="stopped", reason=reason)
+                raise SystemExit(f"error: {reason}; 'make sweep' resumes it from its checkpoint")
+            print(f"{self.id} goes back to the queue", flush=True)
+        time.sleep(KILLED)
+        raise SystemExit("error: Slurm requeued this element and did not end it")
+
+    def _say_queued(self, folder: Path) -> None:
+        status = record.read_status(folder)
+        stalled = 0 if (status.get("step") or 0) > self.begun else status.get("stalled", 0) + 1
+        if stalled >= STALLED:
+            reason = f"{stalled} times in a row the time limit came before a step was finished: raise cluster.time"
+            record.update_status(folder, state="failed", reason=reason)
+            raise SystemExit(f"error: {reason}")
+        record.update_status(folder, state="queued", reason="back in the queue at the time limit", stalled=stalled)
+
+
+def _requeue(element: str) -> str:
+    """Ask Slurm to queue this running element again; what it said where it does not, also not a little later."""
+    problem = ""
+    for pause in (0, 2, 10):
+        time.sleep(pause)
+        try:
+            command = ["scontrol", "requeue", element]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            problem = str(error)
+            continue
+        if not done.returncode:
+            return ""
+        problem = done.stderr.strip()
+    return problem
+
+
+def _parent_ended_badly(folder: Path) -> bool:
+    """Does its parent's own status say that waiting is no use? Listing the folder refreshes what a node remembers."""
+    parent = record.read_config(folder)["parent"]
+    if parent is None:
+        return False
+    where = folder.parent / parent
+    try:
+        os.listdir(where)
+    except OSError as problem:
+        print(f"{where}: {problem}", file=sys.stderr, flush=True)
+    return record.read_status(where).get("state") in ("failed", "blocked")

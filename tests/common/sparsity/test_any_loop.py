@@ -1,0 +1,39 @@
+"""The README's use of the core in a plain PyTorch loop, run as it stands there."""
+
+import re
+
+import pytest
+import torch
+from torch import nn
+
+from tests.support.places import ROOT
+
+README = ROOT / "README.md"
+
+
+def readme_block() -> str:
+    section = README.read_text().split("\n## The sparsity core on its own\n", 1)[1].split("\n## ", 1)[0]
+    return re.search(r"```python\n(.*?)```", section, re.DOTALL).group(1)
+
+
+@pytest.mark.parametrize("kind", ["sgd", "adamw"])
+def test_the_readme_s_loop_trains_sparse_and_dead_weights_stay_zero(kind):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 4))
+    inputs = torch.randn(640, 32)
+    targets = (inputs @ torch.randn(32, 4)).argmax(1)
+    loader = list(zip(inputs.split(32), targets.split(32))) * 10
+    optimizer = {
+        "sgd": lambda: torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-3),
+        "adamw": lambda: torch.optim.AdamW(model.parameters(), lr=0.01, weight_decay=0.1),
+    }[kind]()
+    names = {"model": model, "loader": loader, "loss": nn.functional.cross_entropy, "optimizer": optimizer}
+    before = nn.functional.cross_entropy(model(inputs), targets).item()
+    exec(readme_block(), names)
+    masks = names["masks"]
+    total = 32 * 32 + 32 * 4
+    assert (masks.total, masks.kept) == (total, round(total * 0.1))
+    for name, weight in masks.weights.items():
+        assert torch.count_nonzero(weight[~masks[name]]) == 0
+    assert sum(int(torch.count_nonzero(w)) for w in masks.weights.values()) == masks.kept, "the living are alive"
+    assert nn.functional.cross_entropy(model(inputs), targets).item() < 0.85 * before

@@ -1,0 +1,144 @@
+"""The prunable set: declared once, tied tensors once, embeddings on request; rewinding puts back every bit."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from common import sparsity as sp
+from tests.support.places import ROOT
+
+
+class Language(nn.Module):
+    """An embedding tied to the output, normalisation with a two-dimensional scale, a kernel and a matrix."""
+
+    def __init__(self, tie: bool = True):
+        super().__init__()
+        self.output = nn.Linear(6, 10, bias=False)
+        self.words = nn.Embedding(10, 6)
+        self.places = nn.Embedding(4, 6)
+        self.convolution = nn.Conv1d(6, 6, 3)
+        self.normalisation = nn.LayerNorm((4, 6))
+        self.middle = nn.Linear(6, 6)
+        if tie:
+            self.output.weight = self.words.weight
+
+
+def test_matrices_and_kernels_in_definition_order():
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Linear(2, 3), nn.LayerNorm(3))
+    weights = sp.prunable(model)
+    assert list(weights) == ["0.weight", "2.weight"]
+    assert weights["2.weight"] is model[2].weight
+
+
+def test_embeddings_are_in_only_on_request_and_tied_tensors_once():
+    model = Language()
+    assert list(sp.prunable(model)) == ["convolution.weight", "middle.weight"]
+    weights = sp.prunable(model, embeddings=True)
+    assert list(weights) == ["output.weight", "places.weight", "convolution.weight", "middle.weight"]
+    assert weights["output.weight"] is model.words.weight
+    masks = sp.Masks(weights)
+    assert masks.total == 60 + 24 + 108 + 36
+    assert sp.count(model) == 60 + 24 + (108 + 6) + 48 + (36 + 6)
+    untied = sp.prunable(Language(tie=False))
+    assert list(untied) == ["output.weight", "convolution.weight", "middle.weight"]
+
+
+def test_exclude_takes_patterns_and_any_name_of_a_tied_tensor():
+    model = Language()
+    assert list(sp.prunable(model, exclude=("conv*",))) == ["middle.weight"]
+    for name in ("output.*", "words.weight"):
+        left = sp.prunable(model, embeddings=True, exclude=(name, "m?ddle.weight"))
+        assert list(left) == ["places.weight", "convolution.weight"]
+    assert list(sp.prunable(model, exclude=("places.*",))) == ["convolution.weight", "middle.weight"]
+
+
+@pytest.mark.parametrize("pattern", ["mddle.*", "middle.bias", "middle"])
+def test_a_pattern_that_matches_no_weight_is_an_error(pattern):
+    with pytest.raises(ValueError, match="matches no weight"):
+        sp.prunable(Language(), exclude=("conv*", pattern))
+
+
+def test_two_parameters_that_share_memory_are_an_error():
+    model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    model[1].weight = nn.Parameter(model[0].weight.data.t())
+    with pytest.raises(ValueError, match=r"0\.weight and 1\.weight share memory"):
+        sp.prunable(model)
+    # also where one of them is not in the set: pruning the output would prune the embedding
+    tables = Language(tie=False)
+    tables.output.weight = nn.Parameter(tables.words.weight.data)
+    with pytest.raises(ValueError, match=r"output\.weight and words\.weight share memory"):
+        sp.prunable(tables)
+
+
+def test_nothing_to_prune_is_an_error():
+    for model in (nn.BatchNorm1d(3), nn.Embedding(3, 3), nn.LayerNorm((3, 3))):
+        with pytest.raises(ValueError, match="no prunable weights"):
+            sp.prunable(model)
+
+
+def test_models_without_memory_can_be_asked():
+    with torch.device("meta"):
+        assert list(sp.prunable(Language())) == ["convolution.weight", "middle.weight"]
+
+
+def test_rewinding_puts_back_every_parameter_and_buffer():
+    model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4))
+    state = sp.snapshot(model)
+    kept, total = {n: v.clone() for n, v in state.items()}, sp.checksum(state)
+    pointer = model[0].weight.data_ptr()
+    model(torch.randn(8, 4)).sum().backward()
+    torch.optim.SGD(model.parameters(), lr=1.0).step()
+    assert sp.checksum(sp.snapshot(model)) != total
+    assert all(torch.equal(state[n], v) for n, v in kept.items()), "a snapshot is a copy"
+    sp.restore(model, state)
+    assert all(torch.equal(v, kept[n]) for n, v in model.state_dict().items())
+    assert sp.checksum(sp.snapshot(model)) == total
+    assert model[0].weight.data_ptr() == pointer, "in place: optimizer and masks hold on to the tensors"
+
+
+def test_a_ticket_s_survivors_are_the_snapshot_bit_for_bit():
+    model = nn.Linear(30, 20)
+    start, weights = sp.snapshot(model), sp.prunable(model)
+    with torch.no_grad():
+        model.weight += torch.randn_like(model.weight)
+    mask = sp.select(sp.magnitude(weights), sp.global_pool(weights, 0.7))
+    masks = sp.Masks(weights)
+    sp.restore(model, start)
+    masks.update(mask)
+    assert torch.equal(model.weight[masks["weight"]], start["weight"][masks["weight"]])
+    assert torch.count_nonzero(model.weight) == masks.kept == 180
+
+
+@pytest.mark.parametrize("fault", ["missing", "unknown", "shape"])
+def test_weights_of_another_model_are_an_error_and_change_nothing(fault):
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    before = sp.snapshot(model)
+    state = {n: torch.zeros_like(v) for n, v in before.items()}
+    if fault == "missing":
+        del state["1.bias"]
+    elif fault == "unknown":
+        state["2.bias"] = torch.zeros(1)
+    else:
+        state["1.bias"] = torch.zeros(1)  # would broadcast
+    with pytest.raises(ValueError, match=r"1\.bias|2\.bias"):
+        sp.restore(model, state)
+    assert sp.checksum(sp.snapshot(model)) == sp.checksum(before)
+
+
+def test_importing_the_core_and_the_methods_needs_no_torch():
+    methods = sorted(p.stem for p in (ROOT / "common" / "methods").glob("[a-z]*.py"))
+    assert "imp" in methods
+    modules = ["common.sparsity", "common.sparsity.allocation", *(f"common.methods.{name}" for name in methods)]
+    code = (
+        "import importlib, sys; [importlib.import_module(m) for m in sys.argv[1:]]; assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code, *modules], cwd=ROOT, check=True)
+
+
+def test_every_public_name_is_there_and_a_wrong_one_is_said_to_be():
+    assert all(callable(getattr(sp, name)) for name in sp.__all__)
+    with pytest.raises(AttributeError, match="has no 'selct'"):
+        _ = sp.selct

@@ -1,0 +1,122 @@
+"""The last numbers and lines of a stage, once and followed to its end."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from common import paths
+from launch.monitor import tail
+from launch.runs import ledger, records
+from launch.slurm import states
+from tests.support.fake_slurm import Slurm, job, make, row, submitted
+from tests.support.places import ROOT
+from tests.support.stages import line
+
+
+@pytest.fixture
+def runs(tmp_path):
+    return tmp_path / "runs"
+
+
+def read(runs, word):
+    return states.read(where=runs, asks=lambda wanted, users: dict.fromkeys(wanted, word))[0]
+
+
+def test_header_numbers_and_lines(runs, capsys):
+    make(runs, "a", "running", lines=30)
+    (element,) = ledger.of_sweep(submitted(runs, ["toy/a"]))
+    element.out.write_text("".join(f"printed {i}\n" for i in range(50)))
+    element.err.write_text("a warning\n")
+    assert tail.tail(read(runs, job("RUNNING")), lines=5) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("a  toy imp 50.00% seed 0  running, step 300/300, job 12_0, on n1\n")
+    assert "step    300  loss 0.003333  learning_rate 0.1" in out and "step    260" in out and "step    250" not in out
+    assert "printed 49" in out and "printed 45" in out and "printed 44" not in out and "a warning" in out
+    assert str(element.out) in out
+
+
+def test_a_stage_that_has_nothing_yet(runs, capsys):
+    folder = make(runs, "a")
+    paths.metrics(folder).unlink()
+    submitted(runs, ["toy/a"])
+    assert tail.tail(read(runs, job("PENDING", "Priority"))) == 0
+    assert capsys.readouterr().out == "a  toy imp 50.00% seed 0  queued, job 12_0, on n1\n  Priority\n"
+
+
+def test_a_line_that_is_no_json_is_shown_as_it_is():
+    for text in ("x", "[1]", '{"step": 1}', '{"time": "x", "step": 1}'):
+        assert tail.numbers(text) == text
+    shown = tail.numbers('{"step": 10, "time": 0.5, "loss": NaN, "note": "a"}')
+    assert shown.endswith("step     10  loss nan  note a")
+
+
+def test_following_to_the_end(runs, capsys, monkeypatch, tmp_path):
+    """New metric lines and log lines come once each; a resumed stage cuts its metrics back; the end ends it."""
+    monkeypatch.setattr(tail, "PAUSE", 0.02)
+    slurm = Slurm(tmp_path / "bin", monkeypatch)
+    slurm.squeue(row("12_0", "RUNNING", node="n1"))
+    folder = make(runs, "a", "running", lines=2)
+    (element,) = ledger.of_sweep(submitted(runs, ["toy/a"]))
+    element.out.write_text("before\n")
+    (record,) = states.read(where=runs)
+
+    def work():
+        time.sleep(0.3)
+        with open(paths.metrics(folder), "a") as file:
+            file.write(line(30) + line(40)[:20])  # the second is half written
+            file.flush()
+            time.sleep(0.2)
+            file.write(line(40)[20:])
+        with open(element.out, "a") as file:
+            file.write("meanwhile\n")
+        time.sleep(0.2)
+        paths.metrics(folder).write_text(line(10) + line(20))
+        time.sleep(0.2)
+        with open(paths.metrics(folder), "a") as file:
+            file.write(line(35))
+        paths.done(folder).write_text("a")
+        paths.summary(folder).write_text("{}")
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    assert tail.tail(record, follow=True) == 0
+    worker.join()
+    out = capsys.readouterr().out
+    for text in ("step     30", "step     35", "step     40", "meanwhile", "before", "step     10"):
+        assert out.count(text) == 1, text
+    assert out.rstrip().splitlines()[-1].startswith("a  toy imp 50.00% seed 0  done")
+
+
+def test_followed_to_a_bad_end(runs, capsys):
+    make(runs, "a", "failed")
+    (record,) = records.read(where=runs)
+    assert tail.tail(record, follow=True) == 1 and "the loss is not finite" in capsys.readouterr().out
+
+
+def test_control_c_ends_following(runs):
+    make(runs, "a", "running", ago=0)
+    code = (
+        "import sys; from launch.monitor import tail; "
+        "from launch.slurm import states; sys.exit(tail.tail(states.read()[0], follow=True))"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env={**os.environ, "RUNS": str(runs)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert "running" in process.stdout.readline()
+    time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    out = process.communicate(timeout=60)[0]
+    assert process.returncode == 0 and "what runs goes on" in out and "Traceback" not in out
+    assert json.loads(paths.status(runs / "toy" / "a").read_text())["state"] == "running"

@@ -1,0 +1,141 @@
+"""Documents tell the truth: links resolve, commands exist, and the method in docs/method.md works as it stands."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from common import registry
+from common.errors import UserError
+from common.settings import schema
+from common.settings.run import Run
+from launch.__main__ import VERBS
+from launch.plan import fits_the_model, planner
+from launch.request import arguments, compose, grid
+from tests.support.cli import ROOT, copy, launch
+
+LISTED = subprocess.run(
+    ["git", "ls-files", "-co", "--exclude-standard", "*.md"], cwd=ROOT, capture_output=True, text=True
+)
+PAGES = [Path(line) for line in LISTED.stdout.splitlines() if (ROOT / line).is_file()]
+PAGES = PAGES or [path.relative_to(ROOT) for top in ("*.md", "docs/*.md", "tasks/*/*.md") for path in ROOT.glob(top)]
+
+
+def text(page: Path | str) -> str:
+    return (ROOT / page).read_text()
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors that headings get on the code host."""
+    prose = re.sub(r"```.*?```", "", text(page), flags=re.DOTALL)
+    heads = re.findall(r"^#+ +(.*)$", prose, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+def commands(page: Path | str) -> list[str]:
+    """Every ``make ...`` in code, with continued lines joined and trailing comments cut."""
+    content = text(page).replace("\\\n", " ")
+    blocks = re.findall(r"```(?:\w*)\n(.*?)```", content, re.DOTALL) + re.findall(
+        r"(?:^    .*\n?)+", content, re.MULTILINE
+    )
+    lines = [line.split("  #")[0].strip() for block in blocks for line in block.splitlines()]
+    lines += re.findall(r"`(make [^`]+)`", content)
+    return [line for line in lines if re.match(r"make [a-z<]", line)]
+
+
+def test_there_are_pages():
+    assert {"README.md", "docs/method.md", "docs/task.md"} <= {page.as_posix() for page in PAGES}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_links_resolve(page):
+    prose = re.sub(r"```.*?```", "", text(page), flags=re.DOTALL)
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose):
+        if re.match(r"[a-z]+://|mailto:", target):
+            continue
+        name, _, anchor = target.partition("#")
+        found = (ROOT / page).parent / name if name else ROOT / page
+        assert found.exists(), f"{page} links to {target}"
+        if anchor and found.suffix == ".md":
+            assert anchor in anchors(found.resolve().relative_to(ROOT)), f"{page} links to {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_commands_exist(page):
+    makefile = text("Makefile")
+    known = re.search(r"^known := (.*)$", makefile, re.MULTILINE)[1].split()
+    verbs = {*re.search(r"^verbs := (.*)$", makefile, re.MULTILINE)[1].split(), "help", "clean-environment"}
+    for command in commands(page):
+        verb = command.split()[1]
+        assert verb in verbs or verb.startswith("<"), command
+        for name in re.findall(r"(?<![\w.])([A-Z]+)=", command):
+            assert name in known, command
+
+
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_settings_in_commands_exist(page):
+    """Dotted keys that documents show are settings of the tasks and methods there are."""
+    methods = [registry.method(name) for name in registry.methods()]
+    known = {
+        "run": set(schema.types(Run)),
+        "method": {n for m in methods for n in schema.types(m.Config)},
+    }
+    known["task"] = {n for t in registry.tasks() for n in schema.types(registry.task_part(t, "config").Config)}
+    for group, name in re.findall(r"\b(run|task|method)\.([a-z_]+)=", text(page)):
+        assert name in known[group], f"{page}: {group}.{name}"
+    for preset in re.findall(r"PRESET=([a-z]\w*)", text(page)):
+        assert any(preset in compose.presets(task) for task in registry.tasks()), f"{page}: {preset}"
+
+
+def test_the_structures_that_the_readme_shows_fit_the_embedded_network(folders):
+    shown = dict.fromkeys(re.findall(r"method\.structure=([\w:]+)", text("README.md")))
+    assert any("x" in form for form in shown) and any(":" in form for form in shown)
+    for form in shown:
+        asked = arguments.parse(["method=omp_after", f"method.structure={form}", "method.sparsity=0.5", "run.seed=0"])
+        fits_the_model.check(planner.make(asked).todo())
+
+
+def table(first: str) -> list[list[str]]:
+    """The rows of the README's table whose first heading is ``first``."""
+    rows = text("README.md").split(f"| {first} |")[1].split("\n\n")[0].splitlines()[2:]
+    return [[cell.strip() for cell in row.strip("| ").split("|")] for row in rows]
+
+
+def test_the_readmes_tables_tell_the_truth():
+    rows = {row[0].strip("`"): row[1] for row in table("method")}
+    assert set(rows) == set(registry.methods())
+    for method, said in rows.items():
+        works = set()
+        for task in registry.tasks():
+            try:
+                works |= (
+                    {task} if grid.cells(arguments.parse([f"task={task}", f"method={method}", "run.seed=0"])) else set()
+                )
+            except UserError as error:
+                assert "cannot be pruned by" in str(error)
+        only = re.search(r"on ((?:`\w+`(?:, | and )?)+) alone", said)
+        assert works == (set(re.findall(r"`(\w+)`", only[1])) if only else set(registry.tasks())), method
+    tasks = {name: row[-1] for row in table("task") for name in re.findall(r"`(\w+)`", row[0])}
+    assert set(registry.tasks()) <= set(tasks)
+    assert {task for task, state in tasks.items() if state == "works"} <= set(registry.tasks())
+    assert all(task in registry.tasks() or "not" in state for task, state in tasks.items())
+
+
+def test_the_readme_names_every_verb_a_user_starts_with():
+    shown = {command.split()[1] for command in commands("README.md")}
+    assert {"sweep", "plan", "status", "report", "test", "help", "prepare"} <= shown <= {*VERBS, "<verb>"}
+
+
+def test_the_method_in_the_manual_works(tmp_path):
+    """Its text, written to the file its first line names, is found, planned and trained."""
+    blocks = re.findall(r"```python\n(.*?)```", text("docs/method.md"), re.DOTALL)
+    block = next(block for block in blocks if block.startswith("# common/methods/"))
+    name = re.match(r"# common/methods/(\w+)\.py\n", block)[1]
+    assert name not in registry.methods()
+    root = copy(tmp_path / "copy")
+    (root / "common" / "methods" / f"{name}.py").write_text(block)
+    small = ["run.steps=20", "run.evaluate_every=10", "run.seed=0", "method.sparsity=0.7", "workers=1"]
+    done = launch("sweep", f"method={name}", *small, root=root)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert name in done.stdout and "70.00%" in done.stdout

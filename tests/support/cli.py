@@ -1,0 +1,34 @@
+"""For tests of the command line: ``python -m launch`` as a process of its own, and a copy of the checkout to change."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.support.places import ROOT
+
+COMMAND = [sys.executable, "-m", "launch"]
+
+
+def environment(**variables) -> dict[str, str]:
+    return {**os.environ, **{name: str(value) for name, value in variables.items()}}
+
+
+def launch(*words: str, root: Path = ROOT, **variables) -> subprocess.CompletedProcess:
+    """Run one verb to its end; ``variables`` are set in its environment."""
+    return subprocess.run([*COMMAND, *words], cwd=root, env=environment(**variables), capture_output=True, text=True)
+
+
+def copy(folder: Path) -> Path:
+    """The code and nothing else, to be changed at will."""
+    for part in ("common", "launch", "tasks"):
+        shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
+
+
+def error(done: subprocess.CompletedProcess) -> str:
+    """The message of a refused request: exit code 2, nothing on stdout, no traceback."""
+    assert done.returncode == 2, done
+    assert not done.stdout and done.stderr.startswith("error: ") and "Traceback" not in done.stderr, done
+    return done.stderr

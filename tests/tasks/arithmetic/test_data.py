@@ -1,0 +1,846 @@
+"""Math word problems: rows read or refused with file and line, split once and for all, turned into trees and graphs."""
+
+import csv
+import hashlib
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from common.data import hub
+from common.errors import UserError
+from tasks.arithmetic import data, expression, generated, homes, prepare, readers, source, vocabulary
+from tasks.arithmetic.config import Config, validate
+from tests.support.arithmetic_files import complaint, files, made, row, shared, table, write
+from tests.support.file_server import Server
+
+train, dev = made(30), made(10, first=30)
+
+
+def mawps(folder, **values) -> Config:
+    return Config(dataset="mawps", data=str(folder), **values)
+
+
+def one(config: Config) -> source.Source:
+    (found,) = source.read(config).values()
+    return found
+
+
+def with_(question=None, numbers=None, equation=None, answer=None, cells=None) -> dict:
+    given = {"Question": question, "Numbers": numbers, "Equation": equation, "Answer": answer, "group_nums": cells}
+    return {**train[0], **{name: value for name, value in given.items() if value is not None}}
+
+
+# --- formats ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_row_becomes_a_problem(tmp_path):
+    rows = [row("Ann HAS number1 pens , number0 each", " 3  0.5", "* number1 + number0 12", 7.5, "[5, 2, 2, 9, -1]")]
+    (found,), faults = readers.table(write(tmp_path, {"x.csv": table(rows)}) / "x.csv")
+    assert not faults and found.gives
+    assert found.words == ["ann", "has", "NUM", "pens", ",", "NUM", "each"]
+    assert found.cased == ("Ann", "HAS", "NUM", "pens", ",", "NUM", "each")
+    assert found.numbers == [3.0, 0.5] and found.places == [5, 2], "places are by quantity, not by order of words"
+    assert found.equation == ["*", "number1", "+", "number0", "12.0"] and found.answer == 7.5
+    assert found.cells == [2, 5] and found.beyond == 2 and found.where.endswith("x.csv:2")
+
+
+def test_every_layout_of_a_folder_agrees(tmp_path):
+    places = ("", "cv_mawps", "mawps", "data/cv_mawps", "mawps/cv_mawps")
+    for at, below in enumerate(places):
+        write(tmp_path / f"l{at}", files(train, dev, f"{below}/fold0".lstrip("/")))
+    windows = {name: "\ufeff" + text.replace("\n", "\r\n") for name, text in files(train, dev).items()}
+    write(tmp_path / "windows", windows)
+    more = [{"Grade": "1", **one} for one in train]
+    write(tmp_path / "columns", files(more, dev))
+    names = [*(f"l{at}" for at in range(len(places))), "windows", "columns"]
+    assert len({prepare.check(mawps(tmp_path / name)) for name in names}) == 1
+    write(tmp_path / "svamp", {"train.csv": table(train), "dev.csv": table(dev)})
+    write(tmp_path / "repository", files(train, dev, "data/mawps-asdiv-a_svamp"))
+    sums = {prepare.check(Config(dataset="svamp", data=str(tmp_path / name))) for name in ("svamp", "repository")}
+    assert len(sums) == 1
+
+
+def test_the_fingerprint_is_of_everything_that_is_read(tmp_path):
+    sums = {prepare.check(mawps(write(tmp_path / "0", files(train, dev))))}
+    changed = [
+        with_(question=train[0]["Question"] + " now"),
+        with_(numbers="11.0 2.0", answer="13.0"),
+        with_(equation="+ number1 number0"),
+        with_(answer="12.5"),
+        with_(cells="[1, 2]"),
+    ]
+    for at, first in enumerate(changed, start=1):
+        sums.add(prepare.check(mawps(write(tmp_path / str(at), files([first, *train[1:]], dev)))))
+    sums |= {
+        prepare.check(mawps(tmp_path / "0", validation=5)),
+        prepare.check(mawps(tmp_path / "0", protocol="published")),
+    }
+    assert len(sums) == 8
+
+
+# --- rows that cannot be used ----------------------------------------------------------------------------------------
+
+broken = {
+    "missing number in the question": ("missing number", with_(numbers="10.0")),
+    "missing number in the equation": ("missing number", with_(equation="+ number0 number7")),
+    "quantity not shown": ("quantity not shown", with_(numbers="10.0 2.0 5.0", equation="+ number0 number2")),
+    "a number that the question does not show": ("quantity not shown", with_(numbers="10.0 2.0 5.0")),
+    "a quantity with a comma": ("no quantity", with_(question="number0 , number1 and number2, too", numbers="1 2 3")),
+    "a quantity that starts with zero": ("no quantity", with_(question="number0 , number1 and number02")),
+    "too few operands": ("unparsable equation", with_(equation="+ number0")),
+    "too many operands": ("unparsable equation", with_(equation="+ number0 number1 number1")),
+    "infix": ("unparsable equation", with_(equation="number0 + number1")),
+    "no equation": ("unparsable equation", with_(equation=" ")),
+    "a strange word": ("unparsable equation", with_(equation="+ number0 number1x")),
+    "unknown operator": ("unknown operator", with_(equation="% number0 number1")),
+    "number in words": ("number", with_(numbers="ten 2.0")),
+    "number that is not finite": ("number", with_(numbers="1e999 2.0")),
+    "nan": ("number", with_(numbers="nan 2.0")),
+    "answer": ("answer", with_(answer="twelve")),
+    "no answer": ("answer", with_(answer="")),
+    "infinite answer": ("answer", with_(answer="inf")),
+    "positions that call": ("group_nums", with_(cells="[1, __import__('os')]")),
+    "positions not closed": ("group_nums", with_(cells="[1, 2")),
+    "positions in words": ("group_nums", with_(cells="[one]")),
+    "no positions": ("group_nums", with_(cells="")),
+    "empty question": ("empty question", with_(question="  ")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind, bad", broken.values(), ids=broken)
+def test_a_bad_row_is_refused_with_file_and_line_or_skipped_and_counted(tmp_path, kind, bad):
+    write(tmp_path, files([*train[:3], bad, *train[3:]], dev))
+    text = complaint(prepare.check, mawps(tmp_path))
+    assert text.startswith(f"1 row was refused (1 {kind})") and "fold0/train.csv:5: " in text
+    assert "task.unreadable=skip" in text
+    found = one(mawps(tmp_path, unreadable="skip"))
+    assert [len(found.train) + len(found.validation), len(found.test)] == [30, 10]
+    (warning,) = found.warnings
+    assert warning.startswith(f"1 row was skipped (1 {kind}): ") and "train.csv:5" in warning
+    whole = write(tmp_path / "whole", files(train, dev))
+    assert prepare.check(mawps(tmp_path, unreadable="skip")) == prepare.check(mawps(whole))
+
+
+def test_bytes_that_are_no_text_and_rows_of_another_width(tmp_path):
+    lines = table(train).encode().splitlines(keepends=True)
+    lines[4] = lines[4].replace(b"Pens", b"P\xe9ns")
+    lines[6] = lines[6].rstrip(b"\n") + b",more\n"
+    lines[8] = lines[8].replace(b"Pens", b"P\0ns")
+    write(tmp_path, {"fold0/train.csv": b"".join(lines), "fold0/dev.csv": table(dev)})
+    text = complaint(prepare.check, mawps(tmp_path))
+    assert text.startswith("3 rows were refused (2 not text, 1 wrong number of columns)")
+    assert all(f"train.csv:{line}: " in text for line in (5, 7, 9)) and "expected 7 values" in text
+    assert "3 rows were skipped" in one(mawps(tmp_path, unreadable="skip")).warnings[0]
+
+
+def test_line_numbers_count_breaks_inside_of_values(tmp_path):
+    broken_up = {**train[0], "Body": "two\nlines"}
+    write(tmp_path, files([broken_up, broken_up | {"Question": "other number0 number1"}, with_(answer="x")], dev))
+    assert "train.csv:6: expected a finite decimal" in complaint(prepare.check, mawps(tmp_path))
+
+
+def test_many_bad_rows_are_counted_not_all_listed(tmp_path):
+    write(tmp_path, files([*train, *[with_(answer="x")] * 30], dev))
+    text = complaint(prepare.check, mawps(tmp_path))
+    assert text.startswith("30 rows were refused (30 answer)") and "... and 6 more" in text
+    assert text.count("train.csv:") == 24
+
+
+def test_skipped_rows_are_each_named(tmp_path):
+    write(tmp_path, files([with_(answer="x"), *train, with_(numbers="nan 2.0")], dev))
+    (warning,) = one(mawps(tmp_path, unreadable="skip")).warnings
+    assert "train.csv:2: expected a finite decimal" in warning and "train.csv:33: expected finite decimal" in warning
+
+
+def test_a_long_number_is_read_in_time_that_grows_with_its_length():
+    assert expression.number("9" * 120_000 + "x") is None  # minutes, where each digit was tried anew
+    assert [expression.number(text) for text in ("1.", ".5", "1.5e2", "-2", "1..5", ".")] == [
+        1,
+        0.5,
+        150,
+        -2,
+        None,
+        None,
+    ]
+
+
+@pytest.mark.parametrize(
+    "content, expected",
+    [
+        ("", "train.csv: is empty"),
+        (b"\xff\xfe" + table(train).encode("utf-16-le"), "found UTF-16"),
+        ("\n\n", "train.csv: is empty"),
+        (table(train[:1]).splitlines()[0] + "\n", "holds no problem"),
+        (table(train).replace("Equation", "Formula", 1), "train.csv:1: expected the columns"),
+        (table(train).replace("Body", "Answer", 1), "Answer is not (found"),
+        (table(train).replace("[1, 2", '"[1, 2', 1), "not a table with commas"),
+        (table(train).replace("body", "b" * 200_000, 1), "or a value of more than 131,072 characters"),
+        (
+            table(train) + 'Some "question,1,number0,1,[]\n' + '"never closed,1,number0,1,[],,\n',
+            "train.csv:33: not a table",
+        ),
+    ],
+)
+@pytest.mark.parametrize("unreadable", ["refuse", "skip"])
+def test_a_file_that_is_no_table_is_refused_whatever_is_skipped(tmp_path, content, expected, unreadable):
+    write(tmp_path, {**files(train, dev), "fold0/train.csv": content})
+    before = csv.field_size_limit(131_072)  # Python's own, which another task's readers raise for all of the process
+    try:
+        assert expected in complaint(prepare.check, mawps(tmp_path, unreadable=unreadable))
+    finally:
+        csv.field_size_limit(before)
+
+
+def test_nothing_left_is_refused(tmp_path):
+    write(tmp_path, files(train, [with_(answer="x")]))
+    assert "no evaluation problem is left" in complaint(prepare.check, mawps(tmp_path, unreadable="skip"))
+
+
+def test_missing_folders_and_files_name_what_helps(tmp_path):
+    text = complaint(prepare.check, mawps(tmp_path / "nowhere"))
+    assert "there is no such folder" in text and "make prepare TASK=arithmetic" in text and "DATA=" in text
+    write(tmp_path, {"other.txt": "x"})
+    text = complaint(prepare.check, mawps(tmp_path, fold=3))
+    assert "fold3/train.csv" in text and "found other.txt" in text and "cv_mawps" in text
+    write(tmp_path, {"fold3/dev.csv": table(dev)})
+    assert "fold3/train.csv: there is no such file" in complaint(prepare.check, mawps(tmp_path, fold=3))
+    other = write(tmp_path / "cv_asdiv-a", files(train, dev))
+    assert "usual folder of asdiv-a" in complaint(prepare.check, mawps(other))
+    fold = str(other / "fold0")
+    assert "usual folder of a fold" in complaint(prepare.check, Config(dataset="svamp", data=fold))
+
+
+# --- splits ----------------------------------------------------------------------------------------------------------
+
+
+def test_validation_is_drawn_once_and_keeps_questions_together(tmp_path):
+    twins = [{**one_row, "Numbers": "90.0 3.0", "Answer": "0"} for one_row in train]
+    write(tmp_path, files([*train, *twins], dev))
+    found = one(mawps(tmp_path))
+    assert len(found.validation) == 6 and len(found.train) == 54
+    held = {tuple(problem.words) for problem in found.validation}
+    assert len(held) == 3 and not held & {tuple(problem.words) for problem in found.train}
+    assert [p.where for p in one(mawps(tmp_path, fold=0)).validation] == [p.where for p in found.validation]
+    loads = [
+        data.load(mawps(tmp_path, fold=0, model=model), seed) for model in ("gts", "graph2tree") for seed in (0, 9)
+    ]
+    assert len({tuple(load.validation.where) for load in loads}) == 1
+    assert not one(mawps(tmp_path, validation=0)).validation
+    assert "cannot be held out" in complaint(prepare.check, mawps(tmp_path, validation=7))
+    assert "cannot be held out" in complaint(prepare.check, mawps(tmp_path, validation=60))
+
+
+def test_the_published_protocol_selects_on_the_evaluation_fold_and_says_so(tmp_path):
+    found = data.load(mawps(write(tmp_path, files(train, dev)), protocol="published"), 0)
+    assert len(found.train) == 30 and found.validation is found.test
+    assert any("validation is of the evaluation part itself" in text for text in found.warnings)
+    honest = data.load(mawps(tmp_path), 0)
+    assert honest.validation is not honest.test and not honest.warnings
+    assert not set(honest.train.where) & {*honest.validation.where, *honest.test.where}
+
+
+def test_the_seed_chooses_the_fold_where_that_is_asked(tmp_path):
+    for fold in range(5):
+        write(tmp_path, files(train, made(10, first=100 * (fold + 1)), f"fold{fold}"))
+    by_seed, fixed = mawps(tmp_path, fold=-1), mawps(tmp_path, fold=3)
+    assert data.load(by_seed, 8).test.words == data.load(fixed, 0).test.words
+    assert data.load(by_seed, 0).checksum == data.load(by_seed, 4).checksum == prepare.check(by_seed)
+    assert len(source.read(by_seed)) == 5
+
+
+def test_a_leak_between_training_and_test_is_reported_not_hidden(tmp_path):
+    alike = {**train[5], "Numbers": "77.0 3.0", "Answer": "74.0"}
+    write(tmp_path, files(train, [*dev, train[3], train[4], alike]))
+    found = one(mawps(tmp_path))
+    assert len(found.test) == 13
+    (warning,) = [text for text in found.warnings if "also among" in text]
+    assert warning.startswith("2 of 13 evaluation problems") and "(and 1 with others)" in warning
+    assert "dev.csv:12" in warning and "train.csv:5" in warning
+
+
+def test_a_stated_answer_that_the_equation_does_not_give_is_kept_and_counted(tmp_path):
+    write(tmp_path, files([*train, with_(answer="13.0")], [*dev, with_(question="x number0 number1", answer="1.0")]))
+    found = one(mawps(tmp_path))
+    assert len(found.test) == 11
+    assert (
+        "2 of 42 problems do not give the stated answer;" in found.warnings[0] and "train.csv:32" in found.warnings[0]
+    )
+    write(tmp_path, files([*train, with_(equation="/ number0 - number1 number1")], dev))
+    assert (
+        "1 of 41 problems do not give the stated answer, 1 of them without any value"
+        in one(mawps(tmp_path)).warnings[0]
+    )
+
+
+def test_expressions_longer_than_any_answer_may_be_are_counted(tmp_path):
+    write(tmp_path, files(train, [*dev, with_(equation="+ number0 + number1 + number0 number1", answer="1.0")]))
+    short, enough = ([w for w in one(mawps(tmp_path, longest=n)).warnings if "task.longest" in w] for n in (6, 7))
+    assert len(short) == 1 and "1 of 11 evaluation problems" in short[0] and "dev.csv:12" in short[0] and not enough
+
+
+# --- vocabulary ------------------------------------------------------------------------------------------------------
+
+
+def test_the_vocabulary_is_of_the_training_problems_alone(tmp_path):
+    strange = row("strangeword number0", "5.0", "^ number0 3.0", 125)
+    rare = row("rareword number0 number1 number2", "5.0 1.0 1.0", "* number0 7.0", 35)
+    write(tmp_path, files([*train, rare], [*dev, strange]))
+    config = mawps(tmp_path, least_count=1, validation=20)
+    found = data.load(config, 0)
+    known, trained = found.vocabulary, set(found.train.where)
+    assert known.words[:3] == ["PADDING", "UNKNOWN", "NUM"]
+    assert set(known.words[3:]) == {word for words in found.train.words for word in words} - {"NUM"}
+    assert known.operators == ["*", "+", "-", "/"] and "3.0" not in known.constants
+    held = any(where.endswith("train.csv:32") for where in found.validation.where)
+    assert known.constants == ([] if held else ["7.0"]) and known.quantities == (2 if held else 3)
+    assert len(trained) == 11
+    tensors = data.Tensors(found.test, known)
+    assert tensors.known.tolist() == [True] * 10 + [False], "no operator of the test problems is learned"
+    assert tensors.batch(torch.tensor([10])).tokens[0].tolist() == [1, 2]
+    assert (tensors.batch(torch.tensor([10, 0])).equations[0] == -1).all()
+
+
+def test_a_rare_constant_keeps_a_problem_out_of_training_alone(tmp_path):
+    rare = [row(f"w{k} number0", "5.0", "* number0 7.0", 35) for k in range(2)]
+    often = [row(f"o{k} number0", "5.0", "* number0 12.0", 60) for k in range(3)]
+    write(tmp_path, files([*train, *rare, *often], [*dev, rare[0] | {"Question": "z number0"}]))
+    config = mawps(tmp_path, least_constants=3, validation=0)
+    found = data.load(config, 0)
+    assert found.vocabulary.constants == ["12.0"] and len(found.train) == 33 and len(found.test) == 11
+    assert any(text.startswith("2 of 35 training problems were left out of training") for text in found.warnings)
+    told = []
+    prepare.check(config, told.append)
+    assert told[1:] == found.warnings, "before anything is queued"
+    assert told[0].startswith("not as published: ") and told[0].endswith(
+        "fold0/dev.csv; 33 training, none held out, 11 test problems"
+    )
+    assert data.load(replace(config, least_constants=1), 0).vocabulary.constants == ["7.0", "12.0"]
+    only = write(tmp_path / "only", files(rare, dev))
+    text = complaint(data.load, mawps(only, least_constants=3, validation=0), 0)
+    assert "no training problem is left" in text and "least_constants=3" in text
+
+
+def test_words_of_problems_that_are_left_out_of_training_are_not_known(tmp_path):
+    rare = [row("lonely number0", "5.0", "* number0 7.0", 35) for _ in range(2)]
+    write(tmp_path, files([*train, *rare], dev))
+    assert "lonely" not in data.load(mawps(tmp_path, least_constants=3, validation=0), 0).vocabulary.words
+    assert "lonely" in data.load(mawps(tmp_path, least_constants=2, validation=0), 0).vocabulary.words
+
+
+def test_questions_of_the_training_part_are_the_same_whatever_selects(tmp_path):
+    """Those that ``new_value_accuracy`` leaves out: validation problems are seen too, they choose the weights."""
+    rare = row("rareword number0", "5.0", "* number0 7.0", 35)
+    write(tmp_path, files([*train, rare], dev))
+    several = [{}, {"protocol": "published"}, {"validation": 9}, {"least_constants": 3}]
+    asked = [data.load(mawps(tmp_path, **values), 0).asked for values in several]
+    assert len(asked[0]) == 31 and all(one == asked[0] for one in asked)
+
+
+def test_a_solver_that_would_know_no_word_is_refused(tmp_path):
+    write(tmp_path, files(train, dev))
+    text = complaint(data.load, mawps(tmp_path, least_count=10000), 0)
+    assert "no word of the" in text and "task.least_count=10000" in text
+    config = mawps(tmp_path, least_count=10000, embedding="pretrained", hub="some/name")
+    assert len(one(config).vocabulary.words) == 3, "it brings words of its own"
+
+
+def test_rare_words_are_unknown():
+    built = vocabulary.build([["a", "b", "NUM"], ["b", "c", "c"]], [], [1, 2], 2)
+    assert built.words == ["PADDING", "UNKNOWN", "NUM", "b", "c"] and built.quantities == 2
+    assert built.read(["NUM", "c", "a", "padding", "PADDING"]) == [2, 4, 1, 1, 0]
+
+
+tokens = st.sampled_from([*"+-*/^", "1.0", "2.5", "number0", "number1", "number2", "number9"])
+
+
+def trees(leaves):
+    return st.recursive(leaves.map(lambda leaf: [leaf]), lambda inner: st.tuples(
+        st.sampled_from("+-*/"), inner, inner).map(lambda t: [t[0], *t[1], *t[2]]), max_leaves=12)  # fmt: skip
+
+
+@given(trees(st.sampled_from(["number0", "number3", "12.0", "0.01"])))
+def test_a_tree_survives_its_numbers(tree):
+    known = vocabulary.build([], [["+", "0.01", "12.0"]], [1], 1)
+    ids = known.encode(tree)
+    assert known.decode([*ids, -1, -1]) == tree and expression.whole(tree)
+    assert not expression.whole([*tree, "1.0"]) and not expression.whole(tree[:-1])
+    assert min(ids) >= 0 and known.encode([*tree, "99.0"]) is None
+
+
+# --- expressions -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "tree, expected",
+    [
+        ("number1", 2.0),
+        ("- number0 number1", 8.0),
+        ("- number1 number0", -8.0),
+        ("/ number0 number1", 5.0),
+        ("/ number1 number0", 0.2),
+        ("- - number0 number1 3.0", 5.0),
+        ("- number0 - number1 3.0", 11.0),
+        ("/ + number0 number1 * 0.5 number1", 12.0),
+        ("^ number1 number0", 1024.0),
+        ("- 4 -1.5", 5.5),
+        ("/ number0 0.0", None),
+        ("/ number0 - number1 number1", None),
+        ("^ -1.0 0.5", None),
+        ("^ 0.0 -1.0", None),
+        ("^ number0 999.0", None),
+        ("* 1e308 number0", None),
+        ("+ number0", None),
+        ("+ number0 number1 number1", None),
+        ("number0 number1", None),
+        ("", None),
+        ("+ number0 number2", None),
+        ("+ number0 pen", None),
+        ("+", None),
+        ("+ nan number0", None),
+        ("+ inf number0", None),
+    ],
+)
+def test_values_of_expressions(tree, expected):
+    found = expression.evaluate(tree.split(), [10.0, 2.0])
+    assert found is None if expected is None else found == pytest.approx(expected, abs=1e-12)
+
+
+def slow(tree: list[str], numbers: list[float]):
+    """(value, rest), by recursion from the left."""
+    first, rest = tree[0], tree[1:]
+    if first not in "+-*/":
+        return (numbers[int(first[6:])] if first.startswith("number") else float(first)), rest
+    left, rest = slow(rest, numbers)
+    right, rest = slow(rest, numbers)
+    if first == "/" and right == 0:
+        raise ZeroDivisionError
+    return {"+": left + right, "-": left - right, "*": left * right, "/": left / right if right else 0.0}[first], rest
+
+
+@given(
+    trees(st.sampled_from(["number0", "number1", "3.0", "0.5"])), st.lists(st.integers(-9, 9), min_size=2, max_size=2)
+)
+def test_evaluation_against_recursion(tree, numbers):
+    try:
+        expected, rest = slow(tree, [float(n) for n in numbers])
+        assert not rest
+    except ZeroDivisionError:
+        expected = None
+    assert expression.evaluate(tree, numbers) == (expected if expected is None or math.isfinite(expected) else None)
+
+
+@given(st.lists(tokens, max_size=15), st.lists(st.floats(), max_size=3))
+def test_nothing_that_is_answered_raises(answer, numbers):
+    found = expression.evaluate(answer, numbers)
+    assert found is None or (math.isfinite(found) and expression.whole(answer))
+
+
+def test_a_very_deep_tree_is_evaluated():
+    assert expression.evaluate(["+"] * 100_000 + ["1.0"] * 100_001, []) == 100_001
+
+
+def test_answers_agree_to_the_tolerance():
+    assert expression.same(0.1 + 0.2, 0.3) and expression.same(1.00009, 1.0)
+    assert not expression.same(1.0002, 1.0) and not expression.same(None, 0.0)
+
+
+# --- batches and graphs ----------------------------------------------------------------------------------------------
+
+
+class Some(data.Problems):
+    """A split of the problems given, without a file."""
+
+    def __init__(self, drawn):
+        super().__init__([
+            readers.Problem(["w"] * words, numbers, ["number0"], 0.0, places, cells, "x:1")
+            for words, numbers, places, cells in drawn
+        ])  # fmt: skip
+
+
+@st.composite
+def shapes(draw):
+    words = draw(st.integers(1, 14))
+    count = draw(st.integers(1, min(4, words)))
+    places = draw(st.lists(st.integers(0, words - 1), min_size=count, max_size=count, unique=True))
+    if draw(st.booleans()):
+        places[draw(st.integers(0, count - 1))] = -1  # a number that the question does not show
+    numbers = draw(st.lists(st.sampled_from([1.0, 2.0, 2.5, -3.0]), min_size=count, max_size=count))
+    return words, numbers, places, sorted(draw(st.sets(st.integers(0, words - 1))))
+
+
+def reference(words: int, size: int, numbers, places, cells, told=None) -> np.ndarray:
+    """Both graphs, edge by edge; ``told``: the words, of which equal ones in cells are joined."""
+    found = np.zeros((2, size, size), bool)
+    for i in range(size):
+        found[:, i, i] = True
+    for q, place in enumerate(places):
+        for cell in cells:
+            if place >= 0 and cell not in places and abs(place - cell) <= 3:
+                found[0, place, cell] = found[0, cell, place] = True
+        for other, there in enumerate(places):
+            if place >= 0 and there >= 0 and numbers[q] > numbers[other]:
+                found[1, place, there] = True
+    for i in cells:
+        for j in cells:
+            found[0, i, j] |= bool(told) and told[i] == told[j]
+    return found
+
+
+@given(st.lists(shapes(), min_size=1, max_size=5), st.randoms(), st.sampled_from(["paper", "published"]))
+def test_graphs_against_a_slow_reference(drawn, chance, kind):
+    known, some = vocabulary.build([["w"]], [], [4], 1), Some(drawn)
+    some.words = [chance.choices(["NUM", "pens", "how"], k=len(words)) for words in some.words]
+    tensors = data.Tensors(some, known, graphs=kind)
+    indices = [chance.randrange(len(drawn)) for _ in range(4)]
+    batch = tensors.batch(torch.tensor(indices))
+    size = max(drawn[index][0] for index in indices)
+    assert batch.graphs.dtype == torch.bool and batch.graphs.shape == (4, 2, size, size)
+    for at, index in enumerate(indices):
+        words, numbers, places, cells = drawn[index]
+        told = some.words[index] if kind == "published" else None
+        assert (batch.graphs[at].numpy() == reference(words, size, numbers, places, cells, told)).all()
+        assert batch.places[at].tolist() == places + [-1] * (batch.places.shape[1] - len(places))
+    assert data.Tensors(Some(drawn), known).batch(torch.tensor(indices)).graphs is None
+
+
+def test_the_greater_number_receives_from_the_smaller():
+    tensors = data.Tensors(Some([(9, [8.0, 5.0], [1, 6], [2, 5])]), vocabulary.build([], [], [2], 1), graphs="paper")
+    cells, compared = tensors.batch(torch.tensor([0])).graphs[0] & ~torch.eye(9, dtype=bool)
+    assert compared.nonzero().tolist() == [[1, 6]]
+    assert cells.nonzero().tolist() == [[1, 2], [2, 1], [5, 6], [6, 5]], "2 is four words from 6, 5 is four from 1"
+
+
+def test_a_batch_holds_its_problems_and_nothing_else(tmp_path):
+    found = data.load(mawps(write(tmp_path, files(train, dev)), least_count=1), 0)
+    tensors, known = data.Tensors(found.train, found.vocabulary), found.vocabulary
+    indices = torch.tensor([4, 0, 4, 20])
+    batch = tensors.batch(indices)
+    assert all(part.dtype == torch.int64 for part in batch if part is not None)
+    for at, index in enumerate(indices.tolist()):
+        words, length = found.train.words[index], int(batch.lengths[at])
+        assert [known.words[token] for token in batch.tokens[at][:length]] == words
+        assert batch.word_of[at][:length].tolist() == list(range(length))
+        assert (batch.tokens[at][length:] == 0).all() and (batch.word_of[at][length:] == -1).all()
+        assert known.decode(batch.equations[at].tolist()) == found.train.equations[index]
+        assert [words[place] for place in batch.places[at].tolist() if place >= 0] == ["NUM"] * 2
+
+
+def test_pieces_of_a_pretrained_embedding():
+    def encode(words):
+        return [5, *(7 + step for _ in words for step in (0, 1)), 6], [
+            -1,
+            *(at for at in range(len(words)) for _ in "ab"),
+            -1,
+        ]
+
+    tensors = data.Tensors(Some([(2, [1.0], [1], []), (1, [1.0], [0], [])]), vocabulary.build([], [], [1], 1), encode)
+    batch = tensors.batch(torch.tensor([0, 1]))
+    assert batch.tokens.tolist() == [[5, 7, 8, 7, 8, 6], [5, 7, 8, 6, 0, 0]]
+    assert batch.word_of.tolist() == [[-1, 0, 0, 1, 1, -1], [-1, 0, 0, -1, -1, -1]]
+    assert batch.lengths.tolist() == [2, 1]
+
+
+# --- the embedded data -----------------------------------------------------------------------------------------------
+
+
+def test_generated_problems_are_the_same_everywhere():
+    rows = [
+        [p.words, p.numbers, p.equation, p.answer, p.places, p.cells] for some in generated.problems() for p in some
+    ]
+    assert hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16] == "48580605044922a8"
+
+
+def test_generated_problems_are_sound_and_differ_between_the_parts():
+    train, test = generated.problems()
+    assert (len(train), len(test)) == (1600, 400)
+    for problem in (*train, *test):
+        assert problem.gives and problem.answer == int(problem.answer) > 0 and expression.whole(problem.equation)
+        assert [problem.words[place] for place in problem.places] == ["NUM"] * len(problem.numbers)
+        assert problem.words.count("NUM") == len(problem.numbers) and "{" not in "".join(problem.words)
+        assert problem.words[-1] == "?" and problem.words.count("?") == 1
+    keys = [{(tuple(p.words), tuple(p.numbers)) for p in some} for some in (train, test)]
+    assert not keys[0] & keys[1] and not one(Config()).warnings
+
+
+def test_no_template_has_the_same_numbers_twice():
+    # Without what is drawn and without distracting sentences, a question and its equation say which template it is.
+    drawn = {*generated.names, *generated.things, *generated.boxes, *generated.gains, *generated.losses}
+    marks = {"years", "pictures", "windows", "minutes"}
+    assert all(marks & set(sentence.split()) for sentence in generated.distractions)
+    keys, numbers, distracted = [], [], 0
+    for problem in (p for some in generated.problems() for p in some):
+        words, kept, quantity = [], [], 0
+        for sentence in " ".join(problem.words).split(" . "):
+            inside = [quantity + k for k in range(sentence.split().count("NUM"))]
+            quantity += len(inside)
+            if not marks & set(sentence.split()):
+                words += [word for word in sentence.split() if word not in drawn]
+                kept += inside
+        distracted += len(kept) < quantity
+        tree = [t if (k := expression.index(t)) is None else f"q{kept.index(k)}" for t in problem.equation]
+        keys.append((*words, *tree))
+        numbers.append(tuple(problem.numbers[k] for k in kept))
+    assert len(set(keys)) == len(generated.templates)
+    assert len(set(zip(keys, numbers))) == len(keys) == generated.count
+    assert abs(distracted / len(keys) - generated.distracted) < 0.05
+
+
+def test_the_generated_problems_cannot_be_answered_by_a_constant_or_by_the_count_of_quantities():
+    train, test = generated.problems()
+    answers = {}
+    for problem in train:
+        answers.setdefault(len(problem.numbers), []).append(tuple(problem.equation))
+    best = {count: max(set(some), key=some.count) for count, some in answers.items()}
+    right = [expression.same(expression.evaluate(list(best[len(p.numbers)]), p.numbers), p.answer) for p in test]
+    assert 0.05 < np.mean(right) < 0.3
+    assert sum(any(f"number{k}" not in p.equation for k in range(len(p.numbers))) for p in test) > 100
+    kinds = {sum(token in "+-*/" for token in p.equation) for p in train}
+    assert kinds == {1, 2, 3}
+
+
+# --- settings --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "values, expected",
+    [
+        ({"dataset": "mawp"}, "did you mean 'mawps'"),
+        ({"dataset": "mawps", "fold": 5}, "task.fold of mawps must be 0-4"),
+        ({"fold": 1}, "task.fold of generated must be 0, its only split"),
+        ({"fold": -1}, "task.fold of generated must be 0, its only split"),
+        ({"dataset": "svamp", "fold": -1}, "task.fold of svamp must be 0, its only split"),
+        ({"fold": -2}, "task.fold must be at least -1"),
+        ({"protocol": "public"}, "did you mean 'published'"),
+        ({"protocol": "published", "validation": 5}, "holds nothing out"),
+        ({"data": "x"}, "the generated problems need no files"),
+        ({"dropout": 1.0}, "task.dropout must lie in [0, 1)"),
+        ({"embedding_rate": 0.0}, "nothing of the model is ever frozen"),
+        ({"hub": "roberta-base"}, "starts from scratch"),
+        ({"embedding": "pretrained"}, "needs task.hub"),
+        ({"embedding": "pretrained", "hub": "roberta-base", "pretrained": "x"}, "only one can be loaded"),
+        ({"model": "graph2tree", "graph_heads": 3}, "must be even"),
+        ({"model": "graph2tree", "width": 30}, "must divide task.width=30"),
+        ({"unreadable": "ignore"}, "which is none of refuse, skip"),
+        ({"longest": 0}, "task.longest must be at least 1"),
+        ({"longest": 100000000}, "task.longest must be at most 1000"),
+        ({"quantity_graph": "published"}, "gts reads no graph"),
+        ({"cell": "LSTM"}, "did you mean 'lstm'"),
+    ],
+)
+def test_settings_that_cannot_work(values, expected):
+    assert any(expected in text for text in validate(Config(**values))), validate(Config(**values))
+    assert not validate(Config())
+
+
+# --- pretrained weights ----------------------------------------------------------------------------------------------
+
+roberta = {"config.json": "{}", "model.safetensors": "w", "vocab.json": "{}", "merges.txt": "m"}
+
+
+def test_the_files_of_a_pretrained_embedding_are_fingerprinted(tmp_path):
+    config = Config(embedding="pretrained", pretrained=str(write(tmp_path, roberta)))
+    before, stamp = prepare.check(config), prepare.stamp(config)
+    assert before != prepare.check(Config()) and stamp == prepare.stamp(config)
+    for name in roberta:
+        write(tmp_path, {name: roberta[name] + " "})
+        assert prepare.check(config) != before and prepare.stamp(config) != stamp, name
+        write(tmp_path, {name: roberta[name]})
+    assert prepare.check(config) == before
+
+
+def test_a_folder_of_weights_that_is_not_there_is_told_when_preparing_and_after_the_data(tmp_path):
+    write(tmp_path, files(train, dev))
+    config = mawps(tmp_path, embedding="pretrained", pretrained=str(tmp_path / "nowhere"))
+    told = []
+    text = complaint(prepare.prepare, replace(config, dataset="generated", data=""), None, told.append)
+    assert "nowhere" in text and any("generated: nothing to prepare" in line for line in told)
+    whole = replace(config, dataset="generated", data="", pretrained=str(write(tmp_path / "weights", roberta)))
+    prepare.prepare(whole, None, told.append)
+
+
+def test_what_a_pretrained_embedding_refuses_is_named_with_file_and_line(tmp_path):
+    def encode(words):
+        if "how" in words:
+            raise UserError("too long")
+        return [1], [0]
+
+    found = data.load(mawps(write(tmp_path, files(train, dev))), 0)
+    text = complaint(data.Tensors, found.test, found.vocabulary, encode)
+    assert text.count("dev.csv:") == 10 and "dev.csv:3: too long" in text
+
+
+def test_capitals_are_read_by_a_pretrained_embedding_alone(tmp_path):
+    """RoBERTa's pieces differ with the case; a learned vocabulary is of lower-cased words."""
+    pretrained = {"embedding": "pretrained", "pretrained": str(write(tmp_path / "weights", roberta))}
+    shouted = [{**one, "Question": one["Question"].replace("Pens", "PENS")} for one in train]
+    plain, loud = (write(tmp_path / name, files(rows, dev)) for name, rows in (("plain", train), ("loud", shouted)))
+    assert prepare.check(mawps(plain)) == prepare.check(mawps(loud))
+    assert prepare.check(mawps(plain, **pretrained)) != prepare.check(mawps(loud, **pretrained))
+    seen = []
+
+    def encode(words):
+        seen.append(words)
+        return [1] * len(words), range(len(words))
+
+    found = data.load(mawps(loud), 0)
+    data.Tensors(found.train, found.vocabulary, encode)
+    data.Tensors(data.load(Config(), 0).test, found.vocabulary, encode)  # generated: as its words are
+    assert all("PENS" in words for words in seen[: len(found.train)]) and len(seen) > len(found.train)
+    assert all("NUM" in words for words in seen) and "PENS" not in found.vocabulary.words
+
+
+@pytest.mark.parametrize(
+    "change, expected",
+    [
+        ({"config.json": None}, "config.json is missing"),
+        ({"model.safetensors": None}, "model.safetensors or pytorch_model.bin is missing"),
+        ({"merges.txt": None}, "the tokenizer's"),
+        ({"config.json": "[]"}, "expected a JSON object"),
+        ({"config.json": '{"transformers_weights": "x"}'}, "transformers_weights"),
+        ({"adapter_config.json": "{}"}, "found an adapter"),
+        ({"model.safetensors": None, hub.sharded: '{"weight_map": {"a": "../x"}}'}, "no such file lies beside it"),
+    ],
+)
+def test_an_incomplete_folder_of_weights_is_refused(tmp_path, change, expected):
+    content = {name: text for name, text in {**roberta, **change}.items() if text is not None}
+    config = Config(embedding="pretrained", pretrained=str(write(tmp_path, content)))
+    assert expected in complaint(prepare.check, config)
+    assert "no such folder" in complaint(prepare.check, replace(config, pretrained=str(tmp_path / "nowhere")))
+
+
+# --- fetching --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def server(monkeypatch):
+    """Serves five small folds, with their sums in place of the published ones; they can be changed."""
+    content = {}
+    for fold in range(5):
+        content |= files(made(30, first=50 * fold), made(10, first=50 * fold + 30), f"fold{fold}")
+    with Server() as found:
+        found.files = {name: text.encode() for name, text in content.items()}
+        monkeypatch.setattr(prepare, "home", f"{found.url}data/")
+        monkeypatch.setitem(homes.sums, "mawps", found.sums())
+        yield found.files
+
+
+def test_prepare_fetches_checks_and_goes_on_where_it_stopped(tmp_path, server):
+    config, said = mawps(tmp_path / "new"), []
+    whole = server["fold2/dev.csv"]
+    server["fold2/dev.csv"] = whole[:-1]
+    text = complaint(prepare.prepare, config, None, said.append)
+    assert "fold2/dev.csv: expected MD5" in text and not (tmp_path / "new" / "fold2" / "dev.csv").exists()
+    assert 0 < len(said) < 10
+    server["fold2/dev.csv"] = whole
+    prepare.prepare(config, None, said.append)
+    assert sum("kB from" in line for line in said) == 11, "each file once, the damaged one twice"
+    assert said[-1] == "mawps, fold 0: 27 training, 3 validation, 10 test problems"
+    said.clear()
+    prepare.prepare(config, None, said.append)
+    assert said[0] == f"mawps: complete in {tmp_path / 'new'}, nothing to fetch"
+    del server["fold0/train.csv"]
+    assert "the server answers 404" in complaint(prepare.prepare, mawps(tmp_path / "other"), None, said.append)
+
+
+def test_what_could_not_be_fetched_is_all_told_and_leaves_no_empty_folder(tmp_path, server):
+    prepare.prepare(mawps(tmp_path / "whole"), None, lambda line: None)
+    told = []
+    prepare.check(mawps(tmp_path / "whole"), told.append)
+    assert not any("not as published" in line for line in told)
+    server.clear()
+    absent = mawps(tmp_path / "none", embedding="pretrained", pretrained=str(tmp_path / "weights"))
+    text = complaint(prepare.prepare, absent, None, told.append)
+    assert "could not be fetched" in text and f"'{tmp_path / 'weights'}'" in text
+    assert not list((tmp_path / "none").iterdir())
+
+
+def test_prepare_replaces_no_file_and_fetches_nothing_that_is_not_needed(tmp_path, server):
+    mine, said = server["fold0/dev.csv"] + b"\n", []
+    write(tmp_path, {"cv_mawps/fold0/train.csv": server["fold0/train.csv"], "cv_mawps/fold0/dev.csv": mine})
+    before = sorted(tmp_path.rglob("*"))
+    prepare.prepare(mawps(tmp_path), None, said.append)
+    assert any("is not the published file; it is used as it is" in line for line in said)
+    assert any("reads as it is, nothing was fetched (8 published files are not in it" in line for line in said)
+    assert sorted(tmp_path.rglob("*")) == before
+    text = complaint(prepare.prepare, mawps(tmp_path, fold=1), None, said.append)
+    assert "not the published file" in text and "Nothing was fetched" in text
+    assert (tmp_path / "cv_mawps/fold0/dev.csv").read_bytes() == mine
+    write(tmp_path, {"cv_mawps/fold0/dev.csv": server["fold0/dev.csv"]})
+    prepare.prepare(mawps(tmp_path, fold=-1), None, said.append)
+    assert not (tmp_path / "fold1").exists() and (tmp_path / "cv_mawps/fold4/dev.csv").is_file()
+
+
+def test_prepare_says_what_is_computed():
+    said = []
+    prepare.prepare(Config(), None, said.append)
+    assert said[0].startswith("generated: nothing to prepare")
+    assert said[1] == "generated, fold 0: 1440 training, 160 validation, 400 test problems"
+
+
+def test_the_stamp_changes_with_the_files_and_only_with_them(tmp_path):
+    write(tmp_path, files(train, dev, "cv_mawps/fold1"))
+    config = mawps(tmp_path, fold=1)
+    before = prepare.stamp(config)
+    first = data.load(config, 0)
+    assert prepare.stamp(config) == before and data.load(config, 0) is first
+    write(tmp_path, {"cv_mawps/fold1/dev.csv": table(dev[1:])})
+    assert prepare.stamp(config) != before and len(data.load(config, 0).test) == 9
+
+
+# --- the published files ---------------------------------------------------------------------------------------------
+
+
+def real(name: str, **values) -> Config:
+    if not (shared / name).is_dir():
+        pytest.skip(f"the published files are not here: {shared / name}")
+    return Config(dataset=name, data=str(shared), **values)
+
+
+@pytest.mark.parametrize("name, total, each, wrong, beyond", [
+    ("mawps", 1921, [384] * 5, 14, 104),  # one problem of MAWPS is in no evaluation fold
+    ("asdiv-a", 1217, [238, 238, 238, 237, 266], 1, 0),
+])  # fmt: skip
+def test_five_folds_as_published(name, total, each, wrong, beyond):
+    found = source.read(real(name, fold=-1))
+    assert [len(one_fold.test) for one_fold in found.values()] == each
+    for one_fold in found.values():
+        everything = [*one_fold.train, *one_fold.validation, *one_fold.test]
+        assert len(everything) == total
+        assert sum(not problem.gives for problem in everything) == wrong
+        assert sum(problem.beyond > 0 for problem in everything) == beyond
+    tested = [problem for one_fold in found.values() for problem in one_fold.test]
+    sums = homes.sums[name]
+    assert all(hashlib.md5((shared / name / file).read_bytes()).hexdigest() == md5 for file, md5 in sums.items())
+    # A quantity's word is nearly always one of its own cell: the positions are of words between blanks.
+    inside = [place in problem.cells for problem in tested for place in problem.places]
+    assert np.mean(inside) > 0.98
+
+
+def test_svamp_as_published():
+    found = one(real("svamp"))
+    assert [len(found.train), len(found.validation), len(found.test)] == [2825, 313, 1000]
+    everything = [*found.train, *found.validation, *found.test]
+    assert sum(not problem.gives for problem in everything) == 15 and all(problem.gives for problem in found.test)
+    assert not any("also among" in warning for warning in found.warnings)
+    folder = shared / "svamp" / "mawps-asdiv-a_svamp"
+    sums = homes.sums["svamp"]
+    assert all(hashlib.md5((folder / file).read_bytes()).hexdigest() == md5 for file, md5 in sums.items())
+
+
+@pytest.mark.parametrize(
+    "name, below", [("mawps", "mawps"), ("asdiv-a", "asdiv-a"), ("svamp", "svamp/mawps-asdiv-a_svamp")]
+)
+def test_no_row_of_the_published_files_is_lost(name, below):
+    config = real(name, fold=-1, validation=0)
+    for fold, found in source.read(config).items():
+        for file, problems in zip(source.inside(config, fold), (found.train, found.test)):
+            with open(shared / below / file, newline="") as content:
+                rows = list(csv.DictReader(content))
+            assert [row["Equation"].split() for row in rows] == [problem.equation for problem in problems]
+            assert [len(row["Question"].split()) for row in rows] == [len(problem.words) for problem in problems]

@@ -1,0 +1,90 @@
+"""Every task is the same seven files that say the same things."""
+
+import dataclasses
+import inspect
+
+import pytest
+import yaml
+
+from common import paths, registry
+from common.settings import groups, schema
+from common.settings.run import Run, complaints_of_run
+from common.training.trainer import Trainer
+
+SKELETON = ("README.md", "config.py", "config.yaml", "prepare.py", "data.py", "model.py", "trainer.py")
+SAYS = ("build", "examples", "batch", "loss", "evaluate", "baseline")  # what a task's trainer tells the loop
+MAY_SAY = ("__init__", "parameter_groups", "data_order", "never_prunable")
+KEEPS = {name for name, value in vars(Trainer).items() if callable(value)} - {*SAYS, *MAY_SAY}
+
+
+@pytest.fixture(params=registry.tasks())
+def task(request):
+    return request.param
+
+
+def default(task: str):
+    return registry.task_part(task, "config").Config()
+
+
+def test_skeleton(task):
+    folder = paths.root() / "tasks" / task
+    missing = [name for name in SKELETON if not (folder / name).is_file() or not (folder / name).stat().st_size]
+    assert not missing
+    strange = [path.name for path in folder.iterdir() if path.suffix not in (".py", ".md", ".yaml") and path.is_file()]
+    assert not strange
+
+
+def test_config(task):
+    part = registry.task_part(task, "config")
+    assert isinstance(part.version, int) and dataclasses.is_dataclass(part.Config)
+    for field in dataclasses.fields(part.Config):
+        assert field.metadata.get("help"), f"{field.name} has no help text"
+    found = part.validate(default(task))
+    assert isinstance(found, list) and all(isinstance(text, str) for text in found)
+    if "data" in schema.types(part.Config):  # a folder is not what is in it
+        assert {f.name: f.metadata.get("identity", True) for f in dataclasses.fields(part.Config)}["data"] is False
+
+
+def test_splits_are_whole_numbers_that_determine_results(task):
+    """Means over them would hide a setting otherwise, or count one training several times."""
+    cls = registry.task_part(task, "config").Config
+    for field in dataclasses.fields(cls):
+        assert field.metadata.get("replicate", False) in (True, False)
+        if field.metadata.get("replicate"):
+            assert schema.types(cls)[field.name] is int and field.metadata.get("identity", True), field.name
+
+
+def test_config_yaml(task):
+    content = yaml.safe_load((paths.root() / "tasks" / task / "config.yaml").read_text())
+    assert set(content) <= {"run", "task", "methods", "needs", "presets"}
+    run = groups.merge(Run, "run", [("config.yaml", content.get("run"))])
+    values = groups.merge(type(default(task)), "task", [("config.yaml", content.get("task"))])
+    assert not complaints_of_run(groups.build(Run, run))
+    assert not registry.task_part(task, "config").validate(groups.build(type(default(task)), values))
+
+
+def test_prepare(task):
+    part = registry.task_part(task, "prepare")
+    for function in (part.check, part.prepare):
+        assert len(inspect.signature(function).parameters) >= 1
+    assert part.check.__doc__ and part.prepare.__doc__
+
+
+def test_trainer(task):
+    own = registry.task_part(task, "trainer").Trainer
+    assert issubclass(own, Trainer) and own is not Trainer
+    assert isinstance(own.metric, str)
+    for name in SAYS:
+        assert getattr(own, name) is not getattr(Trainer, name), f"{name} is not said"
+        assert list(inspect.signature(getattr(own, name)).parameters) == list(
+            inspect.signature(getattr(Trainer, name)).parameters
+        )
+    changed = {name for name in KEEPS if getattr(own, name) is not getattr(Trainer, name)}
+    assert not changed, f"the loop is not a task's to change: {changed}"
+
+
+def test_readme(task):
+    text = (paths.root() / "tasks" / task / "README.md").read_text()
+    assert text.startswith("# ")
+    for word in ("licen", "metric"):
+        assert word in text.lower()
