@@ -5,7 +5,7 @@ import math
 import torch
 
 from common.sparsity import allocation as rules
-from common.sparsity import atoms
+from common.sparsity import granularity
 from common.sparsity.allocation import AllocationError
 from common.sparsity.scores import Score
 from common.sparsity.selection import CHUNK, select
@@ -18,18 +18,18 @@ def choose(scores, sparsity: float, allocation="global", structure: str = "weigh
     (sizes, sparsity, living) that returns pools; with blocks both count blocks. ``within``: ``Masks`` or ``{name:
     bool}`` outside which nothing may live. ``AllocationError`` where the request cannot be met.
 
-    ``structure``: ``weights``, ``RxC`` or ``N:M`` (see ``atoms``). A block is worth the sum of its scores (see
+    ``structure``: ``weights``, ``RxC`` or ``N:M`` (see ``granularity``). A block is worth the sum of its scores (see
     ``blocks``); ``kept_count`` of all blocks live, so the sparsity is met to half a block. N:M is met exactly at 1 -
     N/M; at a lower sparsity every group keeps as many as that allows, so that gradual pruning gets there.
     """
-    score, form = Score.of(scores), atoms.form(structure)
-    if isinstance(form, atoms.Pattern):
+    score, form = Score.of(scores), granularity.form(structure)
+    if isinstance(form, granularity.Pattern):
         return select(score, form.pools(score.shapes, sparsity), within=within)
     shapes = score.shapes
     if form.size > 1:
         score, within = blocks(score, form), whole(within, form)
     living = None if within is None else {pool.names[0]: pool.keep for pool in rules.from_masks(within)}
-    pools = atoms.pools(shapes, sparsity, allocation, structure, living)
+    pools = granularity.pools(shapes, sparsity, allocation, structure, living)
     if form.size == 1:
         return select(score, pools, within=within)
     try:
@@ -38,7 +38,7 @@ def choose(scores, sparsity: float, allocation="global", structure: str = "weigh
         raise AllocationError(f"{error} (counted in blocks of {form})") from None
 
 
-def blocks(scores, form: atoms.Blocks) -> dict[str, torch.Tensor]:
+def blocks(scores, form: granularity.Blocks) -> dict[str, torch.Tensor]:
     """The sum of the scores of each block, added in float64, as float32[out/R, in/C, kernel...] on the scores' device.
 
     -inf makes a block -inf, NaN makes it NaN. A few blocks' rows at a time, so that no copy of the weights is made.
@@ -57,7 +57,7 @@ def blocks(scores, form: atoms.Blocks) -> dict[str, torch.Tensor]:
     return sums
 
 
-def whole(masks, form: atoms.Blocks) -> dict[str, torch.Tensor] | None:
+def whole(masks, form: granularity.Blocks) -> dict[str, torch.Tensor] | None:
     """Which blocks of ``masks`` (``Masks`` or ``{name: bool}``) live in all their weights: ``{name: bool[grid]}``."""
     if masks is None:
         return None
@@ -69,7 +69,7 @@ def whole(masks, form: atoms.Blocks) -> dict[str, torch.Tensor] | None:
     }
 
 
-def spread(bits: dict[str, torch.Tensor], form: atoms.Blocks) -> dict[str, torch.Tensor]:
+def spread(bits: dict[str, torch.Tensor], form: granularity.Blocks) -> dict[str, torch.Tensor]:
     """Masks of weights from masks of blocks."""
     return {
         name: value.repeat_interleave(form.rows, 0).repeat_interleave(form.columns, 1) for name, value in bits.items()

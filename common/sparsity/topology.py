@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from common.sparsity import atoms, structure
+from common.sparsity import granularity, structure
 from common.sparsity.allocation import AllocationError, Pool, from_masks
 from common.sparsity.masks import Masks
 from common.sparsity.scores import Score
@@ -19,13 +19,13 @@ def drop_and_grow(masks: Masks, drop, grow, fraction: float, form: str = "weight
     just dropped included (Evci et al., 2020: a weight that returns at once keeps its value and its momentum).
     ``drop`` and ``grow`` are scores; returns new masks ``{name: bool}`` without applying them.
 
-    ``form``: the structure of ``masks`` (see ``atoms``). Blocks move as one, by the sums of their scores, and are what
-    is counted. N:M, where a weight could only move inside its group, is an ``AllocationError``.
+    ``form``: the structure of ``masks`` (see ``granularity``). Blocks move as one, by the sums of their scores, and are
+    what is counted. N:M, where a weight could only move inside its group, is an ``AllocationError``.
     """
     if not 0 <= fraction <= 1:
         raise ValueError(f"the share of weights to drop must be in [0, 1], found {fraction}")
-    atom = atoms.form(form)
-    if not isinstance(atom, atoms.Blocks):
+    atom = granularity.form(form)
+    if not isinstance(atom, granularity.Blocks):
         raise AllocationError(f"connections that move keep no pattern: weights or blocks, found {form}")
     if atom.size > 1:
         masks, drop, grow = structure.whole(masks, atom), structure.blocks(drop, atom), structure.blocks(grow, atom)

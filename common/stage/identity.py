@@ -12,7 +12,7 @@ from common.settings.groups import build, classes
 CORE_VERSION = 1  # part of every digest: raised when a fix in the core or the loop changes results
 
 
-def identity(cls, values: dict) -> dict:
+def determining(cls, values: dict) -> dict:
     """The values that determine results: without ``identity=False`` fields and those at their ``neutral`` value.
 
     A field added later carries ``neutral=<the value that has no effect>``, so that older digests stand; values that
@@ -20,13 +20,13 @@ def identity(cls, values: dict) -> dict:
     """
     return {
         name: values[name]
-        for name, neutral in _determining(cls)
+        for name, neutral in _fields(cls)
         if not neutral or (values.get(name, neutral[0]),) != neutral
     }
 
 
 @cache
-def _determining(cls) -> list[tuple[str, tuple]]:
+def _fields(cls) -> list[tuple[str, tuple]]:
     """The fields that are part of the identity, each with its neutral value in a tuple; () where there is none."""
     chosen = [f for f in dataclasses.fields(cls) if f.metadata.get("identity", True)]
     return [(f.name, (f.metadata["neutral"],) if "neutral" in f.metadata else ()) for f in chosen]
@@ -34,7 +34,7 @@ def _determining(cls) -> list[tuple[str, tuple]]:
 
 def digest(task: str, method: str, settings: dict, versions: dict, data: str, parent: str | None) -> str:
     """The name of a stage: SHA-256 (first 16 hex digits) of everything that determines its result, and nothing else."""
-    chosen = {group: identity(cls, settings[group]) for group, cls in classes(task, method).items()}
+    chosen = {group: determining(cls, settings[group]) for group, cls in classes(task, method).items()}
     content = dict(task=task, method=method, settings=chosen, versions=versions, data=data, parent=parent)
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 

@@ -15,8 +15,8 @@ import torch
 from common import paths, record, registry
 from common.stage import identity, summary
 from common.training import optimization
-from common.training.processes import distributed
-from common.training.processes.crew import Crew
+from common.training.processes import rendezvous
+from common.training.processes.forked_ranks import ForkedRanks
 from common.training.processes.team import ALONE, BREAK, FAREWELL, Team
 from common.training.resume import checkpoint
 from common.training.state import Parent
@@ -48,9 +48,9 @@ class Blocked(RuntimeError):
 def execute(folder: Path, stop=lambda: None, marks: dict | None = None, team: Team | None = None) -> str:
     """Bring a stage to its end: ``done``, ``stopped``, ``failed``, ``blocked``, or ``busy`` (another process has it).
 
-    ``stop()`` is asked before every step; it answers as ``common.training.wishes`` says. ``marks``: fields for
+    ``stop()`` is asked before every step; it answers as ``common.training.interruption`` says. ``marks``: fields for
     ``status.json``, such as a job's number, there until the next attempt. ``team``: this process's place among those
-    that train the stage, by ``distributed.join``; every one of them calls this, and has left the team when it returns.
+    that train the stage, by ``rendezvous.join``; every one of them calls this, and has left the team when it returns.
     Without it, the processes that ``run.processes`` asks for are forked here.
 
     Errors are recorded in ``status.json`` and ``error.txt``; raised only where not even that can be written.
@@ -121,7 +121,7 @@ def _begin(folder: Path, marks: dict) -> float:
 
 
 def _attempt(folder: Path, stop, marks: dict, team: Team, lock, warnings: list[str]) -> str:
-    began, spent, state, crew = time.time(), 0.0, "failed", None
+    began, spent, state, ranks = time.time(), 0.0, "failed", None
     try:
         spent = _begin(folder, marks)
         record.remove_leftovers(folder)
@@ -134,10 +134,10 @@ def _attempt(folder: Path, stop, marks: dict, team: Team, lock, warnings: list[s
 
             def follow(rank: int) -> None:
                 lock.close()  # ours stays
-                execute(folder, team=distributed.join(folder, rank, size, token))
+                execute(folder, team=rendezvous.join(folder, rank, size, token))
 
-            crew = Crew(size, follow)
-            team = distributed.join(folder, 0, size, token, lost=crew.lost)
+            ranks = ForkedRanks(size, follow)
+            team = rendezvous.join(folder, 0, size, token, lost=ranks.lost)
         if team.size != size:
             raise RuntimeError(f"run.processes={size}, and {team.size} processes were started for this stage")
         team.guard(lambda reason: record.update_status(folder, state="failed", reason=reason))
@@ -156,9 +156,9 @@ def _attempt(folder: Path, stop, marks: dict, team: Team, lock, warnings: list[s
         return state
     finally:
         team.finish(state)
-        if crew is not None:
+        if ranks is not None:
             team.close()
-            crew.dismiss(BREAK if state == "failed" else FAREWELL)
+            ranks.dismiss(BREAK if state == "failed" else FAREWELL)
     record.update_status(folder, state=state, reason=reason, seconds=spent + time.time() - began)
     return state
 

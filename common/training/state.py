@@ -9,8 +9,8 @@ from torch import nn
 
 from common import paths, record, seeds
 from common import sparsity as sp
-from common.training.parametrised import Parametrised
-from common.training.probes import activations, averaged, per_batch
+from common.training.probes import activations, batch_gradients, mean_gradients
+from common.training.reparametrised import Reparametrised
 from common.training.resume import checkpoint, rewinding
 
 
@@ -82,7 +82,7 @@ class State:
     def called(self) -> nn.Module:
         """What the loss calls in one process."""
         plain = not self.learned and self._effective is None
-        return self.model if plain else Parametrised(self.model, self.learned, self._effective)
+        return self.model if plain else Reparametrised(self.model, self.learned, self._effective)
 
     def learned_groups(self) -> list[dict]:
         """The learned tensors' optimizer groups."""
@@ -184,7 +184,7 @@ class State:
         ``magnitudes``: the average of |g| instead of that of g. Dropout is off unless asked for; batch normalisation
         uses each batch's statistics, its running averages are put back. Batches come from a stream of their own.
         """
-        return averaged.gradients(self._trainer, self, batches, magnitudes, dropout)
+        return mean_gradients.gradients(self._trainer, self, batches, magnitudes, dropout)
 
     def gradients_of(self, batches: Iterable[int]) -> Iterator[dict[str, torch.Tensor]]:
         """The gradient of each training batch by its number, at the current weights, leaving the run untouched.
@@ -194,14 +194,14 @@ class State:
         from 0 on without end, in shuffled passes of a stream that the current step has for itself; the same number at
         the same step is the same batch. The processes of a stage share each batch and all see its gradient.
         """
-        return per_batch.gradients(self._trainer, self, batches)
+        return batch_gradients.gradients(self._trainer, self, batches)
 
     def loss(self, batches: int, masks: dict[str, torch.Tensor] | None = None) -> float:
         """The mean training loss over ``batches`` batches, taken as in ``probe``, leaving the run untouched.
 
         At the current weights, or at what ``masks`` (``{name: bool}``, all prunable weights) would leave of them.
         """
-        return averaged.loss(self._trainer, self, batches, masks)
+        return mean_gradients.loss(self._trainer, self, batches, masks)
 
     def hessian_gradient(self, batches: int, temperature: float = 1.0) -> dict[str, torch.Tensor]:
         """The Hessian of the loss times its gradient at the current weights, over the prunable ones, as they are.
@@ -209,7 +209,7 @@ class State:
         Both are averages over the same ``batches`` batches, taken as in ``probe`` without dropout; the model's outputs
         are divided by ``temperature``. By differentiating twice: exact, at about four times ``probe``'s cost.
         """
-        return averaged.hessian_gradient(self._trainer, self, batches, temperature)
+        return mean_gradients.hessian_gradient(self._trainer, self, batches, temperature)
 
     def activations(self, batches: int) -> dict[str, activations.Inputs]:
         """Norm, mean and variance of what each input of each prunable weight is given, leaving the run untouched.
@@ -229,7 +229,7 @@ class State:
         code keeps |bias| and shifts; at initialisation these are nothing in the networks that it prunes). Memory: a
         copy of the model in double precision and its gradient. ``ValueError``: a weight is no part of such a product.
         """
-        return averaged.synaptic_flow(self._trainer, self)
+        return mean_gradients.synaptic_flow(self._trainer, self)
 
 
 class Parent:

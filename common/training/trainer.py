@@ -19,10 +19,10 @@ from common import sparsity as sp
 from common.errors import UserError
 from common.settings import groups, run
 from common.training import optimization
+from common.training.interruption import SAVE
 from common.training.processes.team import ALONE, Team
 from common.training.resume import journal, restore
 from common.training.state import Parent, State
-from common.training.wishes import SAVE
 
 SNAPSHOT_SHARES = (0.0, 0.01, 0.05)  # dense training keeps its weights at these shares of its steps, for rewinding
 

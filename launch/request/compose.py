@@ -103,7 +103,7 @@ class Composer:
         if method not in self._told:
             base = self.settings(method, embedded=True)
             classes = groups.classes(self.task, method)
-            self._told[method] = {group: identity.identity(cls, base[group]) for group, cls in classes.items()}
+            self._told[method] = {group: identity.determining(cls, base[group]) for group, cls in classes.items()}
         return self._told[method]
 
     def embedded_data(self) -> str:

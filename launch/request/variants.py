@@ -145,7 +145,7 @@ def variant(composer: Composer, method: str, settings: dict, data: str) -> str:
     parts = []
     for group, cls in groups.classes(composer.task, method).items():
         other = composer.told(method)[group]
-        for name, value in identity.identity(cls, settings[group]).items():
+        for name, value in identity.determining(cls, settings[group]).items():
             key = f"{group}.{name}"
             if key not in columns | fixed and (value != other.get(name) or key in splits):
                 parts.append(f"{key}={text(value)}")

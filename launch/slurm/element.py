@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from common import paths, record
-from common.training.wishes import SAVE
+from common.training.interruption import SAVE
 from launch.runs.child import Child, mark
 
 BUSY = 5.0  # seconds between two looks at a stage that another process has
@@ -106,9 +106,9 @@ class Element:
 
         def work(stop) -> str:
             from common.stage import run  # torch is imported here, in the child, and nowhere else
-            from common.training.processes import distributed
+            from common.training.processes import rendezvous
 
-            team = distributed.join(folder, self.rank, self.size, token) if self.size > 1 else None
+            team = rendezvous.join(folder, self.rank, self.size, token) if self.size > 1 else None
             return run.execute(folder, stop, marks, team)
 
         self.child = Child(folder, work, on_terminate=SAVE)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from common import record
 from common.stage import run
-from common.training.processes import distributed
+from common.training.processes import rendezvous
 
 PATIENCE = 40.0  # seconds until whatever hangs is killed, and the test with it
 REST = 20.0  # seconds for the others once one has left with an error: Slurm ends them as well
@@ -25,7 +25,7 @@ def together(folder: Path, stops: dict | None = None, token: str = "1_0-0", size
             code = 1
             gc.freeze()  # what earlier tests left behind is theirs to collect
             try:
-                team = distributed.join(folder, rank, size, token, patience=PATIENCE)
+                team = rendezvous.join(folder, rank, size, token, patience=PATIENCE)
                 outcome = run.execute(folder, (stops or {}).get(rank, lambda: None), {"job": token}, team)
                 record.write_text(folder / f"outcome-{rank}", outcome)
                 code = 0

@@ -7,7 +7,7 @@ from torch import nn
 
 from common.sparsity.weights import CONVOLUTIONS, owners
 from common.training import optimization
-from common.training.probes.averaged import modes_kept
+from common.training.probes.mean_gradients import modes_kept
 
 
 class Inputs(NamedTuple):

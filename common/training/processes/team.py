@@ -1,7 +1,7 @@
 """Several processes that train one stage together: each takes its share of every micro-batch, gradients are averaged.
 
 ``Team`` is what the loop asks; the base class is one process alone and costs nothing. ``Ranks`` is one process of
-several: gloo between processors, nccl between GPUs. ``common.training.processes.distributed.join`` makes one.
+several: gloo between processors, nccl between GPUs. ``common.training.processes.rendezvous.join`` makes one.
 """
 
 import contextlib
@@ -14,8 +14,8 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from common.training.interruption import SAVE
 from common.training.processes.watchdog import Watch
-from common.training.wishes import SAVE
 
 PATIENCE = timedelta(minutes=30)  # for what the other processes do between two exchanges: a validation, a resume point
 FAREWELL = 10.0  # seconds in which every process has read how the stage ended

@@ -17,7 +17,7 @@ from common.errors import UserError
 from common.methods.families import base
 from common.sparsity import variational
 from common.stage import run
-from common.training.parametrised import Parametrised
+from common.training.reparametrised import Reparametrised
 from common.training.resume import checkpoint
 from common.training.trainer import NotFinite
 from tests.support import training
@@ -109,7 +109,7 @@ def test_recurrent_layers_use_effective_weights_too(build):
     torch.manual_seed(0)
     model, factor = build(3, 4, num_layers=2, batch_first=True), nn.Parameter(torch.tensor(0.5))
     weights = dict(model.named_parameters())
-    network = Parametrised(model, {"factor": factor}, lambda: {n: w * factor for n, w in weights.items()})
+    network = Reparametrised(model, {"factor": factor}, lambda: {n: w * factor for n, w in weights.items()})
     inputs = torch.randn(2, 5, 3)
     stored = model(inputs)[0].detach()
     found = network.train()(inputs)[0]
@@ -123,7 +123,7 @@ def test_recurrent_layers_use_effective_weights_too(build):
 
 def test_batch_normalisation_goes_on_averaging_under_effective_weights():
     worker, state = toy_with(Scaled(None), Noisy)
-    assert isinstance(state.network, Parametrised)
+    assert isinstance(state.network, Reparametrised)
     _, plain = toy(Noisy, start=False)
     for network in (state.network, plain.network):
         (state if network is state.network else plain).model.train()

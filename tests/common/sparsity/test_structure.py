@@ -14,7 +14,7 @@ from torch import nn
 from common import paths, record, registry
 from common import sparsity as sp
 from common.errors import UserError
-from common.sparsity import allocation, atoms, structure
+from common.sparsity import allocation, structure
 from common.sparsity.allocation import RULES, AllocationError
 from common.stage import run
 from launch.__main__ import main
@@ -65,9 +65,9 @@ def kept(masks) -> int:
 
 
 def test_names_of_structures():
-    assert atoms.form("weights").size == 1
-    assert atoms.form("4x2") == atoms.Blocks(4, 2) and str(atoms.form("4x2")) == "4x2" and atoms.form("4x2").size == 8
-    assert atoms.form("2:4") == atoms.Pattern(2, 4) and atoms.form("1:3").sparsity == pytest.approx(2 / 3)
+    assert sp.form("weights").size == 1
+    assert sp.form("4x2") == sp.Blocks(4, 2) and str(sp.form("4x2")) == "4x2" and sp.form("4x2").size == 8
+    assert sp.form("2:4") == sp.Pattern(2, 4) and sp.form("1:3").sparsity == pytest.approx(2 / 3)
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_names_of_structures():
 )
 def test_other_names_are_errors(name):
     with pytest.raises(AllocationError, match="expected weights"):
-        atoms.form(name)
+        sp.form(name)
 
 
 # --- exactness --------------------------------------------------------------------------------------------------------
@@ -145,7 +145,7 @@ def test_choosing_within_is_monotone_and_gets_there(drawn, data):
     """As gradual pruning does: new scores each time, nothing returns, and the end is the structure, exactly."""
     form, scores = drawn
     rule = data.draw(st.sampled_from(["global", "uniform", "erk"]))
-    last = atoms.form(form).sparsity if ":" in form else data.draw(SPARSITIES)
+    last = sp.form(form).sparsity if ":" in form else data.draw(SPARSITIES)
     before = None
     for share in [*sorted(data.draw(st.lists(st.floats(0, 1), max_size=4))), 1.0]:
         now = last if share == 1 else share * last
@@ -153,10 +153,10 @@ def test_choosing_within_is_monotone_and_gets_there(drawn, data):
         if before is not None:
             assert all(not (masks[name] & ~before[name]).any() for name in masks)
         if ":" in form:
-            counts = {int(c) for bits in masks.values() for c in groups_of(bits, atoms.form(form).m).sum(1)}
-            assert len(counts) == 1 and 1 - counts.pop() / atoms.form(form).m <= now + 1e-3
+            counts = {int(c) for bits in masks.values() for c in groups_of(bits, sp.form(form).m).sum(1)}
+            assert len(counts) == 1 and 1 - counts.pop() / sp.form(form).m <= now + 1e-3
         before = masks
-    total, size = sum(s.numel() for s in scores.values()), 1 if ":" in form else atoms.form(form).size
+    total, size = sum(s.numel() for s in scores.values()), 1 if ":" in form else sp.form(form).size
     assert kept(before) == (round(total * (1 - last)) if ":" in form else sp.kept_count(total // size, last) * size)
 
 
@@ -172,17 +172,17 @@ def test_a_kernels_blocks_and_groups_lie_at_one_position():
 def test_a_blocks_worth_is_the_sum_in_double_precision():
     """Added in float32, 2^24 + 1 + 1 would be 2^24, and the second block would not lose."""
     scores = torch.tensor([[2.0**24, 1.0, 1.0, 0.0], [2.0**24, 1.0, 0.0, 0.0]])
-    sums = structure.blocks({"w": scores}, atoms.Blocks(1, 4))["w"]
+    sums = structure.blocks({"w": scores}, sp.Blocks(1, 4))["w"]
     assert sums.dtype == torch.float32 and sums.view(-1).tolist() == [2.0**24 + 2, 2.0**24]
     assert sp.choose({"w": scores.flip(0)}, 0.5, structure="1x4")["w"][:, 0].tolist() == [False, True]
 
 
 def test_large_tensors_are_summed_piece_by_piece(monkeypatch):
     scores = {"w": torch.randn(24, 16, 3, 3), "v": torch.randn(8, 8)}
-    whole = structure.blocks(scores, atoms.Blocks(4, 2))
+    whole = structure.blocks(scores, sp.Blocks(4, 2))
     for chunk in (1, 600, 2000):
         monkeypatch.setattr(structure, "CHUNK", chunk)
-        assert training.equal(structure.blocks(scores, atoms.Blocks(4, 2)), whole)
+        assert training.equal(structure.blocks(scores, sp.Blocks(4, 2)), whole)
 
 
 def test_infinite_and_random_scores():
@@ -245,7 +245,7 @@ def test_more_than_the_pattern_is_an_error():
 @given(BLOCKS.flatmap(lambda form: st.tuples(st.just(form), tensors(*form))), SPARSITIES, st.floats(0, 1), st.data())
 def test_blocks_move_as_single_weights_of_their_grid_do(drawn, sparsity, fraction, data):
     (rows, columns), scores = drawn
-    form = atoms.Blocks(rows, columns)
+    form = sp.Blocks(rows, columns)
     masks = sp.Masks({name: nn.Parameter(torch.ones_like(s)) for name, s in scores.items()})
     masks.update(sp.choose(scores, sparsity, structure=str(form)))
     grow = {name: torch.rand_like(s) for name, s in scores.items()}

@@ -146,11 +146,11 @@ def test_a_field_added_later_at_its_neutral_value_changes_no_digest():
         noise: float = option(0.5, "noise", neutral=0.0)
         patterns: list[str] = option(["a"], "patterns", neutral=[])
 
-    old = identity.identity(Before, {"rate": 0.2})
-    assert identity.identity(After, {"rate": 0.2, "noise": 0.0, "patterns": []}) == old
-    assert identity.identity(After, {"rate": 0.2, "noise": 0.1, "patterns": []}) == {"rate": 0.2, "noise": 0.1}
-    assert identity.identity(After, {"rate": 0.2}) == old, "of a stage that was planned before they were there"
-    assert "patterns" in identity.identity(After, {"rate": 0.2, "noise": 0.0, "patterns": ["a"]})
+    old = identity.determining(Before, {"rate": 0.2})
+    assert identity.determining(After, {"rate": 0.2, "noise": 0.0, "patterns": []}) == old
+    assert identity.determining(After, {"rate": 0.2, "noise": 0.1, "patterns": []}) == {"rate": 0.2, "noise": 0.1}
+    assert identity.determining(After, {"rate": 0.2}) == old, "of a stage that was planned before they were there"
+    assert "patterns" in identity.determining(After, {"rate": 0.2, "noise": 0.0, "patterns": ["a"]})
 
 
 def test_the_same_number_in_another_spelling_is_the_same_stage():

@@ -16,10 +16,10 @@ from common import sparsity as sp
 from common.settings.run import Run, complaints_of_run
 from common.stage import run
 from common.training import optimization
-from common.training.processes import distributed, team, watchdog
+from common.training.interruption import SAVE
+from common.training.processes import rendezvous, team, watchdog
 from common.training.resume import checkpoint
 from common.training.trainer import Trainer
-from common.training.wishes import SAVE
 from tests.support import ranks, training
 from tests.support.training import Death, Noisy, Toy
 
@@ -356,17 +356,15 @@ def test_a_loss_that_is_not_finite_in_one_share_fails_all_alike(monkeypatch):
 def test_a_rank_that_never_comes_is_named():
     folder = training.line("gmp", values("gmp"))[-1]
     with pytest.raises(RuntimeError, match=r"rank 1 of 2 did not come within 0 seconds"):
-        distributed.join(folder, 0, 2, "token", patience=0.3)
+        rendezvous.join(folder, 0, 2, "token", patience=0.3)
     with pytest.raises(RuntimeError, match=r"rank 1 did not meet rank 0 within 0 seconds"):
-        distributed.join(folder, 1, 2, "token", patience=0.3)
+        rendezvous.join(folder, 1, 2, "token", patience=0.3)
     assert files(folder) == ["config.yaml"]
 
 
 def test_a_rank_that_dies_before_it_comes_is_not_waited_for(monkeypatch):
-    join = distributed.join
-    monkeypatch.setattr(
-        distributed, "join", lambda f, rank, *a, **k: training.die() if rank else join(f, rank, *a, **k)
-    )
+    join = rendezvous.join
+    monkeypatch.setattr(rendezvous, "join", lambda f, rank, *a, **k: training.die() if rank else join(f, rank, *a, **k))
     folder = training.line("gmp", values("gmp"))[-1]
     assert run.execute(folder) == "failed"
     assert "rank 1 was killed by signal 9" in status(folder)["reason"]
@@ -383,15 +381,15 @@ def test_an_address_of_an_earlier_attempt_is_not_used_and_is_cleaned_up():
 @pytest.mark.parametrize("token", ["1_0-0", "1_0-1"])
 def test_the_first_rank_is_found_under_any_of_its_addresses_and_only_the_right_one(token, tmp_path):
     file, end = tmp_path / "meeting", time.monotonic() + 5
-    store = distributed._open(file, token)
+    store = rendezvous._open(file, token)
     told = record.read_json(file)
     record.write_json(file, {**told, "host": "elsewhere", "addresses": ["255.255.255.255", "127.0.0.1"]})
     if token == "1_0-0":
-        assert distributed._find(file, "1_0-0", 1, end, 5).get("token") == b"1_0-0"
+        assert rendezvous._find(file, "1_0-0", 1, end, 5).get("token") == b"1_0-0"
         assert store.get("address") == b"127.0.0.1"
     else:  # the port of an attempt that is over was given to another
         with pytest.raises(RuntimeError, match=r"cannot reach rank 0 on elsewhere.*127\.0\.0\.1 is another process"):
-            distributed._find(file, "1_0-0", 1, end, 5)
+            rendezvous._find(file, "1_0-0", 1, end, 5)
 
 
 def test_all_ranks_hear_that_another_process_has_the_stage():
@@ -427,16 +425,16 @@ PLACES = [  # host and GPUs of each rank; backend, place on its node and GPU of 
 
 @pytest.mark.parametrize("here, expected", PLACES)
 def test_every_rank_gets_a_gpu_of_its_own_where_there_are_enough(here, expected):
-    assert distributed.places([{"host": host, "gpus": gpus} for host, gpus in here]) == expected
+    assert rendezvous.places([{"host": host, "gpus": gpus} for host, gpus in here]) == expected
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks Linux")
 def test_the_interface_that_leads_to_an_address():
-    assert distributed._interface("127.0.0.1") == "lo"
+    assert rendezvous._interface("127.0.0.1") == "lo"
 
 
 def test_one_process_needs_no_meeting(tmp_path):
-    assert distributed.join(tmp_path, 0, 1, "token") is team.ALONE
+    assert rendezvous.join(tmp_path, 0, 1, "token") is team.ALONE
 
 
 def test_a_batch_that_cannot_be_split_evenly_is_refused_before_anything_starts():

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 from common import paths, record, registry
 from common.stage import run
+from common.training.interruption import SAVE
 from common.training.resume import checkpoint
-from common.training.wishes import SAVE
 from tests.support import training
 from tests.support.places import ROOT
 from tests.support.training import Death

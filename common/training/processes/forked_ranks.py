@@ -15,7 +15,7 @@ from common.training.processes import forked
 IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2)  # the first process decides for all
 
 
-class Crew:
+class ForkedRanks:
     """Forks on creation: ``work(rank)`` runs in each of ranks 1 to ``size`` - 1. To be made before any GPU is used."""
 
     def __init__(self, size: int, work: Callable[[int], object]):

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from common.training import optimization
-from common.training.probes.averaged import modes_kept
+from common.training.probes.mean_gradients import modes_kept
 
 
 def gradients(trainer, state, batches: Iterable[int]) -> Iterator[dict[str, torch.Tensor]]:

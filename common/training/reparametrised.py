@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 
-class Parametrised(nn.Module):
+class Reparametrised(nn.Module):
     """The model as the loss sees it in training: with other weights than the stored ones, or with learned noise.
 
     ``learned``: parameters that are no part of the model; they are registered here so that what wraps this module
