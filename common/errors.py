@@ -1,6 +1,7 @@
 """The one exception a user is meant to read."""
 
 import sys
+from collections.abc import Iterable
 
 
 class UserError(Exception):
@@ -12,7 +13,7 @@ def install(requirement: str) -> str:
     return f"{sys.executable} -m pip install {requirement}"
 
 
-def nearest(name: str, valid) -> str:
+def nearest(name: object, valid: Iterable[object]) -> str:
     """A hint such as ``; did you mean 'rigl'?`` for a misspelt ``name``, or the empty string."""
     import difflib
 

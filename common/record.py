@@ -3,14 +3,16 @@
 import json
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import IO, Any
 
 import yaml
 
 from common import paths
 
 
-def write_bytes(path: Path, write) -> None:
+def write_bytes(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """Replace ``path`` atomically; ``write`` receives an open binary file.
 
     After a crash the old or the new file is there, whole.
@@ -35,14 +37,16 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
+    """Replace ``path`` atomically."""
     write_bytes(path, lambda file: file.write(text.encode()))
 
 
-def write_json(path: Path, value) -> None:
+def write_json(path: Path, value: Any) -> None:
+    """Replace ``path`` atomically."""
     write_text(path, json.dumps(value, indent=2) + "\n")
 
 
-def read_json(path: Path, default=None):
+def read_json(path: Path, default: Any = None) -> Any:
     """The file's content, or ``default`` where there is no file (a broken file still raises ``ValueError``)."""
     try:
         return json.loads(Path(path).read_text())
@@ -50,7 +54,7 @@ def read_json(path: Path, default=None):
         return default
 
 
-def read_config(folder: Path) -> dict:
+def read_config(folder: Path) -> dict[str, Any]:
     """What a stage was planned as: the content of its ``config.yaml``."""
     return yaml.safe_load(paths.config(folder).read_text())
 
@@ -63,7 +67,7 @@ def finished(folder: Path) -> bool:
         return False
 
 
-def read_status(folder: Path) -> dict:
+def read_status(folder: Path) -> dict[str, Any]:
     """The content of ``status.json``; a file that cannot be read, or holds anything else, says nothing."""
     try:
         found = read_json(paths.status(folder), {})
@@ -72,7 +76,7 @@ def read_status(folder: Path) -> dict:
     return found if isinstance(found, dict) else {}
 
 
-def update_status(folder: Path, **changes) -> dict:
+def update_status(folder: Path, **changes: Any) -> dict[str, Any]:
     """Merge ``changes`` into ``status.json``; only the process that holds the stage's lock may call this."""
     try:
         current = read_json(paths.status(folder), {})
@@ -81,7 +85,7 @@ def update_status(folder: Path, **changes) -> dict:
     return write_status(folder, **{**current, **changes})
 
 
-def write_status(folder: Path, **values) -> dict:
+def write_status(folder: Path, **values: Any) -> dict[str, Any]:
     """Replace ``status.json``."""
     values["updated"] = time.time()
     write_json(paths.status(folder), values)
@@ -89,9 +93,10 @@ def write_status(folder: Path, **values) -> dict:
 
 
 class Metrics:
-    """``metrics.jsonl``: one line a logged step. The checkpoint stores ``offset``; resuming cuts the file back to it,
+    """``metrics.jsonl``: one line per logged step.
 
-    so that no line is lost or doubled whatever happened after the checkpoint.
+    The checkpoint stores ``offset``; resuming cuts the file back to it, so that no line is lost or doubled whatever
+    happened after the checkpoint.
     """
 
     def __init__(self, folder: Path, offset: int = 0):
@@ -106,7 +111,8 @@ class Metrics:
         self.file.truncate(offset)
         self.file.seek(offset)
 
-    def write(self, step: int, **values) -> None:
+    def write(self, step: int, **values: float) -> None:
+        """One more line, which may stay in memory until ``commit``."""
         line = json.dumps({"step": step, "time": round(time.time(), 3), **values})
         self.file.write(line.encode() + b"\n")
 

@@ -3,16 +3,19 @@
 import traceback
 from functools import cache
 from importlib import import_module
+from typing import Any
 
 from common import paths
 from common.errors import UserError, nearest
 
 
 def tasks() -> list[str]:
+    """The names of all tasks, sorted."""
     return sorted(f.parent.name for f in (paths.root() / "tasks").glob("*/config.py"))
 
 
 def methods() -> list[str]:
+    """The names of all methods, sorted."""
     return sorted(f.stem for f in (paths.root() / "common" / "methods").glob("*.py") if f.stem != "__init__")
 
 
@@ -23,14 +26,14 @@ def _known(kind: str, name: str, valid: list[str]) -> None:
 
 
 @cache  # a plan of ten thousand stages asks a hundred thousand times
-def task_part(task: str, part: str):
+def task_part(task: str, part: str) -> Any:
     """The module ``tasks.<task>.<part>``: config, prepare, data, model or trainer."""
     _known("task", task, tasks())
     return import_module(f"tasks.{task}.{part}")
 
 
 @cache
-def method(name: str):
+def method(name: str) -> Any:
     """The ``Method`` class of ``common/methods/<name>.py``; no torch is imported. ``UserError``: it has a mistake."""
     _known("method", name, methods())
     try:

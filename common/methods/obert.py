@@ -101,7 +101,7 @@ class Method(Retrained):
     def check_memory(self, state):
         c, total = self.config, state.masks.total
         device = next(iter(state.weights.values())).device
-        needed, free = sp.InverseFisher.memory(state.weights, c.block, c.passes), sp.available_memory(device)
+        needed, free = sp.InverseFisher.memory(state.weights, c.block, c.passes), state.free_memory()
         if needed > free:
             raise UserError(
                 f"oBERT needs {needed / 2**30:.3g} GiB for {total:,} weights with method.block={c.block} (4 bytes x "

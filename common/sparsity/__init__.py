@@ -5,6 +5,23 @@ import torch: ``plan`` and ``status`` run on login nodes.
 """
 
 from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # the same names, with their types
+    from common.sparsity.allocation import *  # noqa: F403
+    from common.sparsity.fisher import *  # noqa: F403
+    from common.sparsity.granularity import *  # noqa: F403
+    from common.sparsity.hard_concrete import *  # noqa: F403
+    from common.sparsity.initialisation import *  # noqa: F403
+    from common.sparsity.masks import *  # noqa: F403
+    from common.sparsity.rewind import *  # noqa: F403
+    from common.sparsity.schedules import *  # noqa: F403
+    from common.sparsity.scores import *  # noqa: F403
+    from common.sparsity.selection import *  # noqa: F403
+    from common.sparsity.structure import *  # noqa: F403
+    from common.sparsity.topology import *  # noqa: F403
+    from common.sparsity.variational import *  # noqa: F403
+    from common.sparsity.weights import *  # noqa: F403
 
 _HOME = {
     "prunable": "weights",
@@ -22,7 +39,6 @@ _HOME = {
     "damage": "scores",
     "surgeon": "scores",
     "InverseFisher": "fisher",
-    "available_memory": "fisher",
     "fisher_diagonal": "fisher",
     "choose": "structure",
     "form": "granularity",
@@ -67,7 +83,7 @@ _HOME = {
 __all__ = list(_HOME)
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     if name in _HOME:
         value = globals()[name] = getattr(import_module(f"common.sparsity.{_HOME[name]}"), name)
         return value

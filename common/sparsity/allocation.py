@@ -7,9 +7,23 @@ per-layer rates). ``living`` (``{name: count}``) caps each tensor's count, for p
 rounding alone may give a tensor one weight more at a higher sparsity.
 """
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
+
+
+class Shaped(Protocol):
+    """A tensor, as far as it matters here."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+
+Shape = tuple[int, ...]
+Sizes = Mapping[str, Shape] | Mapping[str, Shaped]
+Living = Mapping[str, int] | None
 
 
 @dataclass(frozen=True)
@@ -28,16 +42,26 @@ class Groups:
     size: int
     keeps: np.ndarray
 
+    @property
+    def keep(self) -> int:
+        """Live weights in all groups together."""
+        return int(self.keeps.sum())
+
+
+Pools = Sequence[Pool | Groups]
+Rule = Callable[[Sizes, float, Living], Pools]
+
 
 class AllocationError(ValueError):
     """A request no allocation can meet; the message names the tensor and the numbers."""
 
 
-def shapes_of(sizes) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(getattr(value, "shape", value)) for name, value in sizes.items()}
+def shapes_of(sizes: Sizes) -> dict[str, Shape]:
+    """The shapes alone, where ``sizes`` may hold tensors."""
+    return {name: tuple(value.shape if hasattr(value, "shape") else value) for name, value in sizes.items()}
 
 
-def _numel(shape) -> int:
+def _numel(shape: Shape) -> int:
     return int(np.prod(shape, dtype=np.int64))
 
 
@@ -68,27 +92,27 @@ def _largest_remainder(exact: np.ndarray, total: int, limit: np.ndarray) -> np.n
     return keeps
 
 
-def global_pool(sizes, sparsity: float, living=None) -> list[Pool]:
+def global_pool(sizes: Sizes, sparsity: float, living: Living = None) -> list[Pool]:
     """All tensors compete for one budget (which never grows with the sparsity, so that ``living`` changes nothing)."""
     shapes = shapes_of(sizes)
     return [Pool(tuple(shapes), kept_count(sum(map(_numel, shapes.values())), sparsity))]
 
 
-def _from_densities(shapes: dict, densities: np.ndarray, total: int, living) -> list[Pool]:
+def _from_densities(shapes: dict[str, Shape], densities: np.ndarray, total: int, living: Living) -> list[Pool]:
     sizes = np.array([_numel(s) for s in shapes.values()], dtype=np.int64)
     limit = sizes if living is None else np.array([living[name] for name in shapes], dtype=np.int64)
     keeps = _largest_remainder(densities * sizes, total, limit)
     return [Pool((name,), int(keep)) for name, keep in zip(shapes, keeps, strict=True)]
 
 
-def uniform(sizes, sparsity: float, living=None) -> list[Pool]:
+def uniform(sizes: Sizes, sparsity: float, living: Living = None) -> list[Pool]:
     """The same sparsity in every tensor; counts are exact in total by largest remainder."""
     shapes = shapes_of(sizes)
     total = kept_count(sum(map(_numel, shapes.values())), sparsity)
     return _from_densities(shapes, np.full(len(shapes), 1.0 - sparsity), total, living)
 
 
-def erdos_renyi_kernel(sizes, sparsity: float, living=None, of=None) -> list[Pool]:
+def erdos_renyi_kernel(sizes: Sizes, sparsity: float, living: Living = None, of: Sizes | None = None) -> list[Pool]:
     """Density proportional to (n_in + n_out + kernel sides) / (n_in n_out kernel area), at most 1.
 
     Mocanu et al., Nature Communications 2018, for matrices; Evci et al., ICML 2020, for kernels. Tensors are (out, in,
@@ -98,7 +122,9 @@ def erdos_renyi_kernel(sizes, sparsity: float, living=None, of=None) -> list[Poo
     return _erdos_renyi(sizes, sparsity, living, of)
 
 
-def _erdos_renyi(sizes, sparsity: float, living, of=None, last_dense: bool = False) -> list[Pool]:
+def _erdos_renyi(
+    sizes: Sizes, sparsity: float, living: Living, of: Sizes | None, last_dense: bool = False
+) -> list[Pool]:
     shapes = shapes_of(sizes)
     n = np.array([_numel(s) for s in shapes.values()], dtype=np.float64)
     raw = np.array([sum(s) / _numel(s) for s in (shapes if of is None else shapes_of(of)).values()])
@@ -123,7 +149,9 @@ def _erdos_renyi(sizes, sparsity: float, living, of=None, last_dense: bool = Fal
         dense |= over
 
 
-def erdos_renyi_kernel_plus(sizes, sparsity: float, living=None, of=None) -> list[Pool]:
+def erdos_renyi_kernel_plus(
+    sizes: Sizes, sparsity: float, living: Living = None, of: Sizes | None = None
+) -> list[Pool]:
     """ERK+: ERK with the last fully connected layer dense, at the same total (Liu et al., ICLR 2022, section 3.2).
 
     That layer is the last tensor of two dimensions; the others share what is left as by ``erdos_renyi_kernel``.
@@ -132,7 +160,7 @@ def erdos_renyi_kernel_plus(sizes, sparsity: float, living=None, of=None) -> lis
     return _erdos_renyi(sizes, sparsity, living, of, last_dense=True)
 
 
-def per_layer(sizes, keep_shares: dict[str, float]) -> list[Pool]:
+def per_layer(sizes: Sizes, keep_shares: Mapping[str, float]) -> list[Pool]:
     """Each tensor keeps its own share (the tensor's name -> share in [0, 1]) of its weights, rounded to nearest."""
     shapes = shapes_of(sizes)
     if set(keep_shares) != set(shapes):
@@ -143,14 +171,14 @@ def per_layer(sizes, keep_shares: dict[str, float]) -> list[Pool]:
     return [Pool((name,), int(np.floor(_numel(s) * keep_shares[name] + 0.5))) for name, s in shapes.items()]
 
 
-def _input_width(name: str, shape) -> int:
+def _input_width(name: str, shape: Shape) -> int:
     """Weights per output unit: everything but the first axis."""
     if len(shape) < 2:
         raise AllocationError(f"{name} has shape {tuple(shape)}: rows need two or more dimensions")
     return _numel(shape[1:])
 
 
-def per_row(sizes, sparsity: float, living=None) -> list[Groups]:
+def per_row(sizes: Sizes, sparsity: float, living: Living = None) -> list[Groups]:
     """Every output unit of a tensor keeps the same number of inputs (within one); exact in total."""
     shapes = shapes_of(sizes)
     groups = []
@@ -164,7 +192,7 @@ def per_row(sizes, sparsity: float, living=None) -> list[Groups]:
     return groups
 
 
-def n_of_m(sizes, n: int, m: int) -> list[Groups]:
+def n_of_m(sizes: Sizes, n: int, m: int) -> list[Groups]:
     """N of every M consecutive weights along the input axis live (2:4: Mishra et al., arXiv 2104.08378).
 
     For kernels the input channel is the axis that is grouped. ``AllocationError`` where it is no multiple of M.
@@ -190,13 +218,13 @@ def instead(names: list[str]) -> str:
     return f"{others}; leave {'them' if others else 'it'} dense (run.exclude), or take another structure"
 
 
-def from_masks(masks) -> list[Pool]:
-    """One pool a tensor with the counts that ``Masks``, or ``{name: bool}``, have now."""
+def from_masks(masks: Any) -> list[Pool]:
+    """One pool per tensor with the counts that ``Masks``, or ``{name: bool}``, have now."""
     counts = masks.counts if hasattr(masks, "counts") else {name: int(bits.sum()) for name, bits in masks.items()}
     return [Pool((name,), kept) for name, kept in counts.items()]
 
 
-RULES = {
+RULES: dict[str, Callable[..., Pools]] = {
     "global": global_pool,
     "uniform": uniform,
     "erk": erdos_renyi_kernel,
@@ -205,7 +233,7 @@ RULES = {
 }
 
 
-def allocate(rule: str, sizes, sparsity: float, living=None, of=None) -> list:
+def allocate(rule: str, sizes: Sizes, sparsity: float, living: Living = None, of: Sizes | None = None) -> Pools:
     """The pools of a rule by its configuration name: global, uniform, erk, erk_plus or rows.
 
     ``of``: the tensors themselves, where ``sizes`` counts blocks of them.

@@ -23,22 +23,25 @@ weights times gradients, and memory is within 5% of what ``InverseFisher.memory`
 """
 
 import math
-from collections.abc import Callable, Iterable
-from contextlib import suppress
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 
+from common.sparsity.masks import AnyMasks, Masks
+from common.sparsity.scores import Tensors
+
 TOGETHER = 16  # gradients that wait to be taken in at once: 64 bytes a weight, and a sixteenth of the passes over F^-1
 UPDATES = ("single", "joint", "none")
+Piece = tuple[str, int, int]  # name, first and last of consecutive weights in a tensor's flat order
 
 
-def fisher_diagonal(gradients: Iterable[dict[str, torch.Tensor]], damping: float) -> dict[str, torch.Tensor]:
+def fisher_diagonal(gradients: Iterable[Tensors], damping: float) -> dict[str, torch.Tensor]:
     """F_ii = damping + 1/m sum_j g_ji^2 for the m ``gradients`` (``{name: tensor}`` each); float32, of their shapes.
 
     ``ValueError`` if there is none.
     """
-    total, m = {}, 0
+    total: dict[str, torch.Tensor] = {}
+    m = 0
     for m, gradient in enumerate(gradients, 1):  # noqa: B007
         for name, values in gradient.items():
             square = values.detach().float().square()
@@ -48,13 +51,13 @@ def fisher_diagonal(gradients: Iterable[dict[str, torch.Tensor]], damping: float
     return {name: values.div_(m).add_(damping) for name, values in total.items()}
 
 
-class Blocks:
+class InverseBlocks:
     """The inverse blocks of ``count`` consecutive weights, from ``gradients`` gradients given one by one.
 
     ``inverse``: float32[blocks, width, width]. Places after the last weight have no gradient: they change nothing.
     """
 
-    def __init__(self, count: int, block: int, gradients: int, damping: float, device="cpu"):
+    def __init__(self, count: int, block: int, gradients: int, damping: float, device: torch.device | str = "cpu"):
         self.count, self.width, self.gradients = count, min(block, count), gradients
         blocks = math.ceil(count / self.width)
         self.inverse = torch.zeros(blocks, self.width, self.width, device=device)
@@ -70,7 +73,7 @@ class Blocks:
         if self.filled == len(self.waiting):
             self._take_in()
 
-    def finish(self) -> "Blocks":
+    def finish(self) -> "InverseBlocks":
         """After the last gradient. ``ValueError``: not as many as said, or no inverse that float32 can hold."""
         if self.seen != self.gradients:
             raise ValueError(f"the Fisher matrix was to be of {self.gradients} gradients, {self.seen} came")
@@ -81,7 +84,7 @@ class Blocks:
             raise ValueError(_UNSTABLE)
         return self
 
-    def _tiles(self):
+    def _tiles(self) -> Iterator[slice]:
         step = tile(self.width, self.inverse.device)
         for first in range(0, len(self.inverse), step):
             yield slice(first, first + step)
@@ -151,7 +154,7 @@ _UNSTABLE = (
 )
 
 
-def tile(width: int, device) -> int:
+def tile(width: int, device: torch.device | str) -> int:
     """Blocks that are worked on together: 2 MiB of float64 stay in a processor's cache, a GPU wants more at a time."""
     return max(1, (1 << 25 if torch.device(device).type == "cuda" else 1 << 18) // width**2)
 
@@ -165,13 +168,21 @@ class InverseFisher:
     once the masks are known, for the correction. The result is the same for any number of passes.
     """
 
-    def __init__(self, masks, sample: Callable, gradients: int, block: int, damping: float, passes: int = 1):
+    def __init__(
+        self,
+        masks: Masks,
+        sample: Callable[[], Iterator[dict[str, torch.Tensor]]],
+        gradients: int,
+        block: int,
+        damping: float,
+        passes: int = 1,
+    ):
         self.masks, self.sample, self.gradients, self.block, self.damping = masks, sample, gradients, block, damping
         self.parts = parts(masks.weights, block, passes)
-        self._held: tuple = (None, {})
+        self._held: tuple[int | None, dict[Piece, InverseBlocks]] = (None, {})
 
     @staticmethod
-    def memory(weights: dict[str, torch.Tensor], block: int, passes: int = 1) -> int:
+    def memory(weights: Tensors, block: int, passes: int = 1) -> int:
         """Bytes needed beside the network's own: blocks and waiting gradients, at their most, and what a weight has.
 
         That is 4 (``block`` + 16) / ``passes`` + 20 bytes a weight, nearly, and the arithmetic's own.
@@ -188,13 +199,15 @@ class InverseFisher:
             most, total = max(most, size), total + sum(last - first for _, first, last in pieces)
         return most + arithmetic + 20 * total  # gradient, squares or products of it, diagonal, correction, score
 
-    def _blocks(self, index: int) -> dict[tuple, Blocks]:
+    def _blocks(self, index: int) -> dict[Piece, InverseBlocks]:
         if self._held[0] == index:
             return self._held[1]
         self._held = (None, {})  # what was held goes before what comes
         found = {
-            piece: Blocks(piece[2] - piece[1], self.block, self.gradients, self.damping, self.masks[piece[0]].device)
-            for piece in self.parts[index]
+            (name, first, last): InverseBlocks(
+                last - first, self.block, self.gradients, self.damping, self.masks[name].device
+            )
+            for name, first, last in self.parts[index]
         }
         for gradient in self.sample():
             for (name, first, last), blocks in found.items():
@@ -204,7 +217,9 @@ class InverseFisher:
         self._held = (index, found)
         return found
 
-    def _whole(self, indices, values: Callable) -> dict[str, torch.Tensor]:
+    def _whole(
+        self, indices: Iterable[int], values: Callable[[InverseBlocks, str, slice], torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
         """``values(blocks, name, places)`` of all parts, put together."""
         out = {name: torch.empty(w.shape, device=w.device) for name, w in self.masks.weights.items()}
         for index in indices:
@@ -217,17 +232,17 @@ class InverseFisher:
         """[F^-1]_ii, float32 of each weight's shape."""
         return self._whole(range(len(self.parts)), lambda blocks, name, places: blocks.diagonal())
 
-    def correction(self, masks: dict[str, torch.Tensor], update: str = "single") -> dict[str, torch.Tensor]:
-        """See ``Blocks.correction``, for the weights that live and will not under ``masks``; float32 of their shapes.
+    def correction(self, masks: AnyMasks, update: str = "single") -> dict[str, torch.Tensor]:
+        """See ``InverseBlocks.correction``, for the weights that live and will not under ``masks``.
 
-        ``none``: an empty dictionary.
+        float32 of their shapes; ``none``: an empty dictionary.
         """
         if update not in UPDATES:
             raise ValueError(f"the update must be one of {', '.join(UPDATES)}; found {update!r}")
         if update == "none":
             return {}
 
-        def values(blocks: Blocks, name: str, places: slice) -> torch.Tensor:
+        def values(blocks: InverseBlocks, name: str, places: slice) -> torch.Tensor:
             weights = _flat(self.masks.weights[name].detach())[places]
             dropped = _flat(self.masks[name])[places] & ~_flat(masks[name])[places].to(weights.device)
             return blocks.correction(weights, dropped, update)
@@ -239,10 +254,11 @@ def _flat(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.reshape(-1)
 
 
-def parts(weights: dict[str, torch.Tensor], block: int, passes: int) -> list[list[tuple[str, int, int]]]:
-    """At most ``passes`` parts of about equal size: (name, first, last) of flat weights, cut where tiles begin."""
+def parts(weights: Tensors, block: int, passes: int) -> list[list[Piece]]:
+    """At most ``passes`` parts of about equal size, cut where tiles begin."""
     limit = math.ceil(sum(w.numel() for w in weights.values()) / passes)
-    found, room = [[]], limit
+    found: list[list[Piece]] = [[]]
+    room = limit
     for name, weight in weights.items():
         numel, first = weight.numel(), 0
         unit = tile(min(block, numel), weight.device) * min(block, numel)
@@ -253,24 +269,3 @@ def parts(weights: dict[str, torch.Tensor], block: int, passes: int) -> list[lis
             found[-1].append((name, first, last))
             room, first = room - (last - first), last
     return found
-
-
-def available_memory(device) -> int:
-    """Bytes that this process can still have on ``device``: a GPU's free ones, or what machine and cgroup leave."""
-    device = torch.device(device)
-    if device.type == "cuda":
-        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return torch.cuda.mem_get_info(device)[0] + cached
-    found = []
-    with suppress(OSError, StopIteration):
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        found.append(1024 * int(next(line for line in lines if line.startswith("MemAvailable")).split()[1]))
-    with suppress(OSError, StopIteration):  # Slurm and containers give a process less than the machine has
-        lines = Path("/proc/self/cgroup").read_text().splitlines()
-        own = next(line for line in lines if line.startswith("0::")).removeprefix("0::/")
-        for folder in [Path("/sys/fs/cgroup", own), *Path("/sys/fs/cgroup", own).parents][: len(Path(own).parts) + 1]:
-            with suppress(OSError, ValueError):  # "max" is no limit
-                limit, used = (int((folder / f"memory.{name}").read_text()) for name in ("max", "current"))
-                stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
-                found.append(max(0, limit - used + int(stat.get("inactive_file", 0))))  # files are read again
-    return min(found, default=1 << 62)  # unknown: nothing to compare with

@@ -7,9 +7,10 @@ block has R*C weights) or ``N:M`` (N of every M weights along the input axis liv
 import math
 import re
 from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 from common.sparsity import allocation as rules
-from common.sparsity.allocation import AllocationError, shapes_of
+from common.sparsity.allocation import AllocationError, Living, Pools, Rule, Shape, Sizes, shapes_of
 
 _SLIP = 1e-3  # of a weight in a group: 1:3 is no decimal number
 _FORM = re.compile(r"([1-9][0-9]{0,5})([x:])([1-9][0-9]{0,5})")
@@ -21,7 +22,7 @@ class Blocks:
 
     rows: int = 1
     columns: int = 1
-    kind = "RxC"
+    kind: ClassVar[Literal["RxC"]] = "RxC"
 
     @property
     def size(self) -> int:
@@ -31,7 +32,7 @@ class Blocks:
     def __str__(self) -> str:
         return f"{self.rows}x{self.columns}"
 
-    def grid(self, sizes) -> dict[str, tuple[int, ...]]:
+    def grid(self, sizes: Sizes) -> dict[str, Shape]:
         """Atoms along each axis of each tensor. ``AllocationError`` where blocks do not divide one."""
         shapes = shapes_of(sizes)
         if self.size == 1:
@@ -43,7 +44,7 @@ class Blocks:
             )
         return {n: (shape[0] // self.rows, shape[1] // self.columns, *shape[2:]) for n, shape in shapes.items()}
 
-    def pools(self, sizes, sparsity: float, allocation, living=None) -> list:
+    def pools(self, sizes: Sizes, sparsity: float, allocation: str | Rule, living: Living = None) -> Pools:
         """The pools of an allocation, over tensors of atoms; ``living``: atoms that may live, by name."""
         grid = self.grid(sizes)
         if callable(allocation):
@@ -57,7 +58,8 @@ class Pattern:
 
     n: int
     m: int
-    kind = "N:M"
+    kind: ClassVar[Literal["N:M"]] = "N:M"
+    size: ClassVar[int] = 1  # weights in an atom: each is counted alone
 
     def __str__(self) -> str:
         return f"{self.n}:{self.m}"
@@ -78,7 +80,9 @@ class Pattern:
             raise AllocationError(f"{self} is a sparsity of {self.sparsity:.9g} and never more, found {sparsity}")
         return kept
 
-    def pools(self, sizes, sparsity: float, allocation=None, living=None) -> list:
+    def pools(
+        self, sizes: Sizes, sparsity: float, allocation: str | Rule | None = None, living: Living = None
+    ) -> Pools:
         """Groups of M; no allocation has a say, for every group has its count."""
         return rules.n_of_m(sizes, self.kept(sparsity), self.m)
 
@@ -98,7 +102,13 @@ def form(structure: str) -> Blocks | Pattern:
     raise AllocationError(f"expected weights, RxC as in 4x4, or N:M with N < M as in 2:4; found {structure!r}")
 
 
-def pools(sizes, sparsity: float, allocation="global", structure: str = "weights", living=None) -> list:
+def pools(
+    sizes: Sizes,
+    sparsity: float,
+    allocation: str | Rule = "global",
+    structure: str = "weights",
+    living: Living = None,
+) -> Pools:
     """How many atoms live where: the pools of an allocation under a structure.
 
     ``allocation``: a rule's name, or a function of (sizes, sparsity, living) that returns pools, in atoms.

@@ -10,7 +10,7 @@ import torch
 TEMPERATURE, LOWER, UPPER = 2 / 3, -0.1, 1.1  # beta, gamma and zeta of section 4.1
 
 
-def starting_log_odds(shape, closed: float, seed: int) -> torch.Tensor:
+def starting_log_odds(shape: tuple[int, ...], closed: float, seed: int) -> torch.Tensor:
     """float32[shape] on the CPU: N(log((1 - closed) / closed), 0.01^2), the paper's start in section 4.1."""
     noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
     return math.log((1 - closed) / closed) + 0.01 * noise

@@ -1,12 +1,15 @@
 """Starting weights that know which of them live."""
 
 import math
+from collections.abc import Mapping
 
 import torch
 
+from common.sparsity.masks import AnyMasks
+
 
 @torch.no_grad()
-def augment(weights: dict[str, torch.nn.Parameter], masks: dict[str, torch.Tensor], seed: int) -> None:
+def augment(weights: Mapping[str, torch.nn.Parameter], masks: AnyMasks, seed: int) -> None:
     """Draw ``weights`` anew, in place, with the variance that their living connections call for.
 
     Gale, Elsen and Hooker (2019), appendix: matrices (out, in) from a uniform distribution with Glorot's limit

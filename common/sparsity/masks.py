@@ -5,6 +5,8 @@ them. One byte a weight in memory, one bit on disk.
 """
 
 import hashlib
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +19,7 @@ def pack(mask: torch.Tensor) -> torch.Tensor:
     return torch.from_numpy(np.packbits(mask.detach().cpu().numpy().reshape(-1)))
 
 
-def unpack(bits: torch.Tensor, shape) -> torch.Tensor:
+def unpack(bits: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
     """The inverse of ``pack``: uint8[ceil(n / 8)] -> bool[shape]. ``ValueError`` if the sizes do not agree."""
     n = int(np.prod(shape))
     if bits.dtype != torch.uint8 or bits.numel() != (n + 7) // 8:
@@ -48,7 +50,7 @@ def reset_optimizer_state(optimizer: torch.optim.Optimizer, parameter: torch.Ten
 class Masks:
     """One boolean per weight, True where the weight lives. Starts dense."""
 
-    def __init__(self, weights: dict[str, torch.nn.Parameter]):
+    def __init__(self, weights: Mapping[str, torch.nn.Parameter]):
         self.weights = dict(weights)
         self.bits = {name: torch.ones_like(w, dtype=torch.bool) for name, w in self.weights.items()}
         self.total = sum(w.numel() for w in self.weights.values())
@@ -72,7 +74,12 @@ class Masks:
         return 1 - self.kept / self.total
 
     @torch.no_grad()
-    def update(self, new: dict[str, torch.Tensor], optimizer=None, grown_values: dict[str, torch.Tensor] | None = None):
+    def update(
+        self,
+        new: Mapping[str, torch.Tensor],
+        optimizer: torch.optim.Optimizer | None = None,
+        grown_values: Mapping[str, torch.Tensor] | None = None,
+    ) -> tuple[int, int]:
         """Replace the masks, zero what is dropped and clear the optimizer's memory of every weight that changed.
 
         Grown weights start at zero, or at ``grown_values[name]`` (same shape as the weight). Returns the numbers of
@@ -121,7 +128,7 @@ class Masks:
             if gradient is not None:
                 _zero_outside(gradient, self.bits[name])
 
-    def _checksum(self, packed: dict[str, torch.Tensor]) -> str:
+    def _checksum(self, packed: Mapping[str, torch.Tensor]) -> str:
         digest = hashlib.sha256()
         for name, weight in self.weights.items():
             digest.update(f"{name}{tuple(weight.shape)}".encode())
@@ -132,12 +139,12 @@ class Masks:
         """SHA-256 over names, shapes and bits: equal on two machines if and only if the masks are."""
         return self.state_dict()["checksum"]
 
-    def state_dict(self) -> dict:
+    def state_dict(self) -> dict[str, Any]:
         """Packed bits by name, and the checksum."""
         packed = {name: pack(bits) for name, bits in self.bits.items()}
         return {"bits": packed, "checksum": self._checksum(packed)}
 
-    def load_state_dict(self, state: dict) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Set the masks (weights are zeroed to match).
 
         ``ValueError`` if they belong to other weights or are damaged; nothing is changed then.
@@ -151,3 +158,6 @@ class Masks:
         self.bits = bits
         self._recount()
         self.apply()
+
+
+AnyMasks = Masks | Mapping[str, torch.Tensor]

@@ -1,6 +1,7 @@
 """Keeping weights and going back to them."""
 
 import hashlib
+from collections.abc import Mapping
 
 import torch
 
@@ -11,7 +12,7 @@ def snapshot(model: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 
 @torch.no_grad()
-def restore(model: torch.nn.Module, state: dict[str, torch.Tensor]) -> None:
+def restore(model: torch.nn.Module, state: Mapping[str, torch.Tensor]) -> None:
     """Set all parameters and buffers, in place.
 
     ``ValueError`` if a name is missing, unknown or of another shape; nothing is changed then.
@@ -27,7 +28,7 @@ def restore(model: torch.nn.Module, state: dict[str, torch.Tensor]) -> None:
         value.copy_(state[name])
 
 
-def checksum(state: dict[str, torch.Tensor]) -> str:
+def checksum(state: Mapping[str, torch.Tensor]) -> str:
     """SHA-256 over names and values."""
     digest = hashlib.sha256()
     for name, value in state.items():

@@ -35,7 +35,7 @@ def geometric_levels(target: float, rate: float) -> list[float]:
         raise ValueError(f"the share pruned per round must be in (0, 1), found {rate}")
     if not 0 < target < 1:
         raise ValueError(f"the target sparsity of pruning in rounds must be in (0, 1), found {target}")
-    levels = []
+    levels: list[float] = []
     while True:
         level = round(1 - (1 - rate) ** (len(levels) + 1), 12)
         if level >= target - 1e-9:

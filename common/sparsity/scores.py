@@ -5,9 +5,12 @@ one-dimensional float32 (or int32) tensor. A plain ``{name: tensor}`` works wher
 """
 
 import hashlib
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
+
+Tensors = Mapping[str, torch.Tensor]
 
 
 class Score:
@@ -16,7 +19,7 @@ class Score:
     Pieces are float32 whatever the sources are. ``ValueError`` if two sources differ in the shape of a tensor.
     """
 
-    def __init__(self, function, *sources: dict[str, torch.Tensor]):
+    def __init__(self, function: Callable[..., torch.Tensor], *sources: Tensors):
         self.function = function
         self.sources = [
             {name: tensor.detach().contiguous().view(-1) for name, tensor in source.items()} for source in sources
@@ -27,49 +30,50 @@ class Score:
                 raise ValueError(f"{name} has shape {shape} in one source, {tuple(differing[0].shape)} in another")
 
     def chunk(self, name: str, start: int, stop: int) -> torch.Tensor:
+        """float32 (or int32)[stop - start]."""
         return self.function(*(source[name][start:stop].float() for source in self.sources))
 
     @staticmethod
-    def of(scores) -> "Score":
+    def of(scores: "Score | Tensors") -> "Score":
         """``scores`` itself, or a ``{name: tensor}`` wrapped; int32 tensors keep their exact order."""
         return scores if isinstance(scores, Score) else _Table(scores)
 
 
 class _Table(Score):
-    def __init__(self, tensors: dict[str, torch.Tensor]):
-        super().__init__(None, tensors)
+    def __init__(self, tensors: Tensors):
+        super().__init__(torch.clone, tensors)
 
     def chunk(self, name: str, start: int, stop: int) -> torch.Tensor:
         piece = self.sources[0][name][start:stop]
         return piece if piece.dtype == torch.int32 else piece.float()
 
 
-def magnitude(weights: dict[str, torch.Tensor]) -> Score:
+def magnitude(weights: Tensors) -> Score:
     """|w| (Han et al., 2015)."""
     return Score(torch.abs, weights)
 
 
-def saliency(weights: dict[str, torch.Tensor], gradients: dict[str, torch.Tensor]) -> Score:
+def saliency(weights: Tensors, gradients: Tensors) -> Score:
     """|w g|, the first-order change of the loss when a weight is removed (SNIP: Lee et al., ICLR 2019, eq. 6)."""
     return Score(lambda w, g: (w * g).abs(), weights, gradients)
 
 
-def gradient_magnitude(gradients: dict[str, torch.Tensor]) -> Score:
+def gradient_magnitude(gradients: Tensors) -> Score:
     """|g|, RigL's growth criterion (Evci et al., ICML 2020)."""
     return Score(torch.abs, gradients)
 
 
-def damage(weights: dict[str, torch.Tensor], curvature: dict[str, torch.Tensor]) -> Score:
+def damage(weights: Tensors, curvature: Tensors) -> Score:
     """w^2 H_ii / 2, the second-order change of the loss when a weight alone is removed (OBD: LeCun et al., 1989)."""
     return Score(lambda w, h: w * w * h / 2, weights, curvature)
 
 
-def surgeon(weights: dict[str, torch.Tensor], inverse_diagonal: dict[str, torch.Tensor]) -> Score:
+def surgeon(weights: Tensors, inverse_diagonal: Tensors) -> Score:
     """w^2 / (2 [H^-1]_ii), the same when the other weights make up for it (OBS: Hassibi and Stork, 1993, eq. 5)."""
     return Score(lambda w, d: w * w / (2 * d), weights, inverse_diagonal)
 
 
-def gradient_flow(weights: dict[str, torch.Tensor], products: dict[str, torch.Tensor]) -> Score:
+def gradient_flow(weights: Tensors, products: Tensors) -> Score:
     """w (H g): by how much, to first order, the squared norm of the gradient falls when a weight is removed, halved.
 
     Signed (GraSP: Wang et al., ICLR 2020, eq. 8, whose S(-w) = -w (H g) ranks what to remove: the highest first).
@@ -85,7 +89,7 @@ class random_score(Score):
     counter, upper 32 bits.
     """
 
-    def __init__(self, weights: dict[str, torch.Tensor], seed: int):
+    def __init__(self, weights: Tensors, seed: int):
         self.shapes = {name: tuple(w.shape) for name, w in weights.items()}
         self.keys = {}
         for name in weights:

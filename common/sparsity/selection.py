@@ -6,12 +6,14 @@ weights are never copied, sorted or concatenated. Small pools are partitioned in
 """
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 import torch
 
-from common.sparsity.allocation import AllocationError, Groups, Pool
-from common.sparsity.scores import Score
+from common.sparsity.allocation import AllocationError, Groups, Pool, Pools
+from common.sparsity.masks import AnyMasks
+from common.sparsity.scores import Score, Tensors
 
 CHUNK = 1 << 18  # scores handled at a time: 1 MiB of float32 stays in cache
 SMALL = 1 << 20  # pools up to here are partitioned: 4 MiB of keys, and no 65,536 counts a tensor
@@ -49,11 +51,11 @@ def _where(values: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
 class _Pool:
     """The keys of one pool, chunk by chunk, in canonical order."""
 
-    def __init__(self, names, score: Score, within, chunk: int):
+    def __init__(self, names: tuple[str, ...], score: Score, within: AnyMasks | None, chunk: int):
         self.names, self.score, self.within, self.chunk = names, score, within, chunk
         self.numel = sum(math.prod(score.shapes[name]) for name in names)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[tuple[str, int, int, torch.Tensor]]:
         for name in self.names:
             numel = math.prod(self.score.shapes[name])
             allowed = None if self.within is None else self.within[name].reshape(-1)
@@ -76,9 +78,9 @@ def _bin_of(histogram: torch.Tensor, keep: int) -> tuple[int, int]:
 def _threshold(pool: _Pool, keep: int) -> tuple[int, int]:
     """The key of the keep-th best, and how many entries with exactly that key are kept."""
     if pool.numel <= SMALL:
-        keys = np.concatenate([keys.cpu().numpy() for _, _, _, keys in pool])
-        threshold = int(np.partition(keys, len(keys) - keep)[len(keys) - keep])
-        return threshold, keep - int(np.count_nonzero(keys > threshold))
+        whole = np.concatenate([keys.cpu().numpy() for _, _, _, keys in pool])
+        threshold = int(np.partition(whole, len(whole) - keep)[len(whole) - keep])
+        return threshold, keep - int(np.count_nonzero(whole > threshold))
     high = torch.zeros(1 << 16, dtype=torch.int64)
     for _, _, _, keys in pool:
         high += torch.bincount((keys >> 16).add_(_HALF), minlength=1 << 16).cpu()
@@ -92,7 +94,7 @@ def _threshold(pool: _Pool, keep: int) -> tuple[int, int]:
     return ((top - _HALF) << 16) | bottom, keep - above - above_inside
 
 
-def _select_pool(pool: Pool, score: Score, within, chunk: int, out: dict) -> None:
+def _select_pool(pool: Pool, score: Score, within: AnyMasks | None, chunk: int, out: dict[str, torch.Tensor]) -> None:
     entries = _Pool(pool.names, score, within, chunk)
     candidates = entries.numel
     if within is not None:
@@ -132,7 +134,9 @@ def _ranks(rows: torch.Tensor) -> torch.Tensor:
     return ranks.t()
 
 
-def _select_groups(groups: Groups, score: Score, within, chunk: int, out: dict) -> None:
+def _select_groups(
+    groups: Groups, score: Score, within: AnyMasks | None, chunk: int, out: dict[str, torch.Tensor]
+) -> None:
     name, size = groups.name, groups.size
     shape = score.shapes[name]
     units, width = shape[0], math.prod(shape[1:])
@@ -158,7 +162,9 @@ def _select_groups(groups: Groups, score: Score, within, chunk: int, out: dict) 
 
 
 @torch.no_grad()
-def select(scores, pools, within=None, chunk: int = CHUNK) -> dict[str, torch.Tensor]:
+def select(
+    scores: Score | Tensors, pools: Pools, within: AnyMasks | None = None, chunk: int = CHUNK
+) -> dict[str, torch.Tensor]:
     """The masks that keep exactly each pool's count of highest scores.
 
     ``scores``: a ``Score`` or ``{name: tensor}``; compared as float32, or as int32 where they are (whose lowest value
@@ -173,8 +179,8 @@ def select(scores, pools, within=None, chunk: int = CHUNK) -> dict[str, torch.Te
         raise AllocationError("a tensor stands in two pools")
     if missing := [n for n in names if n not in score.shapes]:
         raise AllocationError(f"no scores for {missing[0]}; scored are {', '.join(score.shapes)}")
-    for n in names if within is not None else ():
-        if tuple(within[n].shape) != score.shapes[n]:
+    for n in names:
+        if within is not None and tuple(within[n].shape) != score.shapes[n]:
             raise AllocationError(f"within: {n} has shape {tuple(within[n].shape)}, its scores {score.shapes[n]}")
     out = {n: torch.zeros(score.shapes[n], dtype=torch.bool) for n in names}
     for pool in pools:

@@ -6,12 +6,19 @@ import torch
 
 from common.sparsity import allocation as rules
 from common.sparsity import granularity
-from common.sparsity.allocation import AllocationError
-from common.sparsity.scores import Score
+from common.sparsity.allocation import AllocationError, Rule
+from common.sparsity.masks import AnyMasks, Masks
+from common.sparsity.scores import Score, Tensors
 from common.sparsity.selection import CHUNK, select
 
 
-def choose(scores, sparsity: float, allocation="global", structure: str = "weights", within=None) -> dict:
+def choose(
+    scores: Score | Tensors,
+    sparsity: float,
+    allocation: str | Rule = "global",
+    structure: str = "weights",
+    within: AnyMasks | None = None,
+) -> dict[str, torch.Tensor]:
     """The masks (``{name: bool[shape]}``) that keep the highest scores at ``sparsity``, the share of zeros.
 
     ``scores``: a ``Score`` or ``{name: tensor}`` (higher: keep). ``allocation``: the name of a rule, or a function of
@@ -27,7 +34,7 @@ def choose(scores, sparsity: float, allocation="global", structure: str = "weigh
         return select(score, form.pools(score.shapes, sparsity), within=within)
     shapes = score.shapes
     if form.size > 1:
-        score, within = blocks(score, form), whole(within, form)
+        score, within = Score.of(blocks(score, form)), None if within is None else whole(within, form)
     living = None if within is None else {pool.names[0]: pool.keep for pool in rules.from_masks(within)}
     pools = granularity.pools(shapes, sparsity, allocation, structure, living)
     if form.size == 1:
@@ -38,7 +45,7 @@ def choose(scores, sparsity: float, allocation="global", structure: str = "weigh
         raise AllocationError(f"{error} (counted in blocks of {form})") from None
 
 
-def blocks(scores, form: granularity.Blocks) -> dict[str, torch.Tensor]:
+def blocks(scores: Score | Tensors, form: granularity.Blocks) -> dict[str, torch.Tensor]:
     """The sum of the scores of each block, added in float64, as float32[out/R, in/C, kernel...] on the scores' device.
 
     -inf makes a block -inf, NaN makes it NaN. A few blocks' rows at a time, so that no copy of the weights is made.
@@ -57,11 +64,9 @@ def blocks(scores, form: granularity.Blocks) -> dict[str, torch.Tensor]:
     return sums
 
 
-def whole(masks, form: granularity.Blocks) -> dict[str, torch.Tensor] | None:
+def whole(masks: AnyMasks, form: granularity.Blocks) -> dict[str, torch.Tensor]:
     """Which blocks of ``masks`` (``Masks`` or ``{name: bool}``) live in all their weights: ``{name: bool[grid]}``."""
-    if masks is None:
-        return None
-    bits = getattr(masks, "bits", masks)
+    bits = masks.bits if isinstance(masks, Masks) else masks
     grids = form.grid(bits)
     return {
         name: bits[name].reshape(grid[0], form.rows, grid[1], form.columns, *grid[2:]).all(dim=3).all(dim=1)
@@ -69,7 +74,7 @@ def whole(masks, form: granularity.Blocks) -> dict[str, torch.Tensor] | None:
     }
 
 
-def spread(bits: dict[str, torch.Tensor], form: granularity.Blocks) -> dict[str, torch.Tensor]:
+def spread(bits: Tensors, form: granularity.Blocks) -> dict[str, torch.Tensor]:
     """Masks of weights from masks of blocks."""
     return {
         name: value.repeat_interleave(form.rows, 0).repeat_interleave(form.columns, 1) for name, value in bits.items()

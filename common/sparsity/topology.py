@@ -6,13 +6,15 @@ import torch
 
 from common.sparsity import granularity, structure
 from common.sparsity.allocation import AllocationError, Pool, from_masks
-from common.sparsity.masks import Masks
-from common.sparsity.scores import Score
+from common.sparsity.masks import AnyMasks
+from common.sparsity.scores import Score, Tensors
 from common.sparsity.selection import select
 
 
 @torch.no_grad()
-def drop_and_grow(masks: Masks, drop, grow, fraction: float, form: str = "weights") -> dict[str, torch.Tensor]:
+def drop_and_grow(
+    masks: AnyMasks, drop: Score | Tensors, grow: Score | Tensors, fraction: float, form: str = "weights"
+) -> dict[str, torch.Tensor]:
     """Per tensor, drop the ``fraction`` of live weights with the lowest ``drop`` score, then grow as many by ``grow``.
 
     Every tensor keeps its count exactly. Candidates for growth are all positions that are dead after the drop, those

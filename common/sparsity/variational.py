@@ -3,6 +3,9 @@
 A weight is drawn from N(theta, sigma^2). Where alpha = sigma^2 / theta^2 is large, the weight is all noise and can go.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import nn
 from torch.nn import functional
@@ -24,7 +27,7 @@ def noisy(weight: torch.Tensor, log_variance: torch.Tensor) -> torch.Tensor:
     return weight + (log_variance / 2).exp() * torch.randn_like(weight)
 
 
-def recurrent(model: nn.Module, weights: dict) -> set[str]:
+def recurrent(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> set[str]:
     """The names of those of ``weights`` that a recurrent layer owns, and so uses once a step of its sequence."""
     return {name for name, _, _, module in owners(model, weights) if isinstance(module, nn.RNNBase)}
 
@@ -51,7 +54,9 @@ class LocalNoise:
     embedding's table without calling a module goes unnoticed, and sees it without noise.
     """
 
-    def __init__(self, model: nn.Module, weights: dict, log_variances: dict):
+    def __init__(
+        self, model: nn.Module, weights: Mapping[str, torch.Tensor], log_variances: Mapping[str, torch.Tensor]
+    ):
         self._waiting: dict[nn.Module, str] = {}  # modules that have not been called yet, and the weight of each
         for name, attribute, path, module in owners(model, weights):
             if attribute != "weight" or not _known(module):
@@ -87,13 +92,14 @@ class LocalNoise:
 
 def _known(module: nn.Module) -> bool:
     """Is it one of the layers we know, and not one that computes something else under their name?"""
-    kinds = [kind for kind in (nn.Linear, nn.Embedding, *CONVOLUTIONS) if isinstance(module, kind)]
-    if not kinds or type(module).forward is not kinds[0].forward:
+    own: Any = type(module)
+    kinds: list[Any] = [kind for kind in (nn.Linear, nn.Embedding, *CONVOLUTIONS) if isinstance(module, kind)]
+    if not kinds or own.forward is not kinds[0].forward:
         return False
-    return kinds[0] not in CONVOLUTIONS or type(module)._conv_forward is kinds[0]._conv_forward
+    return kinds[0] not in CONVOLUTIONS or own._conv_forward is kinds[0]._conv_forward
 
 
-def _variance(module: nn.Module, inputs: torch.Tensor, variance: torch.Tensor) -> torch.Tensor:
+def _variance(module: Any, inputs: torch.Tensor, variance: torch.Tensor) -> torch.Tensor:
     """The variance of the module's output where its weights have ``variance``."""
     if isinstance(module, nn.Embedding):
         return functional.embedding(inputs, variance)

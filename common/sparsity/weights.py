@@ -1,8 +1,9 @@
 """Which weights may be pruned: one declared set, the same for every method, tied tensors once."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatch
 
+import torch
 from torch import nn
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -10,11 +11,11 @@ _TABLES = (nn.Embedding, nn.EmbeddingBag)
 _NORMALISATION = (nn.LayerNorm, nn.RMSNorm)  # the ones whose scales may have two or more dimensions
 
 
-def _owned_by(model: nn.Module, kinds) -> set[int]:
+def _owned_by(model: nn.Module, kinds: tuple[type[nn.Module], ...]) -> set[int]:
     return {id(p) for m in model.modules() if isinstance(m, kinds) for p in m.parameters(recurse=False)}
 
 
-def prunable(model: nn.Module, embeddings: bool = False, exclude: tuple[str, ...] = ()) -> dict[str, nn.Parameter]:
+def prunable(model: nn.Module, embeddings: bool = False, exclude: Sequence[str] = ()) -> dict[str, nn.Parameter]:
     """The model's weight matrices and kernels (parameters of two or more dimensions) by name, in definition order.
 
     Biases and normalisation parameters are never in the set. Embedding tables are in it only on request; a matrix tied
@@ -32,7 +33,8 @@ def prunable(model: nn.Module, embeddings: bool = False, exclude: tuple[str, ...
         names = [name for name, parameter in model.named_parameters() if parameter.ndim > 1]
         some = ", ".join(names[:12]) + f" and {len(names) - 12} more" * (len(names) > 12)
         raise ValueError(f"exclude pattern {sorted(unused)[0]!r} matches no weight of the model (it has: {some})")
-    chosen, owner = {}, {}
+    chosen: dict[str, nn.Parameter] = {}
+    owner: dict[int, str] = {}
     for name, parameter in model.named_parameters():  # a tied parameter is listed once, under its first name
         if parameter.ndim < 2 or parameter.numel() == 0:
             continue
@@ -46,7 +48,7 @@ def prunable(model: nn.Module, embeddings: bool = False, exclude: tuple[str, ...
     return chosen
 
 
-def owners(model: nn.Module, weights: dict[str, nn.Parameter]) -> Iterator[tuple[str, str, str, nn.Module]]:
+def owners(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> Iterator[tuple[str, str, str, nn.Module]]:
     """(weight's name, attribute, module's path, module) for every module that owns one of ``weights``.
 
     A tied weight has several owners, and comes once for each.

@@ -4,15 +4,18 @@ import dataclasses
 import hashlib
 import json
 from functools import cache
+from typing import Any
 
 from common import registry
 from common.errors import UserError
 from common.settings.groups import build, classes
 
+Settings = dict[str, dict[str, Any]]  # values by name in the groups run, task and method
+
 CORE_VERSION = 1  # part of every digest: raised when a fix in the core or the loop changes results
 
 
-def determining(cls, values: dict) -> dict:
+def determining(cls: type, values: dict[str, Any]) -> dict[str, Any]:
     """The values that determine results: without ``identity=False`` fields and those at their ``neutral`` value.
 
     A field added later carries ``neutral=<the value that has no effect>``, so that older digests stand; values that
@@ -26,20 +29,21 @@ def determining(cls, values: dict) -> dict:
 
 
 @cache
-def _fields(cls) -> list[tuple[str, tuple]]:
+def _fields(cls: type) -> list[tuple[str, tuple]]:
     """The fields that are part of the identity, each with its neutral value in a tuple; () where there is none."""
     chosen = [f for f in dataclasses.fields(cls) if f.metadata.get("identity", True)]
     return [(f.name, (f.metadata["neutral"],) if "neutral" in f.metadata else ()) for f in chosen]
 
 
-def digest(task: str, method: str, settings: dict, versions: dict, data: str, parent: str | None) -> str:
+def digest(task: str, method: str, settings: Settings, versions: dict[str, int], data: str, parent: str | None) -> str:
     """The name of a stage: SHA-256 (first 16 hex digits) of everything that determines its result, and nothing else."""
     chosen = {group: determining(cls, settings[group]) for group, cls in classes(task, method).items()}
     content = dict(task=task, method=method, settings=chosen, versions=versions, data=data, parent=parent)
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def versions(task: str, method: str) -> dict:
+def versions(task: str, method: str) -> dict[str, int]:
+    """The versions of the core, of the task and of the method: raised when a fix changes results."""
     return {
         "core": CORE_VERSION,
         "task": registry.task_part(task, "config").version,
@@ -54,12 +58,12 @@ def _checked(task: str, values: str, stamp: tuple) -> tuple[str, tuple[str, ...]
     return registry.task_part(task, "prepare").check(_task_settings(task, values), told.append), tuple(told)
 
 
-def fingerprint(task: str, settings: dict) -> str:
+def fingerprint(task: str, settings: Settings) -> str:
     """The checksum of the data a stage trains on, as its task computes it; ``UserError`` where one is missing."""
     return checked(task, settings)[0]
 
 
-def checked(task: str, settings: dict) -> tuple[str, tuple[str, ...]]:
+def checked(task: str, settings: Settings) -> tuple[str, tuple[str, ...]]:
     """``fingerprint``, and a sentence for everything that the data's reader went on with: rows left out, leaks."""
     values, prepare = json.dumps(settings["task"], sort_keys=True), registry.task_part(task, "prepare")
     try:
@@ -70,5 +74,5 @@ def checked(task: str, settings: dict) -> tuple[str, tuple[str, ...]]:
 
 
 @cache
-def _task_settings(task: str, values: str):
+def _task_settings(task: str, values: str) -> Any:
     return build(registry.task_part(task, "config").Config, json.loads(values))

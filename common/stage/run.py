@@ -9,22 +9,27 @@ import time
 import traceback
 from contextlib import suppress
 from pathlib import Path
+from typing import IO, Any
 
 import torch
 
 from common import paths, record, registry
 from common.stage import identity, summary
 from common.training import optimization
+from common.training.interruption import Stop
 from common.training.processes import rendezvous
 from common.training.processes.forked_ranks import ForkedRanks
 from common.training.processes.team import ALONE, BREAK, FAREWELL, Team
 from common.training.resume import checkpoint
 from common.training.state import Parent
+from common.training.trainer import Trainer
 
 
-def trainer(stage: dict, team: Team = ALONE):
+def trainer(stage: dict[str, Any], team: Team = ALONE) -> Trainer:
     """The task's trainer for a stage's configuration; ``planned_data``: what it may compare its data with."""
-    worker = registry.task_part(stage["task"], "trainer").Trainer(stage["settings"], stage["method"], stage["task"])
+    worker: Trainer = registry.task_part(stage["task"], "trainer").Trainer(
+        stage["settings"], stage["method"], stage["task"]
+    )
     worker.planned_data, worker.team = stage["data"], team
     return worker
 
@@ -45,7 +50,9 @@ class Blocked(RuntimeError):
     """The stage this one starts from is not finished, or is not what the plan says."""
 
 
-def execute(folder: Path, stop=lambda: None, marks: dict | None = None, team: Team | None = None) -> str:
+def execute(
+    folder: Path, stop: Stop = lambda: None, marks: dict[str, Any] | None = None, team: Team | None = None
+) -> str:
     """Bring a stage to its end: ``done``, ``stopped``, ``failed``, ``blocked``, or ``busy`` (another process has it).
 
     ``stop()`` is asked before every step; it answers as ``common.training.interruption`` says. ``marks``: fields for
@@ -62,7 +69,7 @@ def execute(folder: Path, stop=lambda: None, marks: dict | None = None, team: Te
         team.close()
 
 
-def _lead(folder: Path, stop, marks: dict, team: Team) -> str:
+def _lead(folder: Path, stop: Stop, marks: dict[str, Any], team: Team) -> str:
     """The first process, and nearly always the only one: it alone locks and writes."""
     warnings = []
     with open(paths.lock(folder), "w") as lock:
@@ -81,10 +88,10 @@ def _lead(folder: Path, stop, marks: dict, team: Team) -> str:
         return _attempt(folder, stop, marks, team, lock, warnings)
 
 
-def _follow(folder: Path, stop, team: Team) -> str:
+def _follow(folder: Path, stop: Stop, team: Team) -> str:
     """Every other process: it verifies the same things and trains in step."""
     try:
-        answer = team.tell(None)
+        answer = team.tell("")  # what the first process says
         if answer != "go":
             return answer
         stage = record.read_config(folder)
@@ -95,13 +102,13 @@ def _follow(folder: Path, stop, team: Team) -> str:
     return team.finish("failed")
 
 
-def _number(status: dict, name: str) -> float:
+def _number(status: dict[str, Any], name: str) -> float:
     """A value of a status file, which anyone may have damaged: 0 for whatever is no finite number."""
     value = status.get(name)
     return value if isinstance(value, (int, float)) and math.isfinite(value) else 0.0
 
 
-def _begin(folder: Path, marks: dict) -> float:
+def _begin(folder: Path, marks: dict[str, Any]) -> float:
     """Write the status of a new attempt; returns the seconds spent in earlier ones."""
     try:
         previous = record.read_json(paths.status(folder), {})
@@ -120,8 +127,9 @@ def _begin(folder: Path, marks: dict) -> float:
     return spent
 
 
-def _attempt(folder: Path, stop, marks: dict, team: Team, lock, warnings: list[str]) -> str:
-    began, spent, state, ranks = time.time(), 0.0, "failed", None
+def _attempt(folder: Path, stop: Stop, marks: dict[str, Any], team: Team, lock: IO[str], warnings: list[str]) -> str:
+    began, spent, state = time.time(), 0.0, "failed"
+    ranks: ForkedRanks | None = None
     try:
         spent = _begin(folder, marks)
         record.remove_leftovers(folder)
@@ -171,7 +179,7 @@ def _reopen(folder: Path) -> None:
         paths.done(folder).unlink()
 
 
-def _verify(folder: Path, stage: dict, team: Team) -> Parent | None:
+def _verify(folder: Path, stage: dict[str, Any], team: Team) -> Parent | None:
     """Trust nothing around: this folder's digest, the parent's DONE and digest, the data's checksum."""
     expected = identity.digest(
         stage["task"], stage["method"], stage["settings"], stage["versions"], stage["data"], stage["parent"]
@@ -197,7 +205,9 @@ def _verify(folder: Path, stage: dict, team: Team) -> Parent | None:
     return Parent(parent, trainer(stage, team))
 
 
-def _train(folder: Path, stage: dict, stop, began: float, team: Team, warnings: list[str]) -> str | None:
+def _train(
+    folder: Path, stage: dict[str, Any], stop: Stop, began: float, team: Team, warnings: list[str]
+) -> str | None:
     """``began``: unix seconds, as if the time spent in earlier attempts lay right before now."""
     parent = _verify(folder, stage, team)
     worker = trainer(stage, team)

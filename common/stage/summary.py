@@ -1,15 +1,17 @@
 """What a finished stage says of itself: score, both sparsities, what collapsed, and what it was made with."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from common import sparsity as sp
 from common.training.resume import checkpoint
-from common.training.state import Parent
+from common.training.state import Parent, State
+from common.training.trainer import Trainer
 
 
-def measured(stage: dict, worker, state, scored: Path, seconds: float) -> dict:
+def measured(stage: dict[str, Any], worker: Trainer, state: State, scored: Path, seconds: float) -> dict[str, Any]:
     """The summary of a stage whose scored weights are in the file ``scored``; ``seconds``: spent on it so far.
 
     Everything is measured on the weights as saved: read back, counted, and the test set touched this once (but for
@@ -78,7 +80,7 @@ def measured(stage: dict, worker, state, scored: Path, seconds: float) -> dict:
     }
 
 
-def target(stage: dict, worker, state) -> float:
+def target(stage: dict[str, Any], worker: Trainer, state: State) -> float:
     """The sparsity asked for; where rounds or layers decide it, the one their rule leads to."""
     if stage["sparsity"] is not None:
         return stage["sparsity"]

@@ -1,11 +1,14 @@
 """Learning from the dense network as well as from the labels (Hinton, Vinyals and Dean, 2015)."""
 
+from typing import Any
+
 import torch
 from torch import nn
 from torch.nn.functional import kl_div, log_softmax
 
 from common import sparsity as sp
 from common.errors import UserError
+from common.training.state import State
 
 
 class Teacher:
@@ -15,15 +18,15 @@ class Teacher:
     training mode. ``temperature``: logits of both are divided by it.
     """
 
-    def __init__(self, state, temperature: float):
+    def __init__(self, state: State, temperature: float):
         self.temperature = temperature
         self.model = state.build().to(next(state.model.parameters()).device)
         sp.restore(self.model, state.parent.of_root())
         self.model.eval().requires_grad_(False)
-        self.seen: list[tuple] = []
+        self.seen: list[tuple[tuple, dict[str, Any], Any]] = []
         state.model.register_forward_hook(self._remember, with_kwargs=True)
 
-    def _remember(self, module: nn.Module, inputs: tuple, named: dict, output) -> None:
+    def _remember(self, module: nn.Module, inputs: tuple, named: dict[str, Any], output: Any) -> None:
         if module.training and torch.is_grad_enabled():
             self.seen.append((inputs, named, output))
 
@@ -49,5 +52,5 @@ class Teacher:
         return self.temperature**2 * apart / asked.sum().clamp(min=1)
 
 
-def _logits(output) -> bool:
+def _logits(output: Any) -> bool:
     return torch.is_tensor(output) and output.is_floating_point() and output.ndim > 1 and output.shape[-1] > 1

@@ -1,23 +1,25 @@
 """Optimizers, learning rates and data order; the last two are pure functions of the step."""
 
 import math
+from typing import Any
 
 import torch
 
 from common import seeds
+from common.settings.run import Run
 
 
-def optimizer(run, groups: list[dict]) -> torch.optim.Optimizer:
+def optimizer(run: Run, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
     """torch's optimizer for ``run`` over parameter groups; a group's ``scale`` is a factor on its learning rate."""
     for group in groups:
         group.setdefault("scale", 1.0)
-    shared = dict(lr=run.learning_rate, weight_decay=run.weight_decay, fused=True)
+    shared: dict[str, Any] = dict(lr=run.learning_rate, weight_decay=run.weight_decay, fused=True)
     if run.optimizer == "sgd":
         return torch.optim.SGD(groups, momentum=run.momentum, nesterov=run.nesterov, **shared)
     return {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[run.optimizer](groups, **shared)
 
 
-def learning_rate(run, step: int, steps: int) -> float:
+def learning_rate(run: Run, step: int, steps: int) -> float:
     """The rate of the step that follows ``step`` finished ones, of ``steps`` in all."""
     if run.schedule == "one_cycle":
         return _one_cycle(run, step, steps)
@@ -33,7 +35,7 @@ def learning_rate(run, step: int, steps: int) -> float:
     return run.learning_rate
 
 
-def _one_cycle(run, step: int, steps: int) -> float:
+def _one_cycle(run: Run, step: int, steps: int) -> float:
     """One cycle (Smith and Topin, 2018, arXiv:1708.07120), with half cosines as torch's OneCycleLR has them.
 
     From a 25th of the peak up to it at step ``run.warmup_steps``, and at the last step down to a 10,000th of where it

@@ -1,5 +1,8 @@
 """Learned tensors beside the model, and effective weights computed from them: what the loss calls then."""
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -13,11 +16,16 @@ class Reparametrised(nn.Module):
     computed from. None: the stored weights themselves. In evaluation mode the model is called as it is.
     """
 
-    def __init__(self, model: nn.Module, learned: dict[str, nn.Parameter], effective=None):
+    def __init__(
+        self,
+        model: nn.Module,
+        learned: dict[str, nn.Parameter],
+        effective: Callable[[], dict[str, torch.Tensor]] | None = None,
+    ):
         super().__init__()
         self.model, self.learned, self.effective = model, nn.ParameterList(learned.values()), effective
 
-    def forward(self, *arguments, **named):
+    def forward(self, *arguments: Any, **named: Any) -> Any:
         if self.effective is None or not self.model.training:
             return self.model(*arguments, **named)
         return torch.func.functional_call(self.model, self.effective(), arguments, named)

@@ -3,13 +3,16 @@
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from common import paths, record, seeds
 from common import sparsity as sp
-from common.training.probes import activations, batch_gradients, mean_gradients
+from common.training import memory
+from common.training.probes import activations, batch_gradients, mean_gradients, synaptic_flow
+from common.training.protocols import AnyTrainer
 from common.training.reparametrised import Reparametrised
 from common.training.resume import checkpoint, rewinding
 
@@ -21,7 +24,21 @@ class State:
     train it together. ``learned``: tensors that a method trains beside the model (``learn``).
     """
 
-    def __init__(self, trainer, model: nn.Module, steps: int, parent: "Parent | None"):
+    optimizer: torch.optim.Optimizer
+    parent: "Parent"  # the finished stage that this one starts from
+    finished: "Parent"  # this stage as later ones will see it
+
+    if not TYPE_CHECKING:  # a type checker takes the three above as given, and knows no other
+
+        def __getattr__(self, name: str) -> Any:
+            reasons = {
+                "optimizer": "the optimizer is made after attach",
+                "parent": "this stage starts from no other",
+                "finished": "this stage is finished once it is measured, not before",
+            }
+            raise AttributeError(reasons.get(name, f"State has no attribute {name!r}"))
+
+    def __init__(self, trainer: AnyTrainer, model: nn.Module, steps: int, parent: "Parent | None"):
         run = trainer.run
         self.model, self.steps, self.step, self.seed = model, steps, 0, run.seed
         self.network: nn.Module = model
@@ -32,10 +49,9 @@ class State:
         self.learned: dict[str, nn.Parameter] = {}
         self._scales: dict[str, float] = {}
         self._effective: Callable[[], dict[str, torch.Tensor]] | None = None
-        self.optimizer = None
-        self.parent = parent
-        self.finished: Parent | None = None  # this stage as later ones will see it, once it is measured
         self._trainer = trainer
+        if parent is not None:
+            self.parent = parent
 
     @property
     def run_steps(self) -> int:
@@ -61,7 +77,7 @@ class State:
         measures, and averaged over processes; it is not prunable and never counted. Its value on resume is the saved
         one. ``ValueError``: a name that is taken, or too late.
         """
-        if self.optimizer is not None or name in self.learned:
+        if hasattr(self, "optimizer") or name in self.learned:
             what = "the name is taken" if name in self.learned else "the optimizer has been made, call it in attach"
             raise ValueError(f"cannot learn {name}: {what}")
         device = next(self.model.parameters()).device
@@ -75,7 +91,7 @@ class State:
         It is called once a forward pass in training mode; gradients go through it to the stored weights and to the
         learned tensors it uses. Validation, probes and all that is saved see the stored weights.
         """
-        if self.optimizer is not None or self._effective is not None:
+        if hasattr(self, "optimizer") or self._effective is not None:
             raise ValueError("reparametrise is called once, in attach")
         self._effective = effective
 
@@ -84,7 +100,7 @@ class State:
         plain = not self.learned and self._effective is None
         return self.model if plain else Reparametrised(self.model, self.learned, self._effective)
 
-    def learned_groups(self) -> list[dict]:
+    def learned_groups(self) -> list[dict[str, Any]]:
         """The learned tensors' optimizer groups."""
         return [{"params": [p], "scale": self._scales[n], "weight_decay": 0.0} for n, p in self.learned.items()]
 
@@ -93,14 +109,15 @@ class State:
         return [*self.model.parameters(), *self.learned.values()]
 
     @contextmanager
-    def standing_in(self, weights: dict[str, torch.Tensor] | None):
+    def standing_in(self, weights: dict[str, torch.Tensor] | None) -> Iterator[None]:
         """Inside, the model's parameters of these names have these values; afterwards their own, bit for bit."""
         named = dict(self.model.named_parameters(remove_duplicate=False))
-        own = {name: named[name].detach().clone() for name in weights or {}}
+        weights = weights or {}
+        own = {name: named[name].detach().clone() for name in weights}
         try:
             with torch.no_grad():
-                for name in own:
-                    named[name].copy_(weights[name])
+                for name, value in weights.items():
+                    named[name].copy_(value)
             yield
         finally:
             with torch.no_grad():
@@ -115,7 +132,12 @@ class State:
         """Set all parameters and buffers."""
         sp.restore(self.model, weights)
 
-    def set_masks(self, masks: dict[str, torch.Tensor], grown_values=None, correction=None) -> tuple[int, int]:
+    def set_masks(
+        self,
+        masks: dict[str, torch.Tensor],
+        grown_values: dict[str, torch.Tensor] | None = None,
+        correction: dict[str, torch.Tensor] | None = None,
+    ) -> tuple[int, int]:
         """Change the masks, with the hygiene of ``Masks.update``; returns the numbers of grown and dropped weights.
 
         ``correction`` (``{name: tensor}`` of the weights' shapes) is added to the weights that live under the new
@@ -131,7 +153,7 @@ class State:
                 )
             if not torch.isfinite(change).all():
                 raise ValueError(f"the correction of {name} is not finite")
-        moved = self.masks.update(masks, self.optimizer, grown_values)
+        moved = self.masks.update(masks, getattr(self, "optimizer", None), grown_values)
         self.moved = True
         with torch.no_grad():
             for name, change in (correction or {}).items():
@@ -166,7 +188,11 @@ class State:
             for name, value in values.items()
         }
 
-    def stream(self, *names) -> int:
+    def free_memory(self) -> int:
+        """Bytes that this process can still have on the device that the model is on."""
+        return memory.available(self._trainer.device)
+
+    def stream(self, *names: object) -> int:
         """The seed of a named random stream."""
         return seeds.derive(self.seed, *names)
 
@@ -174,7 +200,7 @@ class State:
         """What every dense training of this seed starts from: pretrained weights where the task has them."""
         return self._trainer.pretrained_state()
 
-    def initialise(self, *names) -> dict[str, torch.Tensor]:
+    def initialise(self, *names: str) -> dict[str, torch.Tensor]:
         """Weights of a freshly built model from the random stream ``names``."""
         return sp.snapshot(self._trainer.build_seeded(*names))
 
@@ -229,22 +255,22 @@ class State:
         code keeps |bias| and shifts; at initialisation these are nothing in the networks that it prunes). Memory: a
         copy of the model in double precision and its gradient. ``ValueError``: a weight is no part of such a product.
         """
-        return mean_gradients.synaptic_flow(self._trainer, self)
+        return synaptic_flow.scores(self._trainer, self)
 
 
 class Parent:
     """The finished stage this one starts from, read from its folder."""
 
-    def __init__(self, folder: Path, trainer):
+    def __init__(self, folder: Path, trainer: AnyTrainer):
         self.folder, self._trainer = Path(folder), trainer
-        self._content = None
+        self._content: dict[str, Any] = {}
 
-    def _file(self) -> dict:
-        if self._content is None:
+    def _file(self) -> dict[str, Any]:
+        if not self._content:
             self._content = self._read(paths.weights(self.folder))
         return self._content
 
-    def _read(self, path: Path) -> dict:
+    def _read(self, path: Path) -> dict[str, Any]:
         remedy = f"delete {paths.done(self.folder)} and repeat 'make sweep': that stage is then trained again"
         try:
             content = checkpoint.load(path)
@@ -262,7 +288,7 @@ class Parent:
 
     def forget(self) -> None:
         """Give back the memory of its weights; they are read again when asked for."""
-        self._content = None
+        self._content = {}
 
     def weights(self) -> dict[str, torch.Tensor]:
         """Its final weights and buffers (the last step's, whatever step was selected for scoring)."""
@@ -291,6 +317,7 @@ class Parent:
         return Parent(self.root(), self._trainer).weights()
 
     def root(self) -> Path:
+        """The folder of the first stage of this line."""
         folder = self.folder
         while (parent := record.read_config(folder)["parent"]) is not None:
             folder = folder.parent / parent

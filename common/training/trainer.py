@@ -8,8 +8,10 @@ optimizer; masks again; the method's step.
 
 import math
 import time
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -19,7 +21,7 @@ from common import sparsity as sp
 from common.errors import UserError
 from common.settings import groups, run
 from common.training import optimization
-from common.training.interruption import SAVE
+from common.training.interruption import SAVE, Stop
 from common.training.processes.team import ALONE, Team
 from common.training.resume import journal, restore
 from common.training.state import Parent, State
@@ -38,18 +40,19 @@ class Trainer:
     planned_data: str | None = None  # the fingerprint the stage was planned with, to compare with what is read
     team: Team = ALONE  # the processes that train the stage together
 
-    def __init__(self, settings: dict, method: str, task: str):
+    def __init__(self, settings: dict[str, dict[str, Any]], method: str, task: str):
         cls = groups.classes(task, method)
         self.settings, self.task_name, self.method_name = settings, task, method
-        self.run = groups.build(run.Run, settings["run"])
+        self.run: run.Run = groups.build(run.Run, settings["run"])
         self.task = groups.build(cls["task"], settings["task"])
-        self.method = registry.method(method)(groups.build(cls["method"], settings["method"]))
+        # A Method of common/methods/families/base.py; methods import the state of the loop, the loop imports no method
+        self.method: Any = registry.method(method)(groups.build(cls["method"], settings["method"]))
         cuda = torch.cuda.is_available()
         if self.run.device == "cuda" and not cuda:
             raise UserError("run.device=cuda, but torch sees no GPU here; use run.device=auto")
         self.device = torch.device("cuda" if cuda and self.run.device != "cpu" else "cpu")
         self.warnings: list[str] = []
-        self.best: dict = {}  # the step that selection prefers so far: value, step, loss, score and its weights
+        self.best: dict[str, Any] = {}  # the step that selection prefers so far: value, step, loss, score, its model
         self.last_validation: float | None = None
         self.start_sums: dict[str, list[float]] = {}
         self.noise: tuple[str, ...] = ()  # of the step under way, as ``Method.noise`` says
@@ -64,7 +67,7 @@ class Trainer:
         """Number of training examples."""
         raise NotImplementedError
 
-    def batch(self, indices: torch.Tensor, position: int):
+    def batch(self, indices: torch.Tensor, position: int) -> Any:
         """The examples ``indices`` (int64), on ``self.device``; a function of both arguments alone.
 
         ``position`` is another number for every call of a training: noise of the data, such as augmentation, is
@@ -72,11 +75,11 @@ class Trainer:
         """
         raise NotImplementedError
 
-    def loss(self, model: nn.Module, batch) -> torch.Tensor:
+    def loss(self, model: nn.Module, batch: Any) -> torch.Tensor:
         """Mean loss over the batch, a scalar with gradient. Outputs must come from calling ``model`` itself."""
         raise NotImplementedError
 
-    def evaluate(self, model: nn.Module, split: str) -> dict:
+    def evaluate(self, model: nn.Module, split: str) -> dict[str, Any]:
         """On ``validation`` or ``test``: ``score`` (see ``metric``), ``loss``, ``constant`` (one answer for all?)."""
         raise NotImplementedError
 
@@ -84,7 +87,7 @@ class Trainer:
         """The test score of the best constant answer, chosen on the training set."""
         raise NotImplementedError
 
-    def parameter_groups(self, model: nn.Module) -> list[dict]:
+    def parameter_groups(self, model: nn.Module) -> list[dict[str, Any]]:
         """Optimizer groups; ``scale`` multiplies a group's learning rate."""
         return [{"params": [p for p in model.parameters() if p.requires_grad]}]
 
@@ -122,17 +125,19 @@ class Trainer:
             )
 
     def build_seeded(self, *stream: str) -> nn.Module:
+        """A model that drew its random numbers from the named stream ``stream``."""
         with self.random_stream(*stream):
             return self.build()
 
     @contextmanager
-    def random_stream(self, *names: str):
+    def random_stream(self, *names: str) -> Iterator[None]:
         """Inside, torch's random numbers come from the stream ``names``; outside they go on as if undisturbed."""
         with torch.random.fork_rng([torch.cuda.current_device()] if self.device.type == "cuda" else []):
             torch.manual_seed(seeds.derive(self.run.seed, *names))
             yield
 
     def pretrained_state(self) -> dict[str, torch.Tensor]:
+        """What every dense training of this seed starts from, on the CPU."""
         return sp.snapshot(self.build_seeded("initialisation"))
 
     def begin(self, parent: Parent | None) -> State:
@@ -145,7 +150,7 @@ class Trainer:
         self._draw(())
         return state
 
-    def stream(self, *names) -> int:
+    def stream(self, *names: object) -> int:
         """The seed of a named random stream of the noise in training: other data order, other augmentation."""
         return seeds.derive(self.run.seed, *names, *self.noise)
 
@@ -200,7 +205,7 @@ class Trainer:
 
     # --- the stage --------------------------------------------------------------------------------------------------
 
-    def fit(self, folder: Path, digest: str, parent: Parent | None, stop) -> State | str:
+    def fit(self, folder: Path, digest: str, parent: Parent | None, stop: Stop) -> State | str:
         """Train to the end and return the final state, or the reason for which ``stop()`` ended it (resumable)."""
         if self.run.batch_size > self.examples():
             raise UserError(
@@ -222,7 +227,7 @@ class Trainer:
         with closing(kind(folder, digest, saved["metrics"] if saved else 0)) as log:
             return self._train(state, stop, log, fresh=saved is None)
 
-    def _train(self, state: State, stop, log: journal.Journal, fresh: bool) -> State | str:
+    def _train(self, state: State, stop: Stop, log: journal.Journal, fresh: bool) -> State | str:
         keeps = getattr(self.method, "keeps_snapshots", False)
         wanted = {round(share * state.steps) for share in SNAPSHOT_SHARES} if keeps else set()
         last_save = time.monotonic()
@@ -239,7 +244,7 @@ class Trainer:
             if wish:
                 self._save(state, log)
                 last_save = time.monotonic()
-                if wish is not SAVE:
+                if isinstance(wish, str):
                     return wish
             loss = self.step(state)
             if state.step in wanted:
@@ -275,7 +280,7 @@ class Trainer:
         with state.standing_in(deployed):
             self._select(state, self.evaluate(state.model, "validation"), log)
 
-    def _select(self, state: State, found: dict, log: journal.Journal) -> None:
+    def _select(self, state: State, found: dict[str, Any], log: journal.Journal) -> None:
         """Note what was ``found`` on the validation split, and keep the weights if they are the best so far."""
         log.write(state.step, validation_loss=found["loss"], validation_score=found["score"])
         self.last_validation = found["score"]

@@ -95,9 +95,9 @@ class Tickets(Rewound):
 
         Under N:M a round keeps whole weights of every M: as N' of M it is what those who ask for N':M ask for.
         """
-        if ":" not in self.config.structure:
-            return [{"sparsity": sparsity} for sparsity in sparsities]
         form = sp.form(self.config.structure)
+        if not isinstance(form, sp.Pattern):
+            return [{"sparsity": sparsity} for sparsity in sparsities]
         kept = dict.fromkeys(form.kept(sparsity) for sparsity in sparsities)
         steps = [sp.Pattern(n, form.m) for n in kept if form.n < n < form.m]
         return [{"sparsity": step.sparsity, "structure": str(step)} for step in steps]

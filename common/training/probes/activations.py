@@ -1,13 +1,15 @@
 """What reaches each weight of a trained network: for methods that look at inputs (Wanda, DSnoT), not at gradients."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
 from common.sparsity.weights import CONVOLUTIONS, owners
 from common.training import optimization
-from common.training.probes.mean_gradients import modes_kept
+from common.training.probes.undisturbed import modes_kept
+from common.training.protocols import AnyState, AnyTrainer
 
 
 class Inputs(NamedTuple):
@@ -22,7 +24,7 @@ class Inputs(NamedTuple):
 
 
 @torch.no_grad()
-def inputs(trainer, state, batches: int) -> dict[str, Inputs]:
+def inputs(trainer: AnyTrainer, state: AnyState, batches: int) -> dict[str, Inputs]:
     """See ``State.activations``."""
     sums: dict[str, list[torch.Tensor]] = {name: [] for name in state.weights}
     hooks = []
@@ -51,10 +53,10 @@ def _check(name: str, attribute: str, module: nn.Module) -> None:
         )
 
 
-def _adding(sums: list[torch.Tensor], module: nn.Module):
+def _adding(sums: list[torch.Tensor], module: nn.Module) -> Callable[..., None]:
     """Adds up, in float64, how many inputs there were, their sum and their squares."""
 
-    def add(_, arguments, named) -> None:
+    def add(_: nn.Module, arguments: tuple, named: dict[str, Any]) -> None:
         values = (arguments[0] if arguments else named["input"]).double()
         if isinstance(module, CONVOLUTIONS):
             values = values.movedim(-len(module.kernel_size) - 1, -1)

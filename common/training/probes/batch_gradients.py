@@ -2,34 +2,31 @@
 
 import math
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 
 import torch
-from torch import nn
 
 from common.training import optimization
-from common.training.probes.mean_gradients import modes_kept
+from common.training.probes.undisturbed import differentiable, modes_kept
+from common.training.protocols import AnyState, AnyTrainer
 
 
-def gradients(trainer, state, batches: Iterable[int]) -> Iterator[dict[str, torch.Tensor]]:
+def gradients(trainer: AnyTrainer, state: AnyState, batches: Iterable[int]) -> Iterator[dict[str, torch.Tensor]]:
     """See ``State.gradients_of``."""
     # of each step its own: prunings during one training do not look at the same examples again
     order = optimization.Order(state.stream("gradients", state.step), trainer.examples(), trainer.run.batch_size)
     team, parameters = trainer.team, list(state.model.parameters())
-    recurrent = any(isinstance(module, nn.RNNBase) for module in state.model.modules())
     for position in batches:
         # all is put back before anyone sees the gradients: who asks may stop early, or draw random numbers meanwhile
         own = [parameter.grad for parameter in parameters]
         noise = _noise(trainer.device, state.stream("gradients", state.step, "noise", position))
         try:
-            with modes_kept(state.model), noise:
+            with modes_kept(state.model), noise, differentiable(state.model):
                 state.model.eval()
                 state.model.zero_grad()
                 batch = trainer.batch(team.share(order(position)), position * team.size + team.rank)
-                # cuDNN's recurrent layers have no gradient in evaluation mode
-                with torch.backends.cudnn.flags(enabled=False) if recurrent else nullcontext():
-                    loss = trainer.loss(state.network, batch)  # averages gradients over the processes of the stage
-                    loss.backward()
+                loss = trainer.loss(state.network, batch)  # averages gradients over the processes of the stage
+                loss.backward()
             if not math.isfinite(loss.item()):
                 raise ValueError(
                     f"the loss of a training batch is not finite ({loss.item()}): no gradients to prune by"
@@ -42,7 +39,7 @@ def gradients(trainer, state, batches: Iterable[int]) -> Iterator[dict[str, torc
 
 
 @contextmanager
-def _noise(device: torch.device, seed: int):
+def _noise(device: torch.device, seed: int) -> Iterator[None]:
     """What a loss draws. ``torch.manual_seed`` would also note every call for devices that are not in use."""
     cuda = device.type == "cuda"
     with torch.random.fork_rng([torch.cuda.current_device()] if cuda else []):

@@ -9,14 +9,17 @@ of the second network.
 
 import math
 from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 from torch import nn
 
 from common import sparsity as sp
 
+Found = TypeVar("Found")
 
-def between(first: dict, second: dict, alpha: float) -> dict[str, torch.Tensor]:
+
+def between(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor], alpha: float) -> dict[str, torch.Tensor]:
     """(1 - alpha) first + alpha second, of two states of one model; exactly first at 0, second at 1."""
     return {
         name: torch.lerp(first[name], value, alpha) if value.is_floating_point() else value
@@ -24,7 +27,13 @@ def between(first: dict, second: dict, alpha: float) -> dict[str, torch.Tensor]:
     }
 
 
-def along(model: nn.Module, first: dict, second: dict, points: int, evaluate: Callable[[nn.Module], dict]) -> list:
+def along(
+    model: nn.Module,
+    first: dict[str, torch.Tensor],
+    second: dict[str, torch.Tensor],
+    points: int,
+    evaluate: Callable[[nn.Module], Found],
+) -> list[Found]:
     """``evaluate(model)`` at ``points`` evenly spaced places, from ``first`` to ``second``, both included.
 
     The model is in evaluation mode, and has the weights of ``second`` afterwards.
@@ -51,7 +60,7 @@ def height(errors: list[float]) -> tuple[float, float]:
     return errors[place] - (errors[0] + errors[-1]) / 2, place / (len(errors) - 1)
 
 
-def distance(first: dict, second: dict) -> float:
+def distance(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> float:
     """The Euclidean distance of two states' floating-point tensors."""
     squares = (
         (value.double() - first[name].double()).square().sum().item()

@@ -12,8 +12,10 @@ import socket
 import struct
 import sys
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.distributed import TCPStore
@@ -25,7 +27,14 @@ PATIENCE = 600.0  # seconds for every process to come: nodes start at different 
 CONNECTING = timedelta(seconds=20)  # for one address
 
 
-def join(folder: Path, rank: int, size: int, token: str, patience: float = PATIENCE, lost=lambda: "") -> Team:
+def join(
+    folder: Path,
+    rank: int,
+    size: int,
+    token: str,
+    patience: float = PATIENCE,
+    lost: Callable[[], str] = lambda: "",
+) -> Team:
     """Meet the other processes of the stage ``folder``; each of ranks 0 to ``size`` - 1 calls this once.
 
     ``token``: the same text for all ranks of one attempt and of no other. ``lost()``: what became of a rank that is
@@ -58,12 +67,14 @@ def join(folder: Path, rank: int, size: int, token: str, patience: float = PATIE
     return Ranks(rank, size, local_rank, backend, store, lost)
 
 
-def places(here: list[dict]) -> list[tuple[str, int, int | None]]:
+def places(here: list[dict[str, Any]]) -> list[tuple[str, int, int | None]]:
     """(backend, place on its node, GPU by its index or None) of each rank, from the host and GPUs each one sees.
 
     nccl where every rank can have a GPU of its own; ranks that share one talk through gloo.
     """
-    found, taken, own = [], set(), True
+    found: list[tuple[int, int | None]] = []
+    taken: set[tuple[str, str]] = set()
+    own = True
     for rank, each in enumerate(here):
         local = sum(other["host"] == each["host"] for other in here[:rank])
         free = [i for i, gpu in enumerate(each["gpus"]) if (each["host"], gpu) not in taken]

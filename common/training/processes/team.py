@@ -7,19 +7,24 @@ several: gloo between processors, nccl between GPUs. ``common.training.processes
 import contextlib
 import gc
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from datetime import timedelta
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from common.training.interruption import SAVE
+from common.training.interruption import SAVE, Interruption
 from common.training.processes.watchdog import Watch
 
 PATIENCE = timedelta(minutes=30)  # for what the other processes do between two exchanges: a validation, a resume point
 FAREWELL = 10.0  # seconds in which every process has read how the stage ended
 BREAK = 2.0  # the same where one failed and may never read anything
+
+Value = TypeVar("Value")
 
 
 class Disagreement(RuntimeError):
@@ -41,7 +46,7 @@ class Team:
         """
         return model
 
-    def accumulating(self, network: nn.Module, last: bool):
+    def accumulating(self, network: nn.Module, last: bool) -> AbstractContextManager:
         """Around forward and backward of a micro-batch: gradients are exchanged in the ``last`` of a step alone."""
         return contextlib.nullcontext()
 
@@ -49,7 +54,7 @@ class Team:
         """This process's part of a micro-batch's examples."""
         return indices
 
-    def any(self, wish, moved: bool = False) -> tuple:
+    def any(self, wish: Interruption, moved: bool = False) -> tuple[Interruption, bool]:
         """(the strongest wish of all processes, has any moved its masks?): a reason to leave, ``SAVE`` or None.
 
         Every process asks before every step, so that all leave, save or compare masks at the same one.
@@ -57,13 +62,14 @@ class Team:
         return wish, moved
 
     def mean(self, value: float) -> float:
+        """The mean of all processes' ``value``."""
         return value
 
-    def gather(self, value) -> list:
+    def gather(self, value: Value) -> list[Value]:
         """Each process's ``value``, in the order of ranks."""
         return [value]
 
-    def tell(self, value):
+    def tell(self, value: Value) -> Value:
         """The first process's ``value``, in all of them."""
         return value
 
@@ -77,7 +83,7 @@ class Team:
                 "a method decides must follow from weights, gradients and state.stream(...), which are the same in all"
             )
 
-    def guard(self, on_loss) -> None:
+    def guard(self, on_loss: Callable[[str], object]) -> None:
         """``on_loss(reason)`` is called should this process have to be ended because another one is lost."""
 
     def failure(self, error: BaseException, text: str) -> tuple[str, str]:
@@ -101,7 +107,15 @@ ALONE = Team()
 class Ranks(Team):
     """Process ``rank`` of ``size``. ``store``: what all reach through the first one, also while another is lost."""
 
-    def __init__(self, rank: int, size: int, local_rank: int, backend: str, store: dist.Store, lost=lambda: ""):
+    def __init__(
+        self,
+        rank: int,
+        size: int,
+        local_rank: int,
+        backend: str,
+        store: Any,  # a dist.TCPStore; torch's stubs do not know its clone()
+        lost: Callable[[], str] = lambda: "",
+    ):
         self.rank, self.size, self.local_rank, self.backend = rank, size, local_rank, backend
         self._store, self._lost, self._farewell = store, lost, BREAK
         self.watch = Watch(store.clone(), rank, size)
@@ -109,21 +123,21 @@ class Ranks(Team):
         dist.init_process_group(backend, store=group, rank=rank, world_size=size, timeout=PATIENCE)
         self.watch.start()
 
-    def wrap(self, model):
+    def wrap(self, model: nn.Module) -> nn.Module:
         # init_sync: weights are compared at the start, not overwritten; an initialisation that differs is a fault.
         # find_unused_parameters: what the loss does not reach is no error; and torch then does not regroup gradients
         # after its first step, which would make sums over three or more processes depend on when training was resumed.
         # (torch says once in the log that it found none: it could not know why we ask.)
         return DistributedDataParallel(model, init_sync=False, find_unused_parameters=True)
 
-    def accumulating(self, network, last):
+    def accumulating(self, network: Any, last: bool) -> AbstractContextManager:
         return contextlib.nullcontext() if last else network.no_sync()
 
-    def share(self, indices):
+    def share(self, indices: torch.Tensor) -> torch.Tensor:
         part = len(indices) // self.size
         return indices[self.rank * part : (self.rank + 1) * part]
 
-    def any(self, wish, moved=False):
+    def any(self, wish: Interruption, moved: bool = False) -> tuple[Interruption, bool]:
         strength = 0 if not wish else 1 if wish is SAVE else 2
         found = torch.tensor([strength, int(moved)])
         dist.all_reduce(found, dist.ReduceOp.MAX)
@@ -132,22 +146,22 @@ class Ranks(Team):
             wish = next(found for found in self.gather(wish if isinstance(wish, str) else None) if found)
         return (wish if strongest == 2 else SAVE if strongest else None), bool(moved)
 
-    def mean(self, value):
+    def mean(self, value: float) -> float:
         found = torch.tensor(value, dtype=torch.float64)
         dist.all_reduce(found)
         return found.item() / self.size
 
-    def gather(self, value):
-        found = [None] * self.size
+    def gather(self, value: Value) -> list[Value]:
+        found: list[Any] = [None] * self.size
         dist.all_gather_object(found, value)
         return found
 
-    def tell(self, value):
+    def tell(self, value: Value) -> Value:
         found = [value]
         dist.broadcast_object_list(found, src=0, device=torch.device("cpu"))
         return found[0]
 
-    def failure(self, error, text):
+    def failure(self, error: BaseException, text: str) -> tuple[str, str]:
         """A connection that broke says nothing of why: the reason is then that of the process that failed first."""
         reason, text = super().failure(error, text)
         broken = isinstance(error, dist.DistError) or any(word in str(error) for word in ("gloo", "NCCL"))
@@ -165,7 +179,7 @@ class Ranks(Team):
         self.watch.tell(own, text)
         return own, text
 
-    def finish(self, outcome):
+    def finish(self, outcome: str) -> str:
         """The others wait for the first process, which scores and writes after the last step, as long as it lives."""
         try:
             if self.rank == 0:
@@ -179,13 +193,13 @@ class Ranks(Team):
         except RuntimeError:  # the first process is gone, and with it what it could have said
             return outcome if self.rank == 0 else "failed"
 
-    def guard(self, on_loss):
+    def guard(self, on_loss: Callable[[str], object]) -> None:
         self.watch.on_loss = on_loss
 
-    def dismiss(self):
+    def dismiss(self) -> None:
         self.watch.alone = self.rank == 0
 
-    def close(self):
+    def close(self) -> None:
         if dist.is_initialized():
             gc.collect()  # what still holds the group keeps its connections open, and the others waiting
             dist.destroy_process_group()

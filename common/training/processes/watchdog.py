@@ -9,6 +9,8 @@ import json
 import os
 import sys
 import threading
+from collections.abc import Callable
+from typing import Any
 
 BEAT = 1.0  # seconds between two signs of life
 SILENT = 90  # beats of this process without a sign of life of another: it is taken for lost
@@ -18,11 +20,12 @@ GRACE = 30.0  # seconds for the loop to end by itself once something is known to
 class Watch(threading.Thread):
     """``store``: a connection of its own. ``on_loss(reason)`` is called before this process is ended."""
 
-    def __init__(self, store, rank: int, size: int):
+    def __init__(self, store: Any, rank: int, size: int):
         super().__init__(daemon=True, name="watch")
         self.store, self.rank = store, rank
         self.others = list(range(1, size)) if rank == 0 else [0]
-        self.reason, self.on_loss = "", lambda reason: None
+        self.reason = ""
+        self.on_loss: Callable[[str], object] = lambda reason: None
         self.alone = False  # is it all the same to this process what becomes of the others?
         self._over = threading.Event()
 
@@ -34,13 +37,18 @@ class Watch(threading.Thread):
     def failure(self) -> tuple[str, str] | None:
         """(reason, traceback) of the process that failed first, None where none has said so."""
         try:
-            return tuple(json.loads(self.store.get("failure"))) if self.store.check(["failure"]) else None
+            if not self.store.check(["failure"]):
+                return None
+            reason, text = json.loads(self.store.get("failure"))
+            return reason, text
         except RuntimeError as error:
             return (f"the first process is gone ({error})".splitlines()[0], "") if self.rank else None
 
     def run(self) -> None:
+        """The thread's work."""
         # Beats are counted, not seconds: after a suspended job goes on, nobody has been silent for its night.
-        beats, seen = 0, dict.fromkeys(self.others, (None, 0))
+        beats = 0
+        seen: dict[int, tuple[bytes | None, int]] = dict.fromkeys(self.others, (None, 0))
         while not self.reason and not self._over.wait(BEAT):
             beats += 1
             try:
@@ -65,6 +73,7 @@ class Watch(threading.Thread):
                 os._exit(1)
 
     def stop(self) -> None:
+        """End the thread, and wait until it has ended."""
         self._over.set()
         if self.is_alive():
             self.join()

@@ -3,6 +3,7 @@
 import os
 import zipfile
 from pathlib import Path
+from typing import IO, Any, cast
 
 import torch
 
@@ -16,10 +17,11 @@ class DamagedFile(RuntimeError):
 class _Remembering:
     """A file whose failed write is remembered: torch reports a full disk as an inconsistency of its archive."""
 
-    def __init__(self, file):
-        self.file, self.flush, self.error = file, file.flush, None
+    def __init__(self, file: IO[bytes]):
+        self.file, self.flush = file, file.flush
+        self.error: OSError | None = None
 
-    def write(self, data):
+    def write(self, data: bytes) -> int:
         try:
             return self.file.write(data)
         except OSError as error:
@@ -27,13 +29,13 @@ class _Remembering:
             raise
 
 
-def save(path: Path, content: dict) -> None:
+def save(path: Path, content: dict[str, Any]) -> None:
     """Write tensors, numbers, strings and containers of them; atomic. ``OSError`` naming the file: disk full, ..."""
-    files = []
+    files: list[_Remembering] = []
 
-    def write(file) -> None:
+    def write(file: IO[bytes]) -> None:
         files.append(_Remembering(file))
-        torch.save(content, files[0])
+        torch.save(content, cast(IO[bytes], files[0]))  # which calls nothing but write and flush
 
     try:
         record.write_bytes(path, write)
@@ -44,7 +46,7 @@ def save(path: Path, content: dict) -> None:
         raise OSError(found.errno, found.strerror or str(found), str(path)) from error
 
 
-def load(path: Path) -> dict:
+def load(path: Path) -> dict[str, Any]:
     """Read a file of ``save`` to the CPU. ``FileNotFoundError``, or ``DamagedFile`` naming the file and the remedy."""
     try:
         with zipfile.ZipFile(path) as archive:  # torch's own reader does not look at the archive's checksums
@@ -59,7 +61,7 @@ def load(path: Path) -> dict:
     raise DamagedFile(f"{path} is damaged ({reason})")
 
 
-def save_resume_point(folder: Path, content: dict) -> None:
+def save_resume_point(folder: Path, content: dict[str, Any]) -> None:
     """Write ``checkpoint.pt``; the one before stays as ``checkpoint.previous.pt``: one is whole at any moment."""
     newest, previous = paths.checkpoint(folder), paths.previous_checkpoint(folder)
     aside = paths.next_checkpoint(folder)
@@ -69,7 +71,7 @@ def save_resume_point(folder: Path, content: dict) -> None:
     os.replace(aside, newest)
 
 
-def load_resume_point(folder: Path, digest: str) -> tuple[dict | None, list[str]]:
+def load_resume_point(folder: Path, digest: str) -> tuple[dict[str, Any] | None, list[str]]:
     """The newest whole resume point of this stage, or None, and a warning for each damaged one passed over."""
     warnings = []
     for path in (paths.checkpoint(folder), paths.previous_checkpoint(folder)):

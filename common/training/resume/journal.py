@@ -2,6 +2,9 @@
 
 import time
 from pathlib import Path
+from typing import Any
+
+from torch import nn
 
 from common import paths, record
 from common import sparsity as sp
@@ -20,13 +23,13 @@ class Journal:
         # going back to an earlier resume point takes back what was said to be safe to read
         record.update_status(self.folder, step=step, steps=steps, committed=self.metrics.offset)
 
-    def write(self, step: int, **values) -> None:
+    def write(self, step: int, **values: float) -> None:
         self.metrics.write(step, **values)
 
-    def snapshot(self, step: int, model) -> None:
+    def snapshot(self, step: int, model: nn.Module) -> None:
         checkpoint.save(paths.snapshot(self.folder, step), sp.snapshot(model))
 
-    def save(self, content: dict) -> None:
+    def save(self, content: dict[str, Any]) -> None:
         """Write a resume point; all lines so far are final then."""
         offset = self.metrics.commit()
         checkpoint.save_resume_point(self.folder, {"digest": self.digest, "metrics": offset, **content})
@@ -46,13 +49,13 @@ class Journal:
         self.metrics.close()
 
 
-class Silence:
+class Silence(Journal):
     """The journal of every other process of the stage: it writes nothing."""
 
     def __init__(self, folder: Path, digest: str, offset: int):
         self.folder = folder
 
-    def write(self, *_, **values) -> None:
+    def write(self, *_: object, **values: object) -> None:
         """No other process writes, whatever the loop asks for."""
 
     begin = snapshot = save = tick = commit = close = write

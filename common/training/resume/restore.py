@@ -3,16 +3,30 @@
 import socket
 import time
 from pathlib import Path
+from typing import Any, Protocol
 
 import torch
+from torch import nn
 
 from common import sparsity as sp
+from common.training.processes.team import Team
+from common.training.protocols import AnyTrainer
 from common.training.resume import checkpoint
+from common.training.state import State
 
 PATIENCE = 60.0  # seconds in which a network file system shows every node what one of them wrote
 
 
-def content(trainer, state) -> dict:
+class Resumable(AnyTrainer, Protocol):
+    """A trainer with what it remembers of the steps so far."""
+
+    best: dict[str, Any]
+    last_validation: float | None
+    warnings: list[str]
+    start_sums: dict[str, list[float]]
+
+
+def content(trainer: Resumable, state: State) -> dict[str, Any]:
     """All that determines the rest of the training. Every process of the stage must call it."""
     return {
         "step": state.step,
@@ -37,7 +51,8 @@ def _random(device: torch.device) -> dict[str, torch.Tensor]:
     return {**found, "cuda": torch.cuda.get_rng_state()} if device.type == "cuda" else found
 
 
-def restore(trainer, state, saved: dict) -> None:
+def restore(trainer: Resumable, state: State, saved: dict[str, Any]) -> None:
+    """Put back what ``content`` gave."""
     sp.restore(state.model, saved["model"])
     _restore_learned(state.learned, saved.get("learned", {}))
     state.masks.load_state_dict(saved["masks"])
@@ -57,7 +72,7 @@ def restore(trainer, state, saved: dict) -> None:
 
 
 @torch.no_grad()
-def _restore_learned(learned: dict, saved: dict) -> None:
+def _restore_learned(learned: dict[str, nn.Parameter], saved: dict[str, torch.Tensor]) -> None:
     expected, found = ({n: tuple(t.shape) for n, t in tensors.items()} for tensors in (learned, saved))
     if expected != found:
         raise ValueError(f"the method learns {expected} beside the model, the resume point has {found}")
@@ -65,7 +80,7 @@ def _restore_learned(learned: dict, saved: dict) -> None:
         parameter.copy_(saved[name])
 
 
-def choose(team, folder: Path, digest: str) -> tuple[dict | None, list[str]]:
+def choose(team: Team, folder: Path, digest: str) -> tuple[dict[str, Any] | None, list[str]]:
     """The resume point to go on from, None for a fresh start, and warnings. The first process decides for all.
 
     ``RuntimeError``: another process cannot read the one that was decided on.
@@ -83,6 +98,6 @@ def choose(team, folder: Path, digest: str) -> tuple[dict | None, list[str]]:
     return saved, warnings
 
 
-def _name(saved: dict | None) -> tuple | None:
+def _name(saved: dict[str, Any] | None) -> tuple | None:
     """Enough to tell one resume point of a stage from another."""
     return None if saved is None else (saved["step"], saved["metrics"], saved["masks"]["checksum"])

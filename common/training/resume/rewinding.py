@@ -1,5 +1,6 @@
 """The weights a dense stage had at an early step: kept by it, or trained again from the start and checked."""
 
+import json
 import math
 from contextlib import suppress
 from pathlib import Path
@@ -8,19 +9,21 @@ import torch
 
 from common import paths, record
 from common import sparsity as sp
+from common.training.protocols import AnyTrainer
 from common.training.resume import checkpoint
 
 
-def snapshot_of(trainer, root: Path, step: int) -> dict[str, torch.Tensor]:
+def snapshot_of(trainer: AnyTrainer, root: Path, step: int) -> dict[str, torch.Tensor]:
     """The weights of the dense stage ``root`` after ``step`` steps. ``trainer``: any trainer of the same task.
 
     What is trained again is compared with the losses that ``root`` logged, to the first at or after ``step + 1`` (the
     first that the weights asked for have a part in); ``RuntimeError`` where they differ.
     """
-    path, kept = paths.snapshot(root, step), None
+    path = paths.snapshot(root, step)
+    kept: dict[str, torch.Tensor] = {}
     with suppress(FileNotFoundError, checkpoint.DamagedFile):  # it follows from the stage's settings
         kept = checkpoint.load(path)
-    if all(trainer.team.gather(kept is not None)):  # else all processes train it again, together
+    if all(trainer.team.gather(bool(kept))):  # else all processes train it again, together
         return kept
     stage = record.read_config(root)
     again = type(trainer)(stage["settings"], stage["method"], stage["task"])
@@ -49,5 +52,5 @@ def snapshot_of(trainer, root: Path, step: int) -> dict[str, torch.Tensor]:
 
 def logged_losses(folder: Path) -> dict[int, float]:
     """The training losses a stage logged, by step."""
-    lines = (record.json.loads(line) for line in paths.metrics(folder).read_text().splitlines())
+    lines = (json.loads(line) for line in paths.metrics(folder).read_text().splitlines())
     return {line["step"]: line["loss"] for line in lines if "loss" in line}

@@ -15,7 +15,7 @@ from common import record
 from common import sparsity as sp
 from common.errors import UserError
 from common.training import optimization
-from common.training.probes.mean_gradients import _positive
+from common.training.probes.synaptic_flow import _positive
 from launch.plan import planner
 from launch.request.arguments import parse
 from tests.support import training

@@ -166,7 +166,9 @@ def held(thing, seen: set) -> int:
 
 def beside(state, method) -> float:
     """Bytes a prunable weight that the method keeps beside the weights, their gradients, the optimizer's and masks."""
-    usual = {id(state), id(state.parent), id(state._trainer), id(state.model), id(state.masks), id(state.optimizer)}
+    usual = {id(getattr(state, name, None)) for name in ("parent", "_trainer", "model", "masks", "optimizer")} | {
+        id(state)
+    }
     usual |= {id(parameter) for parameter in state.model.parameters()}
     own = held(vars(method), set(usual))
     learned = held(state.learned, set()) + sum(held(state.optimizer.state[p], set()) for p in state.learned.values())

@@ -16,9 +16,9 @@ from common import record
 from common import sparsity as sp
 from common.errors import UserError
 from common.sparsity import fisher
-from common.sparsity.fisher import Blocks, InverseFisher
+from common.sparsity.fisher import InverseBlocks, InverseFisher
 from common.stage import run
-from common.training import optimization
+from common.training import memory, optimization
 from common.training.state import Parent
 from tests.support import ranks, training
 from tests.support.training import Death, Noisy, begun, toy, trained
@@ -42,8 +42,8 @@ def correlated(m: int, n: int, scale: float = 1e-2, seed: int = 0) -> torch.Tens
     return scale * torch.randn(m, n, generator=noise) @ mixing
 
 
-def filled(gradients: torch.Tensor, block: int, damping: float = 1e-7) -> Blocks:
-    blocks = Blocks(gradients.shape[1], block, len(gradients), damping)
+def filled(gradients: torch.Tensor, block: int, damping: float = 1e-7) -> InverseBlocks:
+    blocks = InverseBlocks(gradients.shape[1], block, len(gradients), damping)
     for gradient in gradients:
         blocks.add(gradient)
     return blocks.finish()
@@ -187,7 +187,7 @@ def test_gradients_that_no_inverse_can_hold_are_an_error(wrong):
 
 
 def test_a_missing_gradient_is_an_error():
-    blocks = Blocks(5, 5, 3, 1e-7)
+    blocks = InverseBlocks(5, 5, 3, 1e-7)
     blocks.add(torch.ones(5))
     with pytest.raises(ValueError, match="of 3 gradients, 1 came"):
         blocks.finish()
@@ -213,7 +213,7 @@ class Quadratic:
         self.gradients = self.inputs * signs[:, None]
         self.hessian = exact(self.gradients, 1e-4)
 
-    def blocks(self) -> Blocks:
+    def blocks(self) -> InverseBlocks:
         return filled(self.gradients, len(self.weights), 1e-4)
 
     def increase(self, weights: torch.Tensor) -> float:
@@ -459,7 +459,7 @@ def test_obert_loses_less_than_magnitude_before_any_retraining():
 
 def test_memory_is_stated_before_anything_is_computed(monkeypatch):
     """50,200 weights in blocks of 50: 66 numbers a weight, in four bytes each, and what the arithmetic takes."""
-    monkeypatch.setattr(sp, "available_memory", lambda device: 2**20, raising=False)
+    monkeypatch.setattr(memory, "available", lambda device: 2**20)
     worker, state = begun("obert", {"method.block": 50}, start=False)
     monkeypatch.setattr(type(state), "gradients_of", lambda self, batches: pytest.fail("too late"))
     monkeypatch.setattr(Parent, "weights", lambda self: pytest.fail("too late"))
@@ -489,13 +489,13 @@ def test_memory_of_large_networks():
 def test_the_blocks_really_take_what_was_said():
     weights = {"a": nn.Parameter(torch.randn(300, 77)), "b": nn.Parameter(torch.randn(13))}
     inverse = InverseFisher(sp.Masks(weights), lambda: iter([]), 5, 50, 1e-7)
-    blocks = [Blocks(w.numel(), 50, 100, 1e-7) for w in weights.values()]
+    blocks = [InverseBlocks(w.numel(), 50, 100, 1e-7) for w in weights.values()]
     held = sum(4 * (b.inverse.numel() + b.waiting.numel()) for b in blocks)
     assert held <= inverse.memory(weights, 50) < held + 20 * 23113 + 20 * 2**20
 
 
 def test_available_memory_is_a_number_of_this_machine(tmp_path, monkeypatch):
-    found = sp.available_memory("cpu")
+    found = memory.available("cpu")
     assert 2**20 < found < 2**50
     files = {"/proc/meminfo": "MemTotal: 9 kB\nMemAvailable: 4000 kB\n", "/proc/self/cgroup": "1:x:/y\n0::/job/step\n"}
     for folder, limit in (("", None), ("job", "3000000"), ("job/step", "max")):
@@ -511,11 +511,11 @@ def test_available_memory_is_a_number_of_this_machine(tmp_path, monkeypatch):
 
     with monkeypatch.context() as context:
         context.setattr(Path, "read_text", read)
-        assert sp.available_memory("cpu") == 2500000, "the job's limit, less what it uses and cannot give back"
+        assert memory.available("cpu") == 2500000, "the job's limit, less what it uses and cannot give back"
         files["/sys/fs/cgroup/job/memory.max"] = "max"
-        assert sp.available_memory("cpu") == 4000 * 1024
+        assert memory.available("cpu") == 4000 * 1024
         files.clear()
-        assert sp.available_memory("cpu") == 1 << 62, "unknown: nothing is refused"
+        assert memory.available("cpu") == 1 << 62, "unknown: nothing is refused"
 
 
 @pytest.mark.parametrize(
