@@ -9,7 +9,7 @@ class UserError(Exception):
 
 
 def install(requirement: str) -> str:
-    """The command that adds a package to the environment that runs, whatever its place."""
+    """The command that installs a package into the environment in use, wherever that is."""
     return f"{sys.executable} -m pip install {requirement}"
 
 

@@ -10,8 +10,8 @@ Woodbury/Sherman-Morrison identity. For k gradients at a time, the rows of G:
     F^-1 <- F^-1 - F^-1 G^T (m I + G F^-1 G^T)^-1 G F^-1,   from F^-1 = I / damping
 
 With k = 1 that is the paper's recursion; the result does not depend on k. Inverses are kept in float32, as large as the
-paper says (4 ``block`` bytes a weight); each step is computed in float64, some blocks at a time, since the first ones
-take numbers near 1 / damping away from each other.
+paper says (4 ``block`` bytes per weight); each step is computed in float64, some blocks at a time, since the first
+ones subtract numbers near 1 / damping from each other.
 
 Measured on one core (AVX-512, torch 2.13), blocks of 50, the networks' own gradients not counted; the time grows with
 weights times gradients, and memory is within 5% of what ``InverseFisher.memory`` says from some hundred MiB on:
@@ -30,7 +30,7 @@ import torch
 from common.sparsity.masks import AnyMasks, Masks
 from common.sparsity.scores import Tensors
 
-TOGETHER = 16  # gradients that wait to be taken in at once: 64 bytes a weight, and a sixteenth of the passes over F^-1
+TOGETHER = 16  # gradients that wait to be taken in at once: 64 bytes per weight, a sixteenth of the passes over F^-1
 UPDATES = ("single", "joint", "none")
 Piece = tuple[str, int, int]  # name, first and last of consecutive weights in a tensor's flat order
 
@@ -122,10 +122,10 @@ class InverseBlocks:
         """What is added to all ``count`` weights when those at ``dropped`` (bool) go; float32[count].
 
         ``single``: the sum of the updates that each would cause alone, -w_i / [F^-1]_ii F^-1 e_i. This is what the
-        authors' code does (sparseml, ``OBSPruningParamsScorer.mask_update``): exact for one weight a block; of several
-        it ignores that one makes up for another that goes as well. ``joint``: the exact one for all of a block
-        together, -F^-1_{:,Q} (F^-1_{QQ})^-1 w_Q (the paper's update for a group Q, here all dropped ones); it leaves
-        the quadratic's loss lowest.
+        authors' code does (sparseml, ``OBSPruningParamsScorer.mask_update``): exact where one weight of a block goes;
+        of several it ignores that one makes up for another that goes as well. ``joint``: the exact one for all of a
+        block together, -F^-1_{:,Q} (F^-1_{QQ})^-1 w_Q (the paper's update for a group Q, here all dropped ones); it
+        leaves the quadratic's loss lowest.
         """
         total = len(self.inverse) * self.width
         gone = torch.zeros(total, dtype=torch.float64, device=self.inverse.device)
@@ -183,9 +183,9 @@ class InverseFisher:
 
     @staticmethod
     def memory(weights: Tensors, block: int, passes: int = 1) -> int:
-        """Bytes needed beside the network's own: blocks and waiting gradients, at their most, and what a weight has.
+        """Bytes needed beside the network's own: blocks and waiting gradients at their peak, and what weights take.
 
-        That is 4 (``block`` + 16) / ``passes`` + 20 bytes a weight, nearly, and the arithmetic's own.
+        That is nearly 4 (``block`` + 16) / ``passes`` + 20 bytes per weight, and what the arithmetic itself takes.
         """
         total, most, arithmetic = 0, 0, 0
         for pieces in parts(weights, block, passes):

@@ -1,4 +1,5 @@
-"""What lives or goes as one, an atom: a single weight, or a block of them; and N of every M. Needs no torch.
+"""The granularity of pruning. An atom, what lives or goes as one, is a single weight or a block of weights; or N of
+every M weights live. Needs no torch.
 
 ``structure`` is written ``weights``, ``RxC`` (a block is R outputs by C inputs at one kernel position, so that every
 block has R*C weights) or ``N:M`` (N of every M weights along the input axis live). Tensors are (out, in, kernel...).
@@ -12,7 +13,7 @@ from typing import ClassVar, Literal
 from common.sparsity import allocation as rules
 from common.sparsity.allocation import AllocationError, Living, Pools, Rule, Shape, Sizes, shapes_of
 
-_SLIP = 1e-3  # of a weight in a group: 1:3 is no decimal number
+_SLIP = 1e-3  # of a weight in a group: 1:3 has no finite decimal
 _FORM = re.compile(r"([1-9][0-9]{0,5})([x:])([1-9][0-9]{0,5})")
 
 
@@ -70,7 +71,7 @@ class Pattern:
         return 1 - self.n / self.m
 
     def meets(self, sparsity: float) -> bool:
-        """Is that share of zeros the pattern's, but for digits that were not typed?"""
+        """Is ``sparsity`` the pattern's own, apart from rounding (1:3 has no finite decimal)?"""
         return abs(self.m * (1 - sparsity) - self.n) < _SLIP
 
     def kept(self, sparsity: float) -> int:

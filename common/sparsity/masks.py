@@ -1,7 +1,7 @@
 """Boolean masks over a set of weights: in-place zeroing, exact counts, packed bits on disk.
 
 Weights are zeroed in place rather than multiplied inside the graph, so gradients stay dense and growth criteria see
-them. One byte a weight in memory, one bit on disk.
+them. One byte per weight in memory, one bit on disk.
 """
 
 import hashlib

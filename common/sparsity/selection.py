@@ -16,7 +16,7 @@ from common.sparsity.masks import AnyMasks
 from common.sparsity.scores import Score, Tensors
 
 CHUNK = 1 << 18  # scores handled at a time: 1 MiB of float32 stays in cache
-SMALL = 1 << 20  # pools up to here are partitioned: 4 MiB of keys, and no 65,536 counts a tensor
+SMALL = 1 << 20  # pools up to here are partitioned: 4 MiB of keys, and no 65,536 counts per tensor
 FEW = 16  # weights in a group up to here are compared pair by pair: faster than sorting many short rows
 _LOWEST = -(1 << 31)  # the key of a weight outside ``within``: below every score, -inf included
 _HALF = 1 << 15

@@ -3,7 +3,7 @@
 A weight is drawn from N(theta, sigma^2). Where alpha = sigma^2 / theta^2 is large, the weight is all noise and can go.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -28,7 +28,7 @@ def noisy(weight: torch.Tensor, log_variance: torch.Tensor) -> torch.Tensor:
 
 
 def recurrent(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> set[str]:
-    """The names of those of ``weights`` that a recurrent layer owns, and so uses once a step of its sequence."""
+    """The names of those of ``weights`` that a recurrent layer owns, and so uses at every step of its sequence."""
     return {name for name, _, _, module in owners(model, weights) if isinstance(module, nn.RNNBase)}
 
 
@@ -76,8 +76,8 @@ class LocalNoise:
                 "mode): no noise can be added"
             )
 
-    def _hook(self, log_variance: torch.Tensor):
-        def add(module, arguments, named, output):
+    def _hook(self, log_variance: torch.Tensor) -> Callable[..., torch.Tensor]:
+        def add(module: nn.Module, arguments: tuple, named: dict[str, Any], output: torch.Tensor) -> torch.Tensor:
             if not module.training:
                 return output
             self._waiting.pop(module, None)

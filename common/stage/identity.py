@@ -18,8 +18,8 @@ CORE_VERSION = 1  # part of every digest: raised when a fix in the core or the l
 def determining(cls: type, values: dict[str, Any]) -> dict[str, Any]:
     """The values that determine results: without ``identity=False`` fields and those at their ``neutral`` value.
 
-    A field added later carries ``neutral=<the value that has no effect>``, so that older digests stand; values that
-    were written before it was added do without it.
+    A field added later carries ``neutral=<the value that has no effect>``, so that older digests stay valid; values
+    written before it was added may lack it.
     """
     return {
         name: values[name]
@@ -51,11 +51,11 @@ def versions(task: str, method: str) -> dict[str, int]:
     }
 
 
-@cache  # reading the data takes a second, and a sweep asks once a stage
+@cache  # reading the data takes a second, and a sweep asks once per stage
 def _checked(task: str, values: str, stamp: tuple) -> tuple[str, tuple[str, ...]]:
     """``stamp`` belongs to the key alone: files replaced since the last call are read again."""
-    told: list[str] = []
-    return registry.task_part(task, "prepare").check(_task_settings(task, values), told.append), tuple(told)
+    remarks: list[str] = []
+    return registry.task_part(task, "prepare").check(_task_settings(task, values), remarks.append), tuple(remarks)
 
 
 def fingerprint(task: str, settings: Settings) -> str:

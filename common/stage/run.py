@@ -1,4 +1,4 @@
-"""One stage from its folder: verify what it stands on, train (or resume), score, write the summary, and DONE last."""
+"""One stage from its folder: verify what it depends on, train (or resume), score, write the summary, and DONE last."""
 
 import errno
 import fcntl
@@ -160,7 +160,7 @@ def _attempt(folder: Path, stop: Stop, marks: dict[str, Any], team: Team, lock: 
             record.update_status(folder, state=state, reason=reason, seconds=spent + time.time() - began)
             record.write_text(paths.error(folder), text)
         except OSError:
-            raise error from None  # a full disk: who called is told, since the files cannot be
+            raise error from None  # a full disk: the caller must hear of it, since no file can say it
         return state
     finally:
         team.finish(state)

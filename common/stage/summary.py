@@ -1,4 +1,4 @@
-"""What a finished stage says of itself: score, both sparsities, what collapsed, and what it was made with."""
+"""The summary of a finished stage: its score, both sparsities, what collapsed, and what it was made with."""
 
 from pathlib import Path
 from typing import Any

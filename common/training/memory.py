@@ -1,4 +1,4 @@
-"""How much memory this process can still have: what a computation is refused by before it begins."""
+"""How much memory this process can still have, so that a computation can be refused before it begins."""
 
 from contextlib import suppress
 from pathlib import Path

@@ -79,7 +79,7 @@ class Order:
 
 
 class OrderByLength(Order):
-    """The same with examples of like length in a batch: padding costs time, and batches of one length none.
+    """The same with examples of like length in a batch: padding costs time, and batches of one length need none.
 
     A pass is shuffled and cut into pools of ``pools`` batches; each pool is sorted by length and filled into batches,
     which are shuffled again. A batch that spans two passes takes what comes.

@@ -55,7 +55,7 @@ class State:
 
     @property
     def run_steps(self) -> int:
-        """Optimizer steps that the run's settings say, those of a dense training; ``steps`` are this stage's."""
+        """Optimizer steps by the run's settings: those of a dense training; ``steps`` are this stage's."""
         return self._trainer.run_steps
 
     @property
@@ -178,7 +178,7 @@ class State:
         return {n: torch.zeros_like(w) if w.grad is None else w.grad for n, w in self.weights.items()}
 
     def sums(self) -> dict[str, list[float]]:
-        """Three sums a parameter, enough to see whether it moved without keeping a copy.
+        """Three sums per parameter, enough to see whether it moved without keeping a copy.
 
         The squares see what leaves the other two alone: biases of two classes that move by opposite amounts.
         """
@@ -296,8 +296,8 @@ class Parent:
 
     def scored(self) -> dict[str, torch.Tensor]:
         """The weights and buffers that its score was read from: those that selection chose, else the final ones."""
-        told = record.read_json(paths.summary(self.folder))
-        if told["scored_step"] == told["steps"]:
+        summary = record.read_json(paths.summary(self.folder))
+        if summary["scored_step"] == summary["steps"]:
             return self.weights()
         return self._read(paths.selected(self.folder))["model"]
 

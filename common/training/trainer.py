@@ -103,7 +103,7 @@ class Trainer:
 
     @property
     def run_steps(self) -> int:
-        """Optimizer steps that the run's settings say: those of a dense training."""
+        """Optimizer steps by the run's settings: those of a dense training."""
         return self.run.steps or self.run.steps_of(self.examples())
 
     @property
@@ -117,7 +117,7 @@ class Trainer:
         return self.run.batch_size * self.run.accumulate
 
     def as_planned(self, checksum: str) -> None:
-        """``UserError`` where the data that were read, told by ``checksum``, are not those of the plan."""
+        """``UserError`` if the data read, whose checksum is given, are not those that the stage was planned with."""
         if self.planned_data not in (None, checksum):
             raise UserError(
                 f"the data changed since planning (checksum {self.planned_data}, now {checksum}): "
@@ -297,7 +297,7 @@ class Trainer:
     def unmoved(self, state: State) -> list[str]:
         """Trainable tensors that still have their starting values: a frozen head or backbone nobody asked for.
 
-        Those without a living weight are left out: they cannot move, and are told of as empty layers.
+        Those without a living weight are left out: they cannot move, and are reported as empty layers.
         """
         if not state.steps:
             return []

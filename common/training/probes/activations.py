@@ -13,7 +13,7 @@ from common.training.protocols import AnyState, AnyTrainer
 
 
 class Inputs(NamedTuple):
-    """Of each input of a weight matrix (a channel of a kernel), over examples and positions: float32[inputs] each.
+    """For each input of a weight matrix (input channel of a kernel), over examples and positions: float32[inputs] each.
 
     ``norm``: the root of the sum of squares; ``mean`` and ``variance`` (with all in the denominator).
     """

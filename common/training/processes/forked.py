@@ -1,4 +1,4 @@
-"""Child processes: how one ended, in words, and how it ends with its parent. Without torch, for launchers too."""
+"""Child processes: how one ended, in words, and how to make one end with its parent. No torch, for launchers too."""
 
 import ctypes
 import os
@@ -9,7 +9,7 @@ PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def how(status: int) -> str:
-    """In words, what ``os.waitpid`` says of a child that did not say it itself."""
+    """How a child ended that could not say so itself, in words; ``status``: what ``os.waitpid`` returned."""
     if not os.WIFSIGNALED(status):
         return f"left with exit code {os.WEXITSTATUS(status)} in the middle of the stage"
     number = os.WTERMSIG(status)

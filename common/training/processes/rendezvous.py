@@ -1,7 +1,8 @@
 """How the processes of a stage find each other: through a file in the stage's folder, which all of them can read.
 
 The first process opens a port and writes down where; the others read that, report which GPUs they see, and all learn
-their places. The file's name has a ``token`` that is new in every attempt, so that nobody meets a dead one.
+their places. The file's name has a ``token`` that is new in every attempt, so that no process waits for one of an
+earlier attempt.
 """
 
 import contextlib
@@ -105,18 +106,18 @@ def _open(file: Path, token: str) -> TCPStore:
 def _find(file: Path, token: str, rank: int, end: float, patience: float) -> TCPStore:
     while True:
         with contextlib.suppress(ValueError, OSError):  # half a file, on a network file system
-            if (told := record.read_json(file)) is not None:
+            if (first := record.read_json(file)) is not None:
                 break
         if time.monotonic() > end:
             raise RuntimeError(f"rank {rank} did not meet rank 0 within {patience:.0f} seconds: there is no {file}")
         time.sleep(0.1)
-    same = told["host"] == socket.gethostname()
+    same = first["host"] == socket.gethostname()
     problems = []
-    for name in ["localhost"] * same + told["addresses"]:
+    for name in ["localhost"] * same + first["addresses"]:
         try:
-            with socket.create_connection((name, told["port"]), CONNECTING.total_seconds()) as probe:
+            with socket.create_connection((name, first["port"]), CONNECTING.total_seconds()) as probe:
                 address = probe.getpeername()[0]
-            store = TCPStore(address, told["port"], None, is_master=False, timeout=CONNECTING, wait_for_workers=False)
+            store = TCPStore(address, first["port"], None, is_master=False, timeout=CONNECTING, wait_for_workers=False)
             if store.check(["token"]) and store.get("token").decode() == token:
                 if not same:
                     store.set("address", address)
@@ -125,7 +126,7 @@ def _find(file: Path, token: str, rank: int, end: float, patience: float) -> TCP
         except (OSError, RuntimeError) as error:
             problems.append(f"{name}: {str(error).splitlines()[0]}")
     raise RuntimeError(
-        f"rank {rank} on {socket.gethostname()} cannot reach rank 0 on {told['host']}, port {told['port']} "
+        f"rank {rank} on {socket.gethostname()} cannot reach rank 0 on {first['host']}, port {first['port']} "
         f"({'; '.join(problems)}): the nodes of a job must be able to connect to each other"
     )
 

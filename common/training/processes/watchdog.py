@@ -26,7 +26,7 @@ class Watch(threading.Thread):
         self.others = list(range(1, size)) if rank == 0 else [0]
         self.reason = ""
         self.on_loss: Callable[[str], object] = lambda reason: None
-        self.alone = False  # is it all the same to this process what becomes of the others?
+        self.alone = False  # has this process no more need of the others?
         self._over = threading.Event()
 
     def tell(self, reason: str, text: str) -> None:
@@ -46,7 +46,7 @@ class Watch(threading.Thread):
 
     def run(self) -> None:
         """The thread's work."""
-        # Beats are counted, not seconds: after a suspended job goes on, nobody has been silent for its night.
+        # Beats are counted, not seconds: when a suspended job goes on, the pause counts as nobody's silence.
         beats = 0
         seen: dict[int, tuple[bytes | None, int]] = dict.fromkeys(self.others, (None, 0))
         while not self.reason and not self._over.wait(BEAT):

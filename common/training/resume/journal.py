@@ -17,7 +17,7 @@ class Journal:
     def __init__(self, folder: Path, digest: str, offset: int):
         self.folder, self.digest = folder, digest
         self.metrics = record.Metrics(folder, offset)
-        self.told = time.monotonic()
+        self.reported = time.monotonic()
 
     def begin(self, step: int, steps: int) -> None:
         # going back to an earlier resume point takes back what was said to be safe to read
@@ -34,13 +34,13 @@ class Journal:
         offset = self.metrics.commit()
         checkpoint.save_resume_point(self.folder, {"digest": self.digest, "metrics": offset, **content})
         record.update_status(self.folder, step=content["step"], committed=offset)
-        self.told = time.monotonic()
+        self.reported = time.monotonic()
 
     def tick(self, step: int) -> None:
         """Say where training is, once a second at most."""
-        if time.monotonic() - self.told > 1:
+        if time.monotonic() - self.reported > 1:
             record.update_status(self.folder, step=step)
-            self.told = time.monotonic()
+            self.reported = time.monotonic()
 
     def commit(self) -> None:
         self.metrics.commit()
