@@ -1,0 +1,1 @@
+"""Several processes that train one stage together: how they find each other, exchange, notice a loss and end."""
