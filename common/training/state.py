@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
@@ -17,6 +17,23 @@ from common.training.reparametrised import Reparametrised
 from common.training.resume import checkpoint, rewinding
 
 
+class _Absent:
+    """In the place of an attribute until the object gets one of its own."""
+
+    def __init__(self, reason: str):
+        self.reason = reason
+
+    def __get__(self, instance: object, owner: type) -> "_Absent":
+        if instance is None:
+            return self
+        raise AttributeError(self.reason)
+
+
+def _absent(reason: str) -> Any:
+    """The default of an attribute that may not be there: asking for it then raises ``AttributeError(reason)``."""
+    return _Absent(reason)
+
+
 class State:
     """Handed to every method call. ``step`` counts finished optimizer steps of ``steps``.
 
@@ -24,19 +41,9 @@ class State:
     train it together. ``learned``: tensors that a method trains beside the model (``learn``).
     """
 
-    optimizer: torch.optim.Optimizer
-    parent: "Parent"  # the finished stage that this one starts from
-    finished: "Parent"  # this stage as later ones will see it
-
-    if not TYPE_CHECKING:  # a type checker takes the three above as given, and knows no other
-
-        def __getattr__(self, name: str) -> Any:
-            reasons = {
-                "optimizer": "the optimizer is made after attach",
-                "parent": "this stage starts from no other",
-                "finished": "this stage is finished once it is measured, not before",
-            }
-            raise AttributeError(reasons.get(name, f"State has no attribute {name!r}"))
+    optimizer: torch.optim.Optimizer = _absent("the optimizer is made after attach")
+    parent: "Parent" = _absent("this stage starts from no other")
+    finished: "Parent" = _absent("this stage is finished once it is measured, not before")  # as later ones will see it
 
     def __init__(self, trainer: AnyTrainer, model: nn.Module, steps: int, parent: "Parent | None"):
         run = trainer.run
