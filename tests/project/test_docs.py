@@ -8,8 +8,10 @@ import pytest
 
 from common import registry
 from common.errors import UserError
+from common.methods.families import base
 from common.settings import schema
 from common.settings.run import Run
+from common.training.state import State
 from launch.__main__ import VERBS
 from launch.plan import fits_the_model, planner
 from launch.report.board import COLUMNS
@@ -160,6 +162,15 @@ def test_the_rooms_of_the_house_are_all_there():
     listed = {name for row in table("folder", "docs/internals.md") for name in re.findall(r"`([\w/]+)/`", row[0])}
     rooms = {path.parent for top in ("common", "launch") for path in (ROOT / top).rglob("__init__.py")}
     assert {room.relative_to(ROOT).as_posix() for room in rooms} - {"launch"} <= listed
+
+
+def test_what_the_manual_of_methods_lists_exists():
+    called = [name for row in table("when", "docs/method.md") for name in re.findall(r"`(\w+)\(", row[1])]
+    assert {"start", "on_gradients", "on_step"} <= set(called)
+    assert not [name for name in called if not hasattr(base.Method, name)]
+    asked = re.findall(r"`state\.(\w+)\(", text("docs/method.md"))
+    assert {"set_masks", "learn", "stream"} <= set(asked)
+    assert not [name for name in asked if not hasattr(State, name)]
 
 
 def test_the_method_in_the_manual_works(tmp_path):

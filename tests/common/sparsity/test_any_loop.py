@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from common import sparsity
 from tests.support.places import ROOT
 
 PAGE = ROOT / "docs" / "core.md"
@@ -13,6 +14,12 @@ PAGE = ROOT / "docs" / "core.md"
 
 def shown_block() -> str:
     return re.search(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL).group(1)
+
+
+def test_what_the_page_names_is_there():
+    prose = re.sub(r"```.*?```", "", PAGE.read_text(), flags=re.DOTALL)
+    names = re.findall(r"`(?:sparsity\.)?([a-z_]+)[`(]", prose)
+    assert len(names) > 10 and not [name for name in names if not hasattr(sparsity, name)]
 
 
 @pytest.mark.parametrize("kind", ["sgd", "adamw"])
