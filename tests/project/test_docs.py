@@ -8,10 +8,13 @@ import pytest
 
 from common import registry
 from common.errors import UserError
+from common.methods.families import base
 from common.settings import schema
 from common.settings.run import Run
+from common.training.state import State
 from launch.__main__ import VERBS
 from launch.plan import fits_the_model, planner
+from launch.report.board import COLUMNS
 from launch.request import arguments, compose, grid
 from tests.support.cli import ROOT, copy, launch
 
@@ -88,22 +91,27 @@ def test_settings_in_commands_exist(page):
         assert any(preset in compose.presets(task) for task in registry.tasks()), f"{page}: {preset}"
 
 
-def test_the_structures_that_the_readme_shows_fit_the_embedded_network(folders):
-    shown = dict.fromkeys(re.findall(r"method\.structure=([\w:]+)", text("README.md")))
+def test_the_structures_that_the_page_on_comparing_shows_fit_the_embedded_network(folders):
+    shown = dict.fromkeys(re.findall(r"method\.structure=([\w:]+)", text("docs/compare.md")))
     assert any("x" in form for form in shown) and any(":" in form for form in shown)
     for form in shown:
         asked = arguments.parse(["method=omp_after", f"method.structure={form}", "method.sparsity=0.5", "run.seed=0"])
         fits_the_model.check(planner.make(asked).todo())
 
 
-def table(first: str) -> list[list[str]]:
-    """The rows of the README's table whose first heading is ``first``."""
-    rows = text("README.md").split(f"| {first} |")[1].split("\n\n")[0].splitlines()[2:]
+def table(first: str, page: str = "README.md") -> list[list[str]]:
+    """The rows of the table of a page whose first heading is ``first``."""
+    rows = re.search(rf"^\| {first} \|.*\n\|[-:|]+\n((?:\|.*\n)+)", text(page), re.MULTILINE)[1].splitlines()
     return [[cell.strip() for cell in row.strip("| ").split("|")] for row in rows]
 
 
-def test_the_readmes_tables_tell_the_truth():
-    rows = {row[0].strip("`"): row[1] for row in table("method")}
+def test_the_readme_lists_every_method_where_it_prunes():
+    listed = {name: row[0] for row in table("prunes") for name in re.findall(r"`(\w+)`", row[1])}
+    assert listed == {name: registry.method(name).facts.when for name in registry.methods()}
+
+
+def test_the_tables_of_methods_and_tasks_tell_the_truth():
+    rows = {row[0].strip("`"): row[1] for row in table("method", "docs/compare.md")}
     assert set(rows) == set(registry.methods())
     for method, said in rows.items():
         works = set()
@@ -125,6 +133,44 @@ def test_the_readmes_tables_tell_the_truth():
 def test_the_readme_names_every_verb_a_user_starts_with():
     shown = {command.split()[1] for command in commands("README.md")}
     assert {"sweep", "plan", "status", "report", "test", "help", "prepare"} <= shown <= {*VERBS, "<verb>"}
+
+
+def test_the_page_of_commands_has_every_verb_and_key():
+    assert [row[0] for row in table("verb", "docs/commands.md")] == [f"`{verb}`" for verb in VERBS]
+    known = re.search(r"^known := (.*)$", text("Makefile"), re.MULTILINE)[1].split()
+    assert {row[0] for row in table("key", "docs/commands.md")} == {f"`{name}`" for name in known}
+
+
+def test_the_page_of_numbers_has_every_column():
+    listed = [name for row in table("column", "docs/numbers.md") for name in re.findall(r"`([^`]+)`", row[0])]
+    assert sorted(listed) == sorted([*COLUMNS, "measurements.<name>"])
+
+
+EXAMPLES = {"launch/clusters/<name>.yaml"}  # files that a reader is to write
+PLACES = ("common", "launch", "tasks", "tests", "requirements", "benchmarks")
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page != Path("CHANGELOG.md")], ids=str)
+def test_files_and_folders_that_documents_name_exist(page):
+    for name in re.findall(rf"`((?:{'|'.join(PLACES)})/[\w./<>-]*)`", text(page)):
+        found = list(ROOT.glob(re.sub(r"<\w+>", "*", name)))
+        assert found or name in EXAMPLES, f"{page} names {name}"
+
+
+def test_the_rooms_of_the_house_are_all_there():
+    """docs/internals.md has a row for every package of the code."""
+    listed = {name for row in table("folder", "docs/internals.md") for name in re.findall(r"`([\w/]+)/`", row[0])}
+    rooms = {path.parent for top in ("common", "launch") for path in (ROOT / top).rglob("__init__.py")}
+    assert {room.relative_to(ROOT).as_posix() for room in rooms} - {"launch"} <= listed
+
+
+def test_what_the_manual_of_methods_lists_exists():
+    called = [name for row in table("when", "docs/method.md") for name in re.findall(r"`(\w+)\(", row[1])]
+    assert {"start", "on_gradients", "on_step"} <= set(called)
+    assert not [name for name in called if not hasattr(base.Method, name)]
+    asked = re.findall(r"`state\.(\w+)\(", text("docs/method.md"))
+    assert {"set_masks", "learn", "stream"} <= set(asked)
+    assert not [name for name in asked if not hasattr(State, name)]
 
 
 def test_the_method_in_the_manual_works(tmp_path):

@@ -206,3 +206,20 @@ def test_citation_and_licence():
 
 def test_continuous_integration_script_is_executable():
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
+
+
+def test_the_code_host_runs_the_script_on_every_python_there_is_a_list_for():
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8"))
+    job = workflow["jobs"]["ci"]
+    assert job["strategy"]["matrix"]["python"] == ["{}.{}".format(*version) for version in environment.SUPPORTED]
+    assert job["steps"][-1]["run"] == ".ci/run" and 0 < job["timeout-minutes"] <= 60
+    assert set(workflow[True]) == {"push", "pull_request"}  # YAML 1.1 reads `on` as true
+
+
+def test_hooks_before_a_commit_run_pinned_tools_without_a_network():
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"]
+    assert [source["repo"] for source in hooks] == ["local"]
+    direct = (ROOT / "requirements" / "direct.txt").read_text(encoding="utf-8").split()
+    for hook in hooks[0]["hooks"]:
+        python, _, tool = hook["entry"].split()[:3]
+        assert hook["language"] == "system" and python == ".venv/bin/python" and tool in direct, hook

@@ -1,4 +1,4 @@
-"""The README's use of the core in a plain PyTorch loop, run as it stands there."""
+"""The use of the core in a plain PyTorch loop that docs/core.md shows, run as it stands there."""
 
 import re
 
@@ -6,18 +6,24 @@ import pytest
 import torch
 from torch import nn
 
+from common import sparsity
 from tests.support.places import ROOT
 
-README = ROOT / "README.md"
+PAGE = ROOT / "docs" / "core.md"
 
 
-def readme_block() -> str:
-    section = README.read_text().split("\n## The sparsity core on its own\n", 1)[1].split("\n## ", 1)[0]
-    return re.search(r"```python\n(.*?)```", section, re.DOTALL).group(1)
+def shown_block() -> str:
+    return re.search(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL).group(1)
+
+
+def test_what_the_page_names_is_there():
+    prose = re.sub(r"```.*?```", "", PAGE.read_text(), flags=re.DOTALL)
+    names = re.findall(r"`(?:sparsity\.)?([a-z_]+)[`(]", prose)
+    assert len(names) > 10 and not [name for name in names if not hasattr(sparsity, name)]
 
 
 @pytest.mark.parametrize("kind", ["sgd", "adamw"])
-def test_the_readme_s_loop_trains_sparse_and_dead_weights_stay_zero(kind):
+def test_the_loop_that_is_shown_trains_sparse_and_dead_weights_stay_zero(kind):
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 4))
     inputs = torch.randn(640, 32)
@@ -29,7 +35,7 @@ def test_the_readme_s_loop_trains_sparse_and_dead_weights_stay_zero(kind):
     }[kind]()
     names = {"model": model, "loader": loader, "loss": nn.functional.cross_entropy, "optimizer": optimizer}
     before = nn.functional.cross_entropy(model(inputs), targets).item()
-    exec(readme_block(), names)
+    exec(shown_block(), names)
     masks = names["masks"]
     total = 32 * 32 + 32 * 4
     assert (masks.total, masks.kept) == (total, round(total * 0.1))
