@@ -11,16 +11,16 @@ import torch
 from torch import Tensor
 
 from common.errors import UserError
-from tasks.arithmetic import fingerprint, source
 from tasks.arithmetic.config import Config, fold, folds
-from tasks.arithmetic.readers import Problem
+from tasks.arithmetic.files import datasets, fingerprint
+from tasks.arithmetic.problem import Problem
 from tasks.arithmetic.vocabulary import Vocabulary
 
 near = 3  # words from a quantity within which a cell word is one of its quantity cell, as published
 
 
 class Problems:
-    """One split in order: lists by problem, as ``readers.Problem`` has them, and ``lengths`` int64 [n] in words."""
+    """One split in order: lists by problem, as ``problem.Problem`` has them, and ``lengths`` int64 [n] in words."""
 
     def __init__(self, problems: list[Problem]):
         self.words = [problem.words for problem in problems]
@@ -69,7 +69,7 @@ def _load(values: str, number: int, stamp: tuple) -> Data:
 def _read(values: str, stamp: tuple) -> tuple[dict, str]:
     """``stamp`` belongs to the key alone: files that were replaced are read again."""
     config = Config(**json.loads(values))
-    found = source.read(config)
+    found = datasets.read(config)
     return found, fingerprint.whole(config, found)
 
 
@@ -157,7 +157,7 @@ def _pieces(problems, encode) -> list[tuple[list[int], list[int]]]:
         except UserError as problem:
             refused.append(f"{where}: {problem}")
     if refused:
-        raise UserError("\n  ".join(source.first(refused)))
+        raise UserError("\n  ".join(datasets.first(refused)))
     return found
 
 

@@ -10,8 +10,8 @@ from torch import Generator, Tensor
 from torch.nn import functional
 
 from tasks.classic.config import Config, folder
-from tasks.classic.fingerprint import checksum, stamp_of_examples
-from tasks.classic.source import partition, read
+from tasks.classic.files.digits_mnist_cifar10 import partition, read
+from tasks.classic.files.fingerprint import checksum, stamp_of_examples
 
 # Published constants per channel, in units where the brightest pixel is 1 (never estimated from what is at hand):
 # digits are only scaled, MNIST and CIFAR-10 are brought to mean 0 and standard deviation 1.

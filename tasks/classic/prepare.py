@@ -7,9 +7,9 @@ from pathlib import Path
 
 from common.data import published
 from common.data.files import md5
-from tasks.classic import fingerprint, source
 from tasks.classic.config import Config
 from tasks.classic.config import folder as place
+from tasks.classic.files import digits_mnist_cifar10, fingerprint
 
 mirrors = {
     "mnist": [
@@ -62,8 +62,8 @@ def check(config: Config, report=lambda text: None) -> str:
     sets, so there is nothing to ``report``.
     Raises UserError for missing, truncated or corrupt files and for a validation set that does not fit.
     """
-    found = source.read(config.dataset, place(config))
-    source.partition(found.labels, found.official, config.validation)
+    found = digits_mnist_cifar10.read(config.dataset, place(config))
+    digits_mnist_cifar10.partition(found.labels, found.official, config.validation)
     return fingerprint.combined(fingerprint.checksum(config.dataset, found), fingerprint.pretrained(config))
 
 
@@ -92,7 +92,7 @@ def prepare(config: Config, folder: Path | None = None, report=print) -> None:
             if name.endswith(".tar.gz"):
                 _unpack(folder / name, contents)
                 (folder / name).unlink()
-    found = source.read(dataset, folder)
+    found = digits_mnist_cifar10.read(dataset, folder)
     total, height, width = len(found.labels), *found.pixels.shape[2:]
     report(f"{dataset}: {total - found.official} training and {found.official} test images of {height} x {width}")
 

@@ -5,9 +5,10 @@ import io
 import torch
 from torch.nn.functional import cross_entropy
 
-from common.errors import UserError
+from common.errors import UserError, reason
 from common.training.trainer import Trainer as Base
-from tasks.classic import data, fingerprint, model
+from tasks.classic import data, model
+from tasks.classic.files import fingerprint
 
 
 class Trainer(Base):
@@ -43,10 +44,9 @@ class Trainer(Base):
             content = torch.load(io.BytesIO(weights), map_location="cpu", weights_only=True)
             network.load_state_dict(content["model"] if isinstance(content.get("model"), dict) else content)
         except Exception as problem:  # torch raises a dozen kinds on a file that is not what it should be
-            reason = " ".join(str(problem).split())[:300]
             raise UserError(
                 f"task.pretrained: {self.task.pretrained} does not fit task.model={self.task.model} on "
-                f"task.dataset={self.task.dataset} ({type(problem).__name__}: {reason}); expected its state dict"
+                f"task.dataset={self.task.dataset} ({reason(problem)}); expected its state dict"
             ) from problem
 
     def examples(self):

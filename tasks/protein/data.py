@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from common.errors import UserError
-from tasks.protein import source, structures
 from tasks.protein.alphabet import LETTERS, Alphabet
 from tasks.protein.config import Config, folder, folds, target
-from tasks.protein.fingerprint import backbone, stamp, whole
+from tasks.protein.files import datasets, structures
+from tasks.protein.files.fingerprint import backbone, stamp, whole
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def _load(values: str, fold: int, stamp: tuple) -> Data:
     found, total = _read(values, stamp)
     chosen, kind = found[fold], torch.int64 if target(config) == "class" else torch.float32
     splits = []
-    for part in (source.TRAIN, source.VALIDATION, source.TEST):
+    for part in (datasets.TRAIN, datasets.VALIDATION, datasets.TEST):
         index = np.flatnonzero(chosen.parts == part)
         columns = ([values[i] for i in index] for values in (chosen.names, chosen.sequences, chosen.where))
         splits.append(Split(*columns, torch.from_numpy(chosen.targets[index]).to(kind)))
@@ -63,7 +63,7 @@ def _load(values: str, fold: int, stamp: tuple) -> Data:
 def _read(values: str, stamp: tuple) -> tuple[dict, str]:
     """``stamp`` belongs to the key alone: files that were replaced are read again."""
     config = Config(**json.loads(values))
-    found = source.read(config)
+    found = datasets.read(config)
     return found, whole(config, found)
 
 

@@ -4,9 +4,9 @@ import hashlib
 import json
 
 from common.data import files
-from tasks.arithmetic import weights
 from tasks.arithmetic.config import Config, folder
-from tasks.arithmetic.source import Source, roots
+from tasks.arithmetic.files import weights
+from tasks.arithmetic.files.datasets import Source, roots
 
 
 def checksum(found: dict[int, Source]) -> str:

@@ -4,7 +4,7 @@ import numpy as np
 
 from common.errors import UserError
 from tasks.protein.config import Config, limits, structure_models, target
-from tasks.protein.readers import Entry
+from tasks.protein.files.fasta_csv_pickle import Entry
 
 TRAIN, VALIDATION, TEST = range(3)
 

@@ -9,10 +9,12 @@ import numpy as np
 
 from common.data.files import md5
 from common.errors import UserError
-from tasks.arithmetic import generated, readers, vocabulary
+from tasks.arithmetic import vocabulary
 from tasks.arithmetic.config import Config, folder, folds
-from tasks.arithmetic.homes import below, sums
-from tasks.arithmetic.readers import Fault, Problem
+from tasks.arithmetic.files import generated, mawps_asdiv_svamp
+from tasks.arithmetic.files.addresses import below, sums
+from tasks.arithmetic.files.mawps_asdiv_svamp import Fault
+from tasks.arithmetic.problem import Problem
 from tasks.arithmetic.vocabulary import Vocabulary
 
 split_seed = 20_220_630  # of the validation problems; independent of the run's seed: every run selects on the same
@@ -46,7 +48,7 @@ def read(config: Config) -> dict[int, Source]:
     found, faults = {}, []
     for fold in wanted:
         files = _files(config, fold)
-        tables = [readers.table(path) for path in files]
+        tables = [mawps_asdiv_svamp.table(path) for path in files]
         bad = [fault for _, some in tables for fault in some]
         found[fold] = [problems for problems, _ in tables], bad, files
         faults += bad

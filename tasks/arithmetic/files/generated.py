@@ -7,7 +7,7 @@ import re
 import numpy as np
 
 from tasks.arithmetic import expression
-from tasks.arithmetic.readers import Problem
+from tasks.arithmetic.problem import Problem
 from tasks.arithmetic.vocabulary import NUMBER
 
 count = 2000  # problems, a fifth of them tested

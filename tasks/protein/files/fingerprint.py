@@ -8,9 +8,9 @@ import numpy as np
 
 from common.data import files
 from common.errors import UserError
-from tasks.protein import structures, weights
 from tasks.protein.config import Config, folder, structure_models
-from tasks.protein.source import Source, roots
+from tasks.protein.files import structures, weights
+from tasks.protein.files.datasets import Source, roots
 
 # Hashed in where a model computes something else of the same files than it once did, so that results of then are not
 # taken for those of now. 2: the usual length; ProteinMPNN also pools resolved residues alone, and has no columns that
@@ -98,7 +98,7 @@ def stamp(config: Config) -> tuple:
 
 
 def stamp_of_examples(config: Config) -> tuple:
-    """The same for the files that ``source.read`` opens."""
+    """The same for the files that ``datasets.read`` opens."""
     place = folder(config)
     if config.dataset == "generated":
         found = []
