@@ -1,7 +1,8 @@
 """Pretrained models as transformers writes them: the files of a folder that decide one, and a hub's copies of it.
 
-No torch in here: the files are fingerprinted before anything is queued. Every problem is a UserError: which file, what
-was expected, and in the words that a task gives as ``expected``, what helps.
+The files are fingerprinted before anything is queued, so nothing but ``load`` and ``network`` needs torch. Transformers
+is imported here alone. Every problem is a UserError: which file, what was expected, and in the words that a task gives
+as ``expected``, what helps.
 """
 
 import contextlib
@@ -87,7 +88,7 @@ def cached(name: str, expected: str) -> Path:
         raise UserError(f"task.hub={name} is not in the hub's cache on this machine; {expected}") from problem
 
 
-def fetch(name: str, beside: list[str], expected: str) -> Path:
+def fetch(name: str, beside: list[str]) -> Path:
     """Download a model and its files ``beside`` into the hub's cache, unless it is there; the folder it is in."""
     with _installed():
         import huggingface_hub
@@ -97,7 +98,10 @@ def fetch(name: str, beside: list[str], expected: str) -> Path:
         if not list(found.glob("model*.safetensors")):  # older models have the pickle alone, which is read safely
             huggingface_hub.snapshot_download(name, allow_patterns=["pytorch_model.bin"])
     except Exception as problem:  # the hub raises a dozen kinds; all of them mean that it was not fetched
-        raise UserError(f"task.hub={name} could not be fetched ({reason(problem)}); {expected}") from problem
+        raise UserError(
+            f"task.hub={name} could not be fetched ({reason(problem)}); repeat this where there is a network, or name "
+            "a folder: task.pretrained"
+        ) from problem
     return found
 
 

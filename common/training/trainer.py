@@ -9,7 +9,9 @@ optimizer; masks again; the method's step.
 import math
 import time
 from contextlib import closing, contextmanager
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -55,6 +57,10 @@ class Trainer:
         self.noise: tuple[str, ...] = ()  # of the step under way, as ``Method.noise`` says
 
     # --- what a task says -------------------------------------------------------------------------------------------
+
+    def load(self) -> Any:
+        """The task's examples in their splits, as ``common.data.splits.Splits`` or with more fields than that."""
+        raise NotImplementedError
 
     def build(self) -> nn.Module:
         """The model in its starting state (pretrained weights loaded), using torch's global random stream."""
@@ -112,6 +118,14 @@ class Trainer:
     def batch_size(self) -> int:
         """Examples per optimizer step."""
         return self.run.batch_size * self.run.accumulate
+
+    @cached_property
+    def data(self) -> Any:
+        """What ``load`` gives, read once. ``UserError`` where it is not what the plan saw."""
+        found = self.load()
+        self.as_planned(found.checksum)
+        self.warnings += found.warnings
+        return found
 
     def as_planned(self, checksum: str) -> None:
         """``UserError`` where the data that were read, told by ``checksum``, are not those of the plan."""

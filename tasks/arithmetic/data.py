@@ -1,15 +1,14 @@
 """The fold that a run trains on, as tensors: words, places of quantities, quantity graphs and prefix expressions."""
 
-import functools
-import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from common.data.splits import Splits, kept
 from common.errors import UserError
 from tasks.arithmetic.config import Config, fold, folds
 from tasks.arithmetic.files import datasets, fingerprint
@@ -38,37 +37,30 @@ class Problems:
 
 
 @dataclass(frozen=True)
-class Data:
-    train: Problems
-    validation: Problems  # with task.protocol=published the same object as test
-    test: Problems
+class Data(Splits[Problems]):
+    """With task.protocol=published ``validation`` and ``test`` are one object."""
+
     vocabulary: Vocabulary
     asked: set[tuple[str, ...]]  # the words of each problem of the whole training part
-    checksum: str  # of what these splits were read from, to compare with the planned fingerprint
-    warnings: list[str]
 
 
 def load(config: Config, seed: int) -> Data:
-    """The splits of the fold that ``config`` and, where it leaves that to the run, its ``seed`` ask for.
-
-    Kept in the process, so that forked workers share one copy.
-    """
-    return _load(json.dumps(asdict(config), sort_keys=True), fold(config, seed), fingerprint.stamp(config))
+    """The splits of the fold that ``config`` and, where it leaves that to the run, its ``seed`` ask for."""
+    return _load(config, fold(config, seed))
 
 
-@functools.lru_cache(maxsize=max(folds.values()))
-def _load(values: str, number: int, stamp: tuple) -> Data:
-    found, total = _read(values, stamp)
+@kept(fingerprint.stamp, most=max(folds.values()))
+def _load(config: Config, number: int) -> Data:
+    found, total = _read(config)
     chosen = found[number]
     test = Problems(chosen.test)
     validation = test if chosen.validation is chosen.test else Problems(chosen.validation)
-    return Data(Problems(chosen.train), validation, test, chosen.vocabulary, chosen.asked, total, chosen.warnings)
+    return Data(Problems(chosen.train), validation, test, total, chosen.warnings, chosen.vocabulary, chosen.asked)
 
 
-@functools.lru_cache(maxsize=1)
-def _read(values: str, stamp: tuple) -> tuple[dict, str]:
-    """``stamp`` belongs to the key alone: files that were replaced are read again."""
-    config = Config(**json.loads(values))
+@kept(fingerprint.stamp, most=1)
+def _read(config: Config) -> tuple[dict, str]:
+    """Every fold that ``config`` asks for, and the checksum of all that they were read from."""
     found = datasets.read(config)
     return found, fingerprint.whole(config, found)
 

@@ -8,8 +8,8 @@ from torch.nn.functional import cross_entropy
 
 from common.training.optimization import OrderByLength
 from common.training.trainer import Trainer as Base
-from tasks.arithmetic import expression, model
-from tasks.arithmetic.data import Batch, Data, Tensors, load
+from tasks.arithmetic import data, expression, model
+from tasks.arithmetic.data import Batch, Tensors
 from tasks.arithmetic.expression import evaluate as value_of
 from tasks.arithmetic.expression import same
 
@@ -21,16 +21,10 @@ class Trainer(Base):
 
     def __init__(self, *arguments):
         super().__init__(*arguments)
-        self._data, self._tensors, self._encode = None, {}, None
+        self._tensors, self._encode = {}, None
 
-    @property
-    def data(self) -> Data:
-        if self._data is None:
-            found = load(self.task, self.run.seed)
-            self.as_planned(found.checksum)
-            self.warnings += found.warnings
-            self._data = found
-        return self._data
+    def load(self) -> data.Data:
+        return data.load(self.task, self.run.seed)
 
     def build(self):
         network = model.build(self.task, self.data.vocabulary)

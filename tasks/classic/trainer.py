@@ -8,34 +8,18 @@ from torch.nn.functional import cross_entropy
 from common.errors import UserError, reason
 from common.training.trainer import Trainer as Base
 from tasks.classic import data, model
-from tasks.classic.files import fingerprint
 
 
 class Trainer(Base):
     metric = "accuracy"
 
-    def __init__(self, *arguments):
-        super().__init__(*arguments)
-        self._data = None
-
-    @property
-    def data(self) -> data.Data:
-        if self._data is None:
-            found = data.load(self.task)
-            self._compare(found, fingerprint.pretrained(self.task))
-            self._data = found
-        return self._data
-
-    def _compare(self, found, weights: bytes | None) -> None:
-        """What training uses is compared, not the files: they may be replaced after they were checked."""
-        self.as_planned(fingerprint.combined(found.checksum, weights))
+    def load(self) -> data.Data:
+        return data.load(self.task)
 
     def build(self):
         network = model.build(self.task)
-        weights = fingerprint.pretrained(self.task)
-        if weights is not None:
-            self._compare(self.data, weights)
-            self._fill(network, weights)
+        if self.task.pretrained:
+            self._fill(network, self.data.weights)
         return network
 
     def _fill(self, network, weights: bytes) -> None:

@@ -1,13 +1,12 @@
 """The fold that a run trains on, as tokens: cropped, encoded, and padded batch by batch."""
 
-import functools
-import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from common.data.splits import Splits, kept
 from common.errors import UserError
 from tasks.protein.alphabet import LETTERS, Alphabet
 from tasks.protein.config import Config, folder, folds, target
@@ -28,28 +27,17 @@ class Split:
         return len(self.sequences)
 
 
-@dataclass(frozen=True)
-class Data:
-    train: Split
-    validation: Split
-    test: Split
-    checksum: str  # of what these splits were read from, to compare with the planned fingerprint
-    warnings: list[str]
+Data = Splits[Split]
 
 
 def load(config: Config, seed: int) -> Data:
-    """The splits of the fold that ``config`` and, where it leaves that to the run, its ``seed`` ask for.
-
-    Kept in the process, so that forked workers share one copy.
-    """
-    fold = seed % folds if config.fold == -1 else config.fold
-    return _load(json.dumps(asdict(config), sort_keys=True), fold, stamp(config))
+    """The splits of the fold that ``config`` and, where it leaves that to the run, its ``seed`` ask for."""
+    return _load(config, seed % folds if config.fold == -1 else config.fold)
 
 
-@functools.lru_cache(maxsize=folds)
-def _load(values: str, fold: int, stamp: tuple) -> Data:
-    config = Config(**json.loads(values))
-    found, total = _read(values, stamp)
+@kept(stamp, most=folds)
+def _load(config: Config, fold: int) -> Data:
+    found, total = _read(config)
     chosen, kind = found[fold], torch.int64 if target(config) == "class" else torch.float32
     splits = []
     for part in (datasets.TRAIN, datasets.VALIDATION, datasets.TEST):
@@ -59,10 +47,9 @@ def _load(values: str, fold: int, stamp: tuple) -> Data:
     return Data(*splits, total, chosen.warnings)
 
 
-@functools.lru_cache(maxsize=1)
-def _read(values: str, stamp: tuple) -> tuple[dict, str]:
-    """``stamp`` belongs to the key alone: files that were replaced are read again."""
-    config = Config(**json.loads(values))
+@kept(stamp, most=1)
+def _read(config: Config) -> tuple[dict, str]:
+    """Every fold that ``config`` asks for, and the checksum of all that they were read from."""
     found = datasets.read(config)
     return found, whole(config, found)
 

@@ -8,9 +8,9 @@ from torch.nn.functional import cross_entropy, mse_loss
 from common.errors import UserError
 from common.training.optimization import OrderByLength
 from common.training.trainer import Trainer as Base
-from tasks.protein import model
+from tasks.protein import data, model
 from tasks.protein.config import structure_models, target
-from tasks.protein.data import Data, Tokens, coordinates, cropped, load, numbers, unresolved
+from tasks.protein.data import Tokens, coordinates, cropped, numbers, unresolved
 
 evaluation = 16_384  # tokens at a time, padding included
 
@@ -20,16 +20,10 @@ class Trainer(Base):
         super().__init__(*arguments)
         self.classifies = target(self.task) == "class"
         self.metric = "accuracy" if self.classifies else "spearman"
-        self._data, self._tokens, self._atoms, self.cropped = None, {}, {}, {}
+        self._tokens, self._atoms, self.cropped = {}, {}, {}
 
-    @property
-    def data(self) -> Data:
-        if self._data is None:
-            found = load(self.task, self.run.seed)
-            self.as_planned(found.checksum)
-            self.warnings += found.warnings
-            self._data = found
-        return self._data
+    def load(self) -> data.Data:
+        return data.load(self.task, self.run.seed)
 
     def build(self):
         network = model.build(self.task)

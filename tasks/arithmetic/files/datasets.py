@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from common.data import splits
 from common.data.files import md5
 from common.errors import UserError
 from tasks.arithmetic import vocabulary
@@ -238,10 +239,8 @@ def _held_out(config: Config, train: list[Problem], origin: str) -> np.ndarray:
     for at, problem in enumerate(train):
         groups.setdefault(tuple(problem.words), []).append(at)
     members = list(groups.values())
-    # The raw stream of a bit generator is what numpy promises never to change; Generator.permutation may change.
-    order = np.argsort(np.random.PCG64(split_seed).random_raw(len(members)), kind="stable")
     left = size
-    for group in order:
+    for group in splits.order(split_seed, len(members)):
         if len(members[group]) <= left:
             held[members[group]] = True
             left -= len(members[group])

@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from common.data import files
 from common.errors import UserError
 from tasks.arithmetic import expression
 from tasks.arithmetic.problem import Problem
@@ -37,10 +38,7 @@ class _Unusable(Exception):
 
 def table(path: Path) -> tuple[list[Problem], list[Fault]]:
     """The problems of a CSV file in its order, and the rows that cannot be used."""
-    try:
-        content = path.read_bytes()
-    except OSError as problem:
-        raise UserError(f"{path}: cannot be read ({problem.strerror or problem})") from problem
+    content = files.read(path)
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise UserError(f"{path}: expected text in UTF-8, found UTF-16; save it as UTF-8")
     # Bytes that are no text become lone surrogates, so that the rows that hold them can be named.

@@ -36,10 +36,7 @@ def place(config: Config) -> Path:
 
 def fetch(config: Config) -> Path:
     """The embedding's folder; what ``task.hub`` names is downloaded into the hub's cache, unless it is there."""
-    if not config.hub:
-        files(config)
-        return place(config)
-    found = hub.fetch(config.hub, wanted, "repeat this where there is a network, or name a folder: task.pretrained")
+    found = hub.fetch(config.hub, wanted) if config.hub else place(config)
     files(config)
     return found
 

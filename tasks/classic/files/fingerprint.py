@@ -21,16 +21,8 @@ def checksum(dataset: str, found: digits_mnist_cifar10.Source):
 
 def stamp(config: Config) -> tuple:
     """What tells, without reading them, whether the data's files and the pretrained weights are still the same."""
-    weights = (mark(_weights_file(config)),) if config.pretrained else ()
-    return stamp_of_examples(config.dataset, folder(config)) + weights
-
-
-def stamp_of_examples(dataset: str, place: Path) -> tuple:
-    """The same for the files that ``digits_mnist_cifar10.read`` opens."""
-    if dataset == "digits":
-        return (mark(digits_mnist_cifar10.digits_file()),)
-    folders, like = digits_mnist_cifar10.below[dataset], digits_mnist_cifar10.names_like[dataset]
-    return tuple(mark(path) for name in folders for path in sorted((place / name).glob(like)))
+    weights = [_weights_file(config)] if config.pretrained else []
+    return tuple(mark(path) for path in [*digits_mnist_cifar10.candidates(config.dataset, folder(config)), *weights])
 
 
 def combined(examples, weights: bytes | None) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from common.data import splits
 from common.errors import UserError
 from tasks.protein.config import Config, classes, folder, folds, limits, target
 from tasks.protein.files import checks, fasta_csv_pickle, generated
@@ -203,7 +204,7 @@ def _finish(config: Config, rows: list, fold: int) -> Source:
             )
     else:
         parts = np.full(len(entries), TRAIN, np.int8)
-        order = np.argsort(_ranks(len(entries)), kind="stable")
+        order = splits.order(split_seed, len(entries))
         parts[order[len(entries) * fold // folds : len(entries) * (fold + 1) // folds]] = TEST
         if not (parts == TEST).any():
             raise UserError(f"{file}: {len(entries)} sequences are too few for {folds} folds: none is left to test")
@@ -236,11 +237,6 @@ def _without_duplicates(config: Config, rows: list, warnings: list[str]) -> list
     return kept
 
 
-def _ranks(count: int) -> np.ndarray:
-    # The raw stream of a bit generator is what numpy promises never to change; Generator.permutation may change.
-    return np.random.PCG64(split_seed).random_raw(count)
-
-
 def _with_validation(config: Config, targets: np.ndarray, parts: np.ndarray, file: str) -> np.ndarray:
     """``parts`` with the validation sequences marked: the file's own, or drawn evenly over the sorted targets."""
     marked = (parts == VALIDATION).any()
@@ -261,7 +257,7 @@ def _with_validation(config: Config, targets: np.ndarray, parts: np.ndarray, fil
     parts = parts.copy()
     parts[free] = TRAIN
     if size:
-        order = free[np.lexsort((_ranks(len(parts))[free], targets[free]))]
+        order = free[np.lexsort((splits.draws(split_seed, len(parts))[free], targets[free]))]
         parts[order[(2 * np.arange(size) + 1) * len(free) // (2 * size)]] = VALIDATION
     return parts
 

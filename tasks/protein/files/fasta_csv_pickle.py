@@ -16,6 +16,7 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from common.data import files
 from common.errors import UserError
 from tasks.protein.alphabet import LETTERS
 
@@ -186,7 +187,7 @@ class _Plain(pickle.Unpickler):
 def fold(path: Path) -> dict[str, list[tuple[str, float]]]:
     """HotProtein's pickled fold: for train and test, names and labels in the file's order."""
     try:
-        content = _Plain(io.BytesIO(read(path))).load()
+        content = _Plain(io.BytesIO(files.read(path))).load()
         wanted = [content[f"{part}_{what}"] for part in ("train", "test") for what in ("names", "labels")]
         names, labels = wanted[::2], wanted[1::2]
         good = all(type(values) is list for values in wanted)
@@ -216,13 +217,13 @@ def folder_of_fasta(path: Path) -> dict[str, Entry]:
     """
     if path.is_dir():
         below = (file for file in sorted(path.glob("*.fasta")) if ending(file))
-        files = [(file.stem, str(file), read(file)) for file in below]
+        members = [(file.stem, str(file), files.read(file)) for file in below]
     elif path.name.endswith((".tar.gz", ".tar")):
-        files = _archive(path)
+        members = _archive(path)
     else:
         return _by_name(fasta(decoded(path), str(path)))
     found = {}
-    for name, origin, content in files:
+    for name, origin, content in members:
         entries = fasta(_decoded(content, origin), origin)
         if len(entries) != 1:
             raise UserError(f"{entries[1].where}: expected one sequence a file, found {len(entries)}")
@@ -237,7 +238,7 @@ def folder_of_fasta(path: Path) -> dict[str, Entry]:
 def _archive(path: Path) -> list[tuple[str, str, bytes]]:
     """Name, origin and content of the FASTA files in an archive; nothing is unpacked to the disk."""
     # All of it is decompressed first: tarfile stops where the archive ends, before the checksum of the compression.
-    content = _decompressed(read(path), path)
+    content = _decompressed(files.read(path), path)
     try:
         with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as tar:
             found = [
@@ -276,15 +277,8 @@ def _by_name(entries: list[Entry]) -> dict[str, Entry]:
     return found
 
 
-def read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as problem:
-        raise UserError(f"{path}: cannot be read ({problem.strerror or problem})") from problem
-
-
 def decoded(path: Path) -> str:
-    content = read(path)
+    content = files.read(path)
     return _decoded(_decompressed(content, path) if path.suffix.lower() == ".gz" else content, str(path))
 
 

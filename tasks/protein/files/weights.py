@@ -70,7 +70,7 @@ def place(config: Config) -> Path:
 
 def fetch(config: Config) -> Path:
     """Download what ``task.hub`` names into the hub's cache, unless it is there; the folder it is in."""
-    found = hub.fetch(config.hub, wanted, "repeat this where there is a network, or name a folder: task.pretrained")
+    found = hub.fetch(config.hub, wanted)
     files(config)
     return found
 
