@@ -163,11 +163,11 @@ def _filled(folder: Path, loaded: dict, ignore: tuple[str, ...]) -> None:
     ``loaded``: what ``from_pretrained`` says with ``output_loading_info=True`` and ``ignore_mismatched_sizes=True``.
     """
     faults = [(key, "missing") for key in sorted(loaded["missing_keys"])]
-    faults += [(key, f"{list(found)}, not {list(asked)}") for key, found, asked in sorted(loaded["mismatched_keys"])]
+    faults += [(key, f"{list(there)}, not {list(asked)}") for key, there, asked in sorted(loaded["mismatched_keys"])]
     faults += [(key, "in the file and not in the network") for key in sorted(loaded["unexpected_keys"])]
-    faults = [f"{key} is {fault}" for key, fault in faults if not any(fnmatch(key, pattern) for pattern in ignore)]
-    if faults:
+    found = [f"{key} is {fault}" for key, fault in faults if not any(fnmatch(key, pattern) for pattern in ignore)]
+    if found:
         raise UserError(
-            f"{folder} does not hold the weights that its config.json describes: {'; '.join(faults[:5])} "
-            f"({len(faults)} in all); fetch both once more"
+            f"{folder} does not hold the weights that its config.json describes: {'; '.join(found[:5])} "
+            f"({len(found)} in all); fetch both once more"
         )

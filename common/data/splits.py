@@ -41,12 +41,13 @@ def kept(stamp: Callable[[Any], tuple], most: int) -> Callable[[Callable[..., An
 
     def decorate(function: Callable[..., Answer]) -> Callable[..., Answer]:
         @functools.lru_cache(maxsize=most)
-        def answer(kind: type, values: str, stamp: tuple, *more) -> Answer:
+        def answer(kind: Callable[..., Any], values: str, stamp: tuple, *more) -> Answer:
             return function(kind(**json.loads(values)), *more)
 
         @functools.wraps(function)
         def ask(config: Any, *more) -> Answer:
-            return answer(type(config), json.dumps(asdict(config), sort_keys=True), stamp(config), *more)
+            kind: Callable[..., Any] = type(config)
+            return answer(kind, json.dumps(asdict(config), sort_keys=True), stamp(config), *more)
 
         return ask
 

@@ -1,6 +1,6 @@
 """The fold that a run trains on, as tensors: words, places of quantities, quantity graphs and prefix expressions."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -66,7 +66,7 @@ def _read(config: Config) -> tuple[dict, str]:
 
 
 class Batch(NamedTuple):
-    """CPU tensors of b problems, padded to the longest among them.
+    """Tensors of b problems, padded to the longest among them.
 
     tokens int64 [b, pieces], 0 pads; word_of int64 [b, pieces], the word that a piece belongs to, -1 for padding and
     special tokens; lengths int64 [b] in words; places int64 [b, quantities], the word of each quantity, -1 pads;
@@ -79,6 +79,10 @@ class Batch(NamedTuple):
     places: Tensor
     graphs: Tensor | None
     equations: Tensor
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same on ``device``."""
+        return self._replace(**{name: part.to(device) for name, part in self._asdict().items() if part is not None})
 
 
 class _Rows:
@@ -109,11 +113,12 @@ class Tensors:
 
     def __init__(
         self,
-        problems,
+        problems: Problems,
         vocabulary: Vocabulary,
-        encode: Callable[[list[str]], tuple[list[int], list[int]]] | None = None,
+        encode: Callable[[list[str]], tuple[Sequence[int], Sequence[int]]] | None = None,
         graphs: str | None = None,
     ):
+        pieces: list[tuple[Sequence[int], Sequence[int]]]
         if encode is None:
             pieces = [(vocabulary.read(words), range(len(words))) for words in problems.words]
         else:
@@ -140,7 +145,7 @@ class Tensors:
         )
 
 
-def _pieces(problems, encode) -> list[tuple[list[int], list[int]]]:
+def _pieces(problems: Problems, encode) -> list[tuple[Sequence[int], Sequence[int]]]:
     """What ``encode`` makes of each problem; ``UserError`` names those that it refuses, with file and line."""
     found, refused = [], []
     for words, where in zip(problems.cased, problems.where, strict=True):
@@ -182,7 +187,7 @@ class _Edges:
         return torch.from_numpy(graphs)
 
 
-def edges(places: list[int], cells: list[int], numbers: list[float], words: list[str] = ()) -> np.ndarray:
+def edges(places: list[int], cells: list[int], numbers: list[float], words: Sequence[str] = ()) -> np.ndarray:
     """Edges of one problem without the diagonal, int64 [edges, 3]: graph, word that receives, word received from.
 
     ``words``, if any: those of ``cells`` that are equal are joined.

@@ -20,8 +20,9 @@ class Solver(nn.Module):
 
     def __init__(self, config: Config, vocabulary: Vocabulary):
         super().__init__()
-        self.embedding = embeddings.build(config, vocabulary)
-        self.encoder = Encoder(config.cell, self.embedding.width, config.width, config.layers, config.dropout)
+        embedding = embeddings.build(config, vocabulary)
+        self.embedding = embedding
+        self.encoder = Encoder(config.cell, embedding.width, config.width, config.layers, config.dropout)
         self.graph = graph.build(config) if config.model == "graph2tree" else None
         self.decoder = Decoder(
             len(vocabulary.operators),

@@ -40,9 +40,9 @@ class Data(Splits[Split]):
 def load(config: Config) -> Data:
     """The three splits of ``config.dataset``, and the pretrained weights if any."""
     place = str(folder(config).resolve())
-    splits, digest = _load(Config(dataset=config.dataset, data=place, validation=config.validation))
+    (train, validation, test), digest = _load(Config(dataset=config.dataset, data=place, validation=config.validation))
     weights = fingerprint.pretrained(config)
-    return Data(*splits, fingerprint.combined(digest, weights), [], weights)
+    return Data(train, validation, test, fingerprint.combined(digest, weights), [], weights)
 
 
 @kept(fingerprint.stamp, most=2)

@@ -102,9 +102,9 @@ def _unpack(archive: Path, wanted: dict) -> None:
     with tarfile.open(archive) as tar:
         for member in tar:
             name = os.path.basename(member.name)
-            if member.isfile() and name in wanted:
+            if member.isfile() and name in wanted and (file := tar.extractfile(member)):
                 aside = archive.parent / f"{name}.part"
-                aside.write_bytes(tar.extractfile(member).read())
+                aside.write_bytes(file.read())
                 os.replace(aside, archive.parent / name)
 
 

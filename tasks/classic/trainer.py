@@ -50,13 +50,13 @@ class Trainer(Base):
     @torch.no_grad()
     def evaluate(self, model, split):
         examples = getattr(self.data, split)
-        loss, predicted = 0.0, []
+        loss, answers = 0.0, []
         for start in range(0, len(examples), 1000):
             labels = examples.labels[start : start + 1000].to(self.device)
             outputs = model(examples.images[start : start + 1000].to(self.device))
             loss += cross_entropy(outputs, labels, reduction="sum").item()
-            predicted.append(outputs.argmax(1).cpu())
-        predicted = torch.cat(predicted)
+            answers.append(outputs.argmax(1).cpu())
+        predicted = torch.cat(answers)
         return {
             "score": 100 * (predicted == examples.labels).double().mean().item(),
             "loss": loss / len(examples),

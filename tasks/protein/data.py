@@ -39,12 +39,16 @@ def load(config: Config, seed: int) -> Data:
 def _load(config: Config, fold: int) -> Data:
     found, total = _read(config)
     chosen, kind = found[fold], torch.int64 if target(config) == "class" else torch.float32
-    splits = []
-    for part in (datasets.TRAIN, datasets.VALIDATION, datasets.TEST):
+
+    def split(part: int) -> Split:
         index = np.flatnonzero(chosen.parts == part)
-        columns = ([values[i] for i in index] for values in (chosen.names, chosen.sequences, chosen.where))
-        splits.append(Split(*columns, torch.from_numpy(chosen.targets[index]).to(kind)))
-    return Data(*splits, total, chosen.warnings)
+        names, sequences, where = (
+            [values[i] for i in index] for values in (chosen.names, chosen.sequences, chosen.where)
+        )
+        return Split(names, sequences, where, torch.from_numpy(chosen.targets[index]).to(kind))
+
+    train, validation, test = (split(part) for part in (datasets.TRAIN, datasets.VALIDATION, datasets.TEST))
+    return Data(train, validation, test, total, chosen.warnings)
 
 
 @kept(stamp, most=1)
@@ -61,7 +65,7 @@ def cropped(split: Split, length: int | None, crop: str) -> tuple[Split, int]:
     (rounded up) and the last.
     """
     longer = sum(length is not None and len(sequence) > length for sequence in split.sequences)
-    if not longer:
+    if length is None or not longer:
         return split, 0
     return replace(split, sequences=[_crop(sequence, length, crop) for sequence in split.sequences]), longer
 

@@ -1,6 +1,7 @@
 """An encoder (the backbone), what it says of each residue pooled, and a head."""
 
 import importlib
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -10,7 +11,9 @@ from tasks.protein.config import Config, classes
 class Network(nn.Module):
     """Backbone, pooling, head: float [batch, outputs], logits of classes or one standardised temperature."""
 
-    def __init__(self, backbone: nn.Module, config: Config):
+    backbone: Any  # as ``encoders`` says
+
+    def __init__(self, backbone: Any, config: Config):
         super().__init__()
         self.backbone, self.pooling = backbone, config.pooling
         outputs = classes(config)

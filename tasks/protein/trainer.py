@@ -34,7 +34,7 @@ class Trainer(Base):
         if self.task.pooling == "first" and self.alphabet.first is None:
             raise UserError(f"task.pooling=first needs a special token first; {self.task.model} has none")
         usual = [most for most in (limit, getattr(network.backbone, "usual", None)) if most]
-        self.length = asked or min(usual, default=None)
+        self.length: int | None = asked or min(usual, default=None)
         return network
 
     def never_prunable(self, model):

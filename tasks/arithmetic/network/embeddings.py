@@ -4,6 +4,8 @@ Either has ``width``; ``encode``, words -> (ids of pieces, the word of each), No
 and ``pretrained``, the part with a learning rate of its own, or None.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -40,7 +42,9 @@ class Pretrained(nn.Module):
     Dropout is that of the network itself, as published.
     """
 
-    def __init__(self, network: nn.Module, tokenizer):
+    pretrained: Any
+
+    def __init__(self, network: Any, tokenizer):
         super().__init__()
         self.pretrained, self.width = network, network.config.hidden_size
         self.tokenizer = tokenizer
@@ -94,7 +98,7 @@ def _one_of(tokenizer, *names: str) -> int:
     raise UserError(f"{tokenizer.name_or_path}: expected a tokenizer with a {' or '.join(names)}, found none")
 
 
-def _limit(network: nn.Module) -> int | None:
+def _limit(network: Any) -> int | None:
     """The most pieces that the network reads, special ones included; None where positions are not numbered."""
     table = getattr(getattr(network, "embeddings", None), "position_embeddings", None)
     if not isinstance(table, nn.Embedding):

@@ -1,6 +1,7 @@
 """Encoders built on the package transformers: what they share, and the BERT of TAPE and AntiBERTy."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,10 +23,10 @@ class Encoder(nn.Module):
     ``usual``: those read where task.length is 0, None for the limit.
     """
 
-    needs_structure = False
     exclude: tuple[str, ...] = ()  # no matrices but those of self-attention and of the feed-forward layers
+    network: Any
 
-    def __init__(self, network: nn.Module, alphabet: Alphabet, limit: int | None, usual: int | None = None):
+    def __init__(self, network: Any, alphabet: Alphabet, limit: int | None, usual: int | None = None):
         super().__init__()
         self.network = network
         self.alphabet = alphabet
@@ -41,8 +42,10 @@ class Encoder(nn.Module):
         return found.to(torch.get_default_dtype())  # autocast may have left it in bfloat16
 
 
-sizes = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
-sizes += ("max_position_embeddings", "type_vocab_size", "layer_norm_eps")
+sizes = (
+    "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
+    "max_position_embeddings", "type_vocab_size", "layer_norm_eps",
+)  # fmt: skip
 others = ("hidden_act", "hidden_dropout_prob", "attention_probs_dropout_prob", "initializer_range")
 
 

@@ -42,9 +42,9 @@ def build(config: Config) -> bert.Encoder:
         raise UserError(
             f"{files[0]}: expected a model of type esm, found {kind}; task.model=esm takes ESM-1b and ESM-2"
         )
-    alphabet, ignore = weights.alphabet("esm", files), other_parts
-    if settings.get("position_embedding_type", "absolute") != "absolute":  # such published files hold unused positions
-        ignore += ("*position_embeddings*",)
+    alphabet = weights.alphabet("esm", files)
+    learnt = settings.get("position_embedding_type", "absolute") == "absolute"
+    ignore = other_parts if learnt else (*other_parts, "*position_embeddings*")  # published files hold unused ones too
     return _esm(hub.network("EsmModel", files[0].parent, ignore, add_pooling_layer=False), alphabet)
 
 

@@ -164,7 +164,6 @@ class Encoder(nn.Module):
     float32[batch, length, width].
     """
 
-    needs_structure = True
     limit, usual = None, usual_length
     exclude = ("*gvp_encoder*", "*embed_*")  # leaves what SMC-Bench prunes: self-attention, fc1 and fc2
 

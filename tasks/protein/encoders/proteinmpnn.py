@@ -149,7 +149,6 @@ class Encoder(nn.Module):
     whole protein; None: one after another) -> float32[batch, length, 128], 0 where unresolved.
     """
 
-    needs_structure = True
     limit, usual = None, usual_length
     exclude = ("*features*", "*W_e*")  # leaves the messages and the feed-forward layers
 

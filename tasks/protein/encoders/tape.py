@@ -6,6 +6,7 @@ its scores there and by the smallest float here, which after the softmax is exac
 """
 
 from pathlib import Path
+from typing import Any
 
 from common.data import hub
 from tasks.protein.alphabet import of_vocabulary
@@ -14,7 +15,7 @@ from tasks.protein.encoders import bert
 from tasks.protein.files import weights
 
 tokens = ("<pad>", "<mask>", "<cls>", "<sep>", "<unk>", *"ABCDEFGHIKLMNOPQRSTUVWXYZ")  # numbered in this order
-base = {  # the published bert-base, for a network without its weights
+base: dict[str, Any] = {  # the published bert-base, for a network without its weights
     "vocab_size": len(tokens),
     "hidden_size": 768,
     "num_hidden_layers": 12,

@@ -62,7 +62,9 @@ def one_file(path: Path, targets: tuple[str, ...], beside: tuple[str, ...] = ())
 
 def fasta(text: str, origin: str) -> list[Entry]:
     """Entries of a FASTA file; ``TARGET=``, ``SET=`` and ``VALIDATION=`` in a header are read as FLIP writes them."""
-    found, header, lines, begun = [], "", [], 0
+    found: list[Entry] = []
+    lines: list[str] = []
+    header, begun = "", 0
     text = text.replace("\r\n", "\n").replace("\r", "\n")  # splitlines() and strip() know more ends than a FASTA has
     for number, line in enumerate([*text.split("\n"), ">"], start=1):
         line = line.strip(" \t")
@@ -114,10 +116,10 @@ def table(
                 continue
             if len(row) != len(head):
                 raise UserError(f"{where}: expected {len(head)} values, as the header has, found {len(row)}")
-            cells = dict(zip(head, row))
+            cells: dict[str | None, str] = dict(zip(head, row))
             sequence, value = letters(cells[residues].strip(), where), cells[degrees].strip()
-            rest = [cells.get(column, "") for column in ("set", "validation")]
-            found.append(_entry(cells.get(name, ""), sequence, where, value, *rest, degrees, told))
+            own, part, mark = (cells.get(column, "") for column in (name, "set", "validation"))
+            found.append(_entry(own, sequence, where, value, part, mark, degrees, told))
     except csv.Error as problem:
         where = f"{origin}:{rows.line_num}"
         raise UserError(f"{where}: not a table with {separator!r} between the values ({problem})") from problem
@@ -222,7 +224,7 @@ def folder_of_fasta(path: Path) -> dict[str, Entry]:
         members = _archive(path)
     else:
         return _by_name(fasta(decoded(path), str(path)))
-    found = {}
+    found: dict[str, Entry] = {}
     for name, origin, content in members:
         entries = fasta(_decoded(content, origin), origin)
         if len(entries) != 1:
@@ -242,9 +244,10 @@ def _archive(path: Path) -> list[tuple[str, str, bytes]]:
     try:
         with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as tar:
             found = [
-                (Path(member.name).stem, f"{path}/{member.name}", tar.extractfile(member).read())
+                (Path(member.name).stem, f"{path}/{member.name}", file.read())
                 for member in tar
                 if member.isfile() and member.name.endswith(".fasta") and ending(Path(member.name))
+                if (file := tar.extractfile(member))
             ]
             if content[tar.offset :].strip(b"\0"):  # tarfile takes a damaged header for the archive's end
                 raise tarfile.ReadError(f"a damaged header at byte {tar.offset}")

@@ -42,13 +42,13 @@ class Chain:
 def locate(folder: Path, names) -> dict[str, Path]:
     """The structure file of every protein in ``names``; one UserError lists those that have none."""
     predicted = _predicted(folder)
-    found = {name: _own(folder, name) or predicted.get(name) for name in names}
-    missing = [name for name, path in found.items() if path is None]
-    if missing:
+    places = {name: _own(folder, name) or predicted.get(name) for name in names}
+    found = {name: path for name, path in places.items() if path}
+    if missing := [name for name in places if name not in found]:
         more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
         one = missing[0]
         raise UserError(
-            f"{folder}: {len(missing)} of {len(found)} structures are missing: {', '.join(missing[:5])}{more}. "
+            f"{folder}: {len(missing)} of {len(places)} structures are missing: {', '.join(missing[:5])}{more}. "
             f"Expected {one}.pdb or {one}.cif (packed with gzip or not), {one}/{inside[0]}.pdb or "
             f"AF-{one}-F1-model_v4.pdb in that folder; put them there, or choose a model that reads sequences alone "
             "(task.model)"

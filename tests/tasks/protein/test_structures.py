@@ -469,7 +469,7 @@ def test_the_shape_is_the_published_one():
     # 142 million with the decoder: 8 layers with attention to the encoder too, their norms, letters in and out
     decoder = 8 * (8 * (512**2 + 512) + 2 * 512 * 2048 + 2048 + 512 + 6 * 512) + 2 * 512 + 2 * 35 * 512
     assert sp.count(encoder) + decoder == 141_662_150
-    assert (encoder.limit, encoder.width, encoder.needs_structure) == (None, 512, True)
+    assert (encoder.limit, encoder.width) == (None, 512)
 
 
 def test_every_weight_learns_and_recomputing_changes_nothing():

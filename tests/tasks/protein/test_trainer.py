@@ -508,7 +508,7 @@ def test_a_length_beyond_the_models_is_refused_when_planned_in_the_tasks_words(f
 class Atoms(torch.nn.Module):
     """A model of structures: of each residue, where its CA is."""
 
-    width, limit, alphabet, needs_structure = 3, None, Echo.alphabet, True
+    width, limit, alphabet = 3, None, Echo.alphabet
 
     def __init__(self):
         super().__init__()
