@@ -10,6 +10,8 @@ from tasks.arithmetic.config import folder as place
 from tasks.arithmetic.files import datasets, fingerprint, weights
 from tasks.arithmetic.files.addresses import below, home, sums
 
+stamp = fingerprint.stamp  # what changes when a file that ``check`` reads is replaced
+
 
 def check(config: Config, report=lambda text: None) -> str:
     """The fingerprint (SHA-256) of problems, splits and the pretrained embedding's weights.
@@ -25,11 +27,6 @@ def check(config: Config, report=lambda text: None) -> str:
         for warning in [f"not as published: {own}; {_counts(one)}"] * bool(own) + one.warnings:
             report(f"fold {fold}: {warning}" if len(found) > 1 else warning)
     return fingerprint.whole(config, found)
-
-
-def stamp(config: Config) -> tuple:
-    """What changes when a file that ``check`` reads is replaced; costs no reading."""
-    return fingerprint.stamp(config)
 
 
 def prepare(config: Config, folder: Path | None = None, report=print) -> None:

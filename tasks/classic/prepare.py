@@ -53,6 +53,8 @@ packages = {
     },
 }
 
+stamp = fingerprint.stamp  # what changes when a file that ``check`` reads is replaced
+
 
 def check(config: Config, report=lambda text: None) -> str:
     """The fingerprint (SHA-256) of the examples and, if there are any, of the pretrained weights.
@@ -65,11 +67,6 @@ def check(config: Config, report=lambda text: None) -> str:
     found = digits_mnist_cifar10.read(config.dataset, place(config))
     digits_mnist_cifar10.partition(found.labels, found.official, config.validation)
     return fingerprint.combined(fingerprint.checksum(config.dataset, found), fingerprint.pretrained(config))
-
-
-def stamp(config: Config) -> tuple:
-    """What changes when a file that ``check`` reads is replaced; costs no reading."""
-    return fingerprint.stamp(config)
 
 
 def prepare(config: Config, folder: Path | None = None, report=print) -> None:

@@ -121,7 +121,7 @@ class Tokens:
             tokens = table[np.frombuffer(sequence.encode("ascii"), np.uint8)]
             if (tokens < 0).any():
                 position = int(np.argmax(tokens < 0))
-                known = "".join(letter for letter in LETTERS if letter in alphabet.letters)
+                known = "".join(letter for letter in LETTERS if letter in alphabet.tokens)
                 raise UserError(
                     f"{where}: residue {position + 1} is {sequence[position]}, which the model does not know "
                     f"(it knows {known})"

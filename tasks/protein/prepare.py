@@ -10,6 +10,8 @@ from tasks.protein.config import folder as place
 from tasks.protein.files import datasets, fingerprint, weights
 from tasks.protein.files.addresses import elsewhere, homes, sums
 
+stamp = fingerprint.stamp  # what changes when a file that ``check`` reads is replaced
+
 
 def check(config: Config, report=lambda text: None) -> str:
     """The fingerprint (SHA-256) of sequences, targets, splits, structures and pretrained weights.
@@ -24,11 +26,6 @@ def check(config: Config, report=lambda text: None) -> str:
         for warning in one.warnings:
             report(f"fold {fold}: {warning}" if len(found) > 1 else warning)
     return fingerprint.whole(config, found)
-
-
-def stamp(config: Config) -> tuple:
-    """What changes when a file that ``check`` reads is replaced; costs no reading."""
-    return fingerprint.stamp(config)
 
 
 def prepare(config: Config, folder: Path | None = None, report=print) -> None:

@@ -31,11 +31,6 @@ def checksum(found: dict[int, Source]) -> str:
     return digest.hexdigest()
 
 
-def pretrained(config: Config) -> str:
-    """SHA-256 of the files that the model's pretrained weights are in; empty for training from scratch."""
-    return files.checksum(weights.files(config))
-
-
 def of_structures(config: Config, found: dict[int, Source]) -> str:
     """SHA-256 of the structures of every sequence, where the model reads them.
 
@@ -83,7 +78,7 @@ def whole(config: Config, found: dict[int, Source]) -> str:
     """
     if config.model in weights.special:
         weights.alphabet(config.model, weights.files(config))
-    sums = [one for one in (of_structures(config, found), pretrained(config)) if one]
+    sums = [one for one in (of_structures(config, found), files.checksum(weights.files(config))) if one]
     if config.model in reading:
         sums.append(f"{config.model} {reading[config.model]}")
     examples = checksum(found)

@@ -14,10 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.data import hub
+from common.data.files import checksum
 from tasks.protein import data, prepare
 from tasks.protein.alphabet import LETTERS, RESIDUES, Alphabet, plain
 from tasks.protein.config import Config, validate
-from tasks.protein.files import addresses, datasets, fasta_csv_pickle, fingerprint, generated, weights
+from tasks.protein.files import addresses, datasets, fasta_csv_pickle, generated, weights
 from tests.support.file_server import Server
 from tests.support.protein_files import (
     archive,
@@ -453,7 +454,7 @@ def test_no_esm_loads_weights_that_the_fingerprint_leaves_out(tmp_path):
     chosen = Config(model="esm", pretrained=str(tmp_path))
     plain = {"config.json": '{"model_type": "esm"}', "vocab.txt": "<cls>", "model.safetensors": "x"}
     write(tmp_path, {**plain, "other.safetensors": "y"})
-    before = fingerprint.pretrained(chosen)
+    before = checksum(weights.files(chosen))
     assert [path.name for path in weights.files(chosen)] == list(plain)
     write(tmp_path, {"config.json": '{"model_type": "esm", "transformers_weights": "other.safetensors"}'})
     text = complaint(weights.files, chosen)
@@ -463,7 +464,7 @@ def test_no_esm_loads_weights_that_the_fingerprint_leaves_out(tmp_path):
     write(tmp_path, {**plain, "adapter_config.json": "{}"})
     assert "adapter_config.json: expected plain weights" in complaint(weights.files, chosen)
     (tmp_path / "adapter_config.json").unlink()
-    assert fingerprint.pretrained(chosen) == before
+    assert checksum(weights.files(chosen)) == before
     (tmp_path / "model.safetensors").unlink()
     write(tmp_path, {hub.sharded: json.dumps({"weight_map": {"a": "other.safetensors", "b": "model-2.safetensors"}})})
     assert "names 'model-2.safetensors', and no such file" in complaint(weights.files, chosen)
