@@ -88,8 +88,8 @@ def cached(name: str, expected: str) -> Path:
         raise UserError(f"task.hub={name} is not in the hub's cache on this machine; {expected}") from problem
 
 
-def fetch(name: str, beside: list[str]) -> Path:
-    """Download a model and its files ``beside`` into the hub's cache, unless it is there; the folder it is in."""
+def fetch(name: str, beside: list[str]) -> None:
+    """Download a model and its files ``beside`` into the hub's cache, unless it is there."""
     with _installed():
         import huggingface_hub
     wanted = ["config.json", "model*.safetensors", sharded, *beside]
@@ -102,7 +102,6 @@ def fetch(name: str, beside: list[str]) -> Path:
             f"task.hub={name} could not be fetched ({reason(problem)}); repeat this where there is a network, or name "
             "a folder: task.pretrained"
         ) from problem
-    return found
 
 
 @contextlib.contextmanager

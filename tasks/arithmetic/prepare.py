@@ -17,9 +17,8 @@ def check(config: Config, report=lambda text: None) -> str:
     """The fingerprint (SHA-256) of problems, splits and the pretrained embedding's weights.
 
     Reads everything, so ask once for each distinct task configuration; ``report`` gets what was left out, what the
-    files state wrongly and what is in two parts. Raises UserError for missing or damaged files,
-    for rows that cannot be used (file and line of each, unless ``task.unreadable=skip``), and for a validation set that
-    does not fit.
+    files state wrongly and what is in two parts. Raises UserError for missing or damaged files, for rows that cannot be
+    used (file and line of each, unless ``task.unreadable=skip``), and for a validation set that does not fit.
     """
     found = datasets.read(config)
     for fold, one in found.items():

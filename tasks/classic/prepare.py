@@ -18,26 +18,15 @@ mirrors = {
     ],
     "cifar10": ["https://www.cs.toronto.edu/~kriz/"],
 }
+mnist = {  # the MD5 sums of each file, packed and plain
+    "train-images-idx3-ubyte": ("f68b3c2dcbeaaa9fbdd348bbdeb94873", "6bbc9ace898e44ae57da46a324031adb"),
+    "train-labels-idx1-ubyte": ("d53e105ee54ea40749a09fcbcd1e9432", "a25bea736e30d166cdddb491f175f624"),
+    "t10k-images-idx3-ubyte": ("9fb629c4189551a2d022fa330f9573f3", "2646ac647ad5339dbf082846283269ea"),
+    "t10k-labels-idx1-ubyte": ("ec29112dd5afa0611ce80d1b7f02629c", "27ae3e4e09519cfbb04c329615203637"),
+}
 # What to fetch: its published MD5 sum, and those of the unpacked files that must lie in the folder in the end.
 packages = {
-    "mnist": {
-        "train-images-idx3-ubyte.gz": (
-            "f68b3c2dcbeaaa9fbdd348bbdeb94873",
-            {"train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb"},
-        ),
-        "train-labels-idx1-ubyte.gz": (
-            "d53e105ee54ea40749a09fcbcd1e9432",
-            {"train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624"},
-        ),
-        "t10k-images-idx3-ubyte.gz": (
-            "9fb629c4189551a2d022fa330f9573f3",
-            {"t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea"},
-        ),
-        "t10k-labels-idx1-ubyte.gz": (
-            "ec29112dd5afa0611ce80d1b7f02629c",
-            {"t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637"},
-        ),
-    },
+    "mnist": {f"{name}.gz": (packed, {name: plain}) for name, (packed, plain) in mnist.items()},
     "cifar10": {
         "cifar-10-binary.tar.gz": (
             "c32a1d4ab5d03f1284b67883e8d87530",

@@ -17,9 +17,9 @@ def check(config: Config, report=lambda text: None) -> str:
     """The fingerprint (SHA-256) of sequences, targets, splits, structures and pretrained weights.
 
     Reads everything, so ask once for each distinct task configuration; ``report`` gets what was left out and what is
-    in two parts. Raises UserError, with file and line, for
-    missing or damaged files, letters that are no amino acids, empty or duplicate sequences, targets that are no
-    temperature or class, structures that are cut or of another sequence, and a validation set that does not fit.
+    in two parts. Raises UserError, with file and line, for missing or damaged files, letters that are no amino acids,
+    empty or duplicate sequences, targets that are no temperature or class, structures that are cut or of another
+    sequence, and a validation set that does not fit.
     """
     found = datasets.read(config)
     for fold, one in found.items():

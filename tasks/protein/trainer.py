@@ -20,7 +20,7 @@ class Trainer(Base):
         super().__init__(*arguments)
         self.classifies = target(self.task) == "class"
         self.metric = "accuracy" if self.classifies else "spearman"
-        self._tokens, self._atoms, self.cropped = {}, {}, {}
+        self._tokens, self.cropped = {}, {}
 
     def load(self) -> data.Data:
         return data.load(self.task, self.run.seed)
@@ -76,14 +76,11 @@ class Trainer(Base):
             found += [atoms, numbers(full, indices, longest, self.length, self.task.crop, self.alphabet)]
         return [values.to(self.device) for values in found]
 
-    @property
+    @cached_property
     def atoms(self) -> dict[str, list]:
         """Of each split what ``coordinates`` gives. All are read at once: a bad file is not to end a whole training."""
-        if not self._atoms:
-            names = ("train", "validation", "test")
-            found = [coordinates(self.task, getattr(self.data, name), self.length, self.alphabet) for name in names]
-            self._atoms = dict(zip(names, found))
-        return self._atoms
+        parts = {name: getattr(self.data, name) for name in ("train", "validation", "test")}
+        return {name: coordinates(self.task, part, self.length, self.alphabet) for name, part in parts.items()}
 
     def batch(self, indices, position):
         return self.inputs("train", indices), self.targets("train")[indices].to(self.device)

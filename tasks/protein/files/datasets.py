@@ -191,7 +191,7 @@ def _class(config: Config, value, where: str) -> float:
 def _finish(config: Config, rows: list, fold: int) -> Source:
     """Duplicates found, parts dealt where the files do not, and all of it checked."""
     own, file = bool(rows[0][0].part), rows[0][0].where.rpartition(":")[0]
-    warnings = checks.temperatures(config, [entry for entry, _ in rows])
+    warnings = checks.temperatures([entry for entry, _ in rows])
     rows = _without_duplicates(config, rows, warnings)
     entries, targets = [entry for entry, _ in rows], np.array([value for _, value in rows])
     if own:
@@ -233,7 +233,8 @@ def _without_duplicates(config: Config, rows: list, warnings: list[str]) -> list
                 "keep the first of each with task.duplicates=first"
             )
     if dropped:
-        warnings.append(f"{len(dropped)} duplicate sequences were left out, first {dropped[0].where}")
+        were = "s were" if len(dropped) > 1 else " was"
+        warnings.append(f"{len(dropped)} duplicate sequence{were} left out, first {dropped[0].where}")
     return kept
 
 

@@ -87,20 +87,13 @@ def whole(config: Config, found: dict[int, Source]) -> str:
 
 def stamp(config: Config) -> tuple:
     """What tells, without reading them, whether the data's files and the pretrained weights are still the same."""
-    place = folder(config) / "structures"
-    below = sorted(place.rglob("*")) if config.model in structure_models and place.is_dir() else []
-    return stamp_of_examples(config) + tuple(files.mark(path) for path in [*weights.files(config), *below])
-
-
-def stamp_of_examples(config: Config) -> tuple:
-    """The same for the files that ``datasets.read`` opens."""
-    place = folder(config)
-    if config.dataset == "generated":
-        found = []
-    elif config.file:
-        found = [place / config.file]
-    else:
-        found = [place, *sorted(place.iterdir())] if place.is_dir() else [place]
+    place, found = folder(config), weights.files(config)
+    if config.model in structure_models:
+        found += sorted((place / "structures").rglob("*"))
+    if config.file:
+        found.append(place / config.file)
+    elif config.dataset != "generated":
+        found += [place, *sorted(place.glob("*"))]
         for root in roots(config, place):
             found += [*sorted(root.glob("*.fasta")), *sorted(root.parent.glob("*.pkl"))] if root.is_dir() else []
     return tuple(files.mark(path) for path in found)
