@@ -19,7 +19,7 @@ import torch
 from torch.nn.utils.rnn import pack_padded_sequence
 
 from common.settings import groups
-from tasks.arithmetic.recurrent import KINDS
+from tasks.arithmetic.network.recurrent import KINDS
 from tasks.arithmetic.trainer import Trainer
 
 PAPERS = {"width": 512, "layers": 2, "embedding_width": 128, "dropout": 0.5, "beam": 5, "longest": 45, "pools": 16}

@@ -22,8 +22,8 @@ from torch.nn.functional import cross_entropy
 from common import sparsity as sp
 from common.settings import groups
 from common.training.trainer import Trainer
-from tasks.protein import pretrained
 from tasks.protein.config import Config
+from tasks.protein.encoders import esm
 from tasks.protein.model import Network
 
 SPARSITY = 0.8
@@ -54,7 +54,7 @@ class Random(Trainer):
         self.classes = torch.randint(5, (options.batch,), generator=noise)
 
     def build(self):
-        encoder = pretrained.create_esm(**{**pretrained.esm1b, "num_hidden_layers": self.options.layers})
+        encoder = esm.create(**{**esm.esm1b, "num_hidden_layers": self.options.layers})
         if not self.options.keep:
             encoder.recompute()
         return Network(encoder, self.task)

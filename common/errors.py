@@ -13,6 +13,11 @@ def install(requirement: str) -> str:
     return f"{sys.executable} -m pip install {requirement}"
 
 
+def reason(problem: Exception, most: int = 300) -> str:
+    """The kind of an exception and the beginning of what it says, on one line."""
+    return f"{type(problem).__name__}: {' '.join(str(problem).split())[:most]}"
+
+
 def nearest(name: object, valid: Iterable[object]) -> str:
     """A hint such as ``; did you mean 'rigl'?`` for a misspelt ``name``, or the empty string."""
     import difflib

@@ -1,4 +1,4 @@
-"""What tells files apart: a mark that costs no reading, and checksums. Standard library only."""
+"""Files read, and told apart: by a mark that costs no reading, and by checksums. Standard library only."""
 
 import functools
 import gzip
@@ -21,6 +21,14 @@ def mark(path: Path) -> tuple:
     return (str(path), found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
 
 
+def read(path: Path) -> bytes:
+    """The content of ``path``; ``UserError`` where it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as problem:
+        raise UserError(f"{path}: cannot be read ({problem.strerror or problem})") from problem
+
+
 def checksum(paths: Iterable[Path]) -> str:
     """SHA-256 over the names, sizes and contents of ``paths``, in hexadecimal; empty where there are none.
 
@@ -36,7 +44,7 @@ def _checksum(marks: tuple) -> str:
     for path in (Path(found[0]) for found in marks):
         try:
             digest.update(f"{path.name} {path.stat().st_size}\n".encode())
-            _read(path, open, digest)
+            _digest(path, open, digest)
         except OSError as problem:
             raise UserError(f"{path}: cannot be read ({problem.strerror or problem}); expected a file") from problem
     return digest.hexdigest()
@@ -48,13 +56,13 @@ def md5(path: Path, opener: Callable = open) -> str:
     if not path.is_file():
         return ""
     try:
-        _read(path, opener, digest)
+        _digest(path, opener, digest)
     except (EOFError, gzip.BadGzipFile, zlib.error):
         return ""
     return digest.hexdigest()
 
 
-def _read(path: Path, opener: Callable, digest) -> None:
+def _digest(path: Path, opener: Callable, digest) -> None:
     with opener(path, "rb") as file:
         while block := file.read(chunk):
             digest.update(block)

@@ -1,14 +1,16 @@
 """Pretrained models as transformers writes them: the files of a folder that decide one, and a hub's copies of it.
 
-No torch in here: the files are fingerprinted before anything is queued. Every problem is a UserError: which file, what
-was expected, and in the words that a task gives as ``expected``, what helps.
+The files are fingerprinted before anything is queued, so nothing but ``load`` and ``network`` needs torch. Transformers
+is imported here alone. Every problem is a UserError: which file, what was expected, and in the words that a task gives
+as ``expected``, what helps.
 """
 
+import contextlib
 import json
 from fnmatch import fnmatch
 from pathlib import Path
 
-from common.errors import UserError, install
+from common.errors import UserError, install, reason
 
 single = ("model.safetensors", "pytorch_model.bin")  # the weights in one file; the first that is there is read
 sharded = "model.safetensors.index.json"  # stands in for them where they are several files
@@ -78,49 +80,93 @@ def own(pretrained: str, kind: str, expected: str) -> Path:
 
 def cached(name: str, expected: str) -> Path:
     """The folder of the model ``name`` (``task.hub``) in the hub's cache on this machine; no network is used."""
-    hub = _library()
+    with _installed():
+        import huggingface_hub
     try:
-        return Path(hub.snapshot_download(name, local_files_only=True))
+        return Path(huggingface_hub.snapshot_download(name, local_files_only=True))
     except Exception as problem:  # not in the cache, or no name a hub could have
         raise UserError(f"task.hub={name} is not in the hub's cache on this machine; {expected}") from problem
 
 
-def fetch(name: str, beside: list[str], expected: str) -> Path:
-    """Download a model and its files ``beside`` into the hub's cache, unless it is there; the folder it is in."""
-    hub, wanted = _library(), ["config.json", "model*.safetensors", sharded, *beside]
+def fetch(name: str, beside: list[str]) -> None:
+    """Download a model and its files ``beside`` into the hub's cache, unless it is there."""
+    with _installed():
+        import huggingface_hub
+    wanted = ["config.json", "model*.safetensors", sharded, *beside]
     try:
-        found = Path(hub.snapshot_download(name, allow_patterns=wanted))
+        found = Path(huggingface_hub.snapshot_download(name, allow_patterns=wanted))
         if not list(found.glob("model*.safetensors")):  # older models have the pickle alone, which is read safely
-            hub.snapshot_download(name, allow_patterns=["pytorch_model.bin"])
+            huggingface_hub.snapshot_download(name, allow_patterns=["pytorch_model.bin"])
     except Exception as problem:  # the hub raises a dozen kinds; all of them mean that it was not fetched
-        reason = " ".join(str(problem).split())[:300]
         raise UserError(
-            f"task.hub={name} could not be fetched ({type(problem).__name__}: {reason}); {expected}"
+            f"task.hub={name} could not be fetched ({reason(problem)}); repeat this where there is a network, or name "
+            "a folder: task.pretrained"
         ) from problem
+
+
+@contextlib.contextmanager
+def _installed():
+    try:
+        yield
+    except ImportError as problem:
+        raise UserError(
+            "pretrained models are read with the package transformers; install it: " + install("transformers")
+        ) from problem
+
+
+def library():
+    """The package transformers, silent; ``UserError`` where it is missing."""
+    with _installed():
+        import transformers
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    return transformers
+
+
+def load(kind: str, folder: Path, **options):
+    """What the class ``kind`` of transformers reads from ``folder``, without a network and running no code from it."""
+    loader = getattr(library(), kind)
+    try:
+        return loader.from_pretrained(folder, local_files_only=True, trust_remote_code=False, **options)
+    except Exception as problem:  # transformers, safetensors and torch have a dozen kinds between them
+        raise UserError(
+            f"{folder}: expected a model and a tokenizer as transformers writes them ({kind}: {reason(problem)}); "
+            "fetch them again"
+        ) from problem
+
+
+def network(kind: str, folder: Path, ignore: tuple[str, ...], **options):
+    """The network that ``load`` gives, in float32, every weight of it from the files of ``folder``.
+
+    ``ignore``: patterns of the names of weights that belong to parts that nothing here asks for, such as heads.
+    Attention is computed step by step: fused kernels have no second derivative on a CPU, which some methods ask for.
+    """
+    found, loaded = load(
+        kind,
+        folder,
+        attn_implementation="eager",
+        dtype="float32",
+        weights_only=True,  # of a pickle
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,  # reported below, all at once
+        **options,
+    )
+    _filled(folder, loaded, ignore)
     return found
 
 
-def _library():
-    try:
-        import huggingface_hub
-    except ImportError as problem:
-        raise UserError("task.hub needs the package transformers; install it: " + install("transformers")) from problem
-    return huggingface_hub
-
-
-def filled(folder: Path, loaded: dict, ignore: tuple[str, ...]) -> None:
+def _filled(folder: Path, loaded: dict, ignore: tuple[str, ...]) -> None:
     """UserError unless the files of ``folder`` had every weight of the network that transformers made of them, and
     no other: a layer that config.json leaves out is not to be lost in silence.
 
-    ``loaded``: what ``from_pretrained`` says with ``output_loading_info=True`` and ``ignore_mismatched_sizes=True``;
-    weights whose names match a pattern of ``ignore`` belong to parts that nothing here asks for, such as heads.
+    ``loaded``: what ``from_pretrained`` says with ``output_loading_info=True`` and ``ignore_mismatched_sizes=True``.
     """
     faults = [(key, "missing") for key in sorted(loaded["missing_keys"])]
-    faults += [(key, f"{list(found)}, not {list(asked)}") for key, found, asked in sorted(loaded["mismatched_keys"])]
+    faults += [(key, f"{list(there)}, not {list(asked)}") for key, there, asked in sorted(loaded["mismatched_keys"])]
     faults += [(key, "in the file and not in the network") for key in sorted(loaded["unexpected_keys"])]
-    faults = [f"{key} is {fault}" for key, fault in faults if not any(fnmatch(key, pattern) for pattern in ignore)]
-    if faults:
+    found = [f"{key} is {fault}" for key, fault in faults if not any(fnmatch(key, pattern) for pattern in ignore)]
+    if found:
         raise UserError(
-            f"{folder} does not hold the weights that its config.json describes: {'; '.join(faults[:5])} "
-            f"({len(faults)} in all); fetch both once more"
+            f"{folder} does not hold the weights that its config.json describes: {'; '.join(found[:5])} "
+            f"({len(found)} in all); fetch both once more"
         )

@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,10 @@ class Trainer:
         self.noise: tuple[str, ...] = ()  # of the step under way, as ``Method.noise`` says
 
     # --- what a task says -------------------------------------------------------------------------------------------
+
+    def load(self) -> Any:
+        """The task's examples in their splits, as ``common.data.splits.Splits`` or with more fields than that."""
+        raise NotImplementedError
 
     def build(self) -> nn.Module:
         """The model in its starting state (pretrained weights loaded), using torch's global random stream."""
@@ -115,6 +120,14 @@ class Trainer:
     def batch_size(self) -> int:
         """Examples per optimizer step."""
         return self.run.batch_size * self.run.accumulate
+
+    @cached_property
+    def data(self) -> Any:
+        """What ``load`` gives, read once. ``UserError`` where it is not what the plan saw."""
+        found = self.load()
+        self.as_planned(found.checksum)
+        self.warnings += found.warnings
+        return found
 
     def as_planned(self, checksum: str) -> None:
         """``UserError`` if the data read, whose checksum is given, are not those that the stage was planned with."""

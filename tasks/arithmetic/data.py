@@ -1,26 +1,25 @@
 """The fold that a run trains on, as tensors: words, places of quantities, quantity graphs and prefix expressions."""
 
-import functools
-import json
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from common.data.splits import Splits, kept
 from common.errors import UserError
-from tasks.arithmetic import fingerprint, source
 from tasks.arithmetic.config import Config, fold, folds
-from tasks.arithmetic.readers import Problem
+from tasks.arithmetic.files import datasets, fingerprint
+from tasks.arithmetic.problem import Problem
 from tasks.arithmetic.vocabulary import Vocabulary
 
 near = 3  # words from a quantity within which a cell word is one of its quantity cell, as published
 
 
 class Problems:
-    """One split in order: lists by problem, as ``readers.Problem`` has them, and ``lengths`` int64 [n] in words."""
+    """One split in order: lists by problem, as ``problem.Problem`` has them, and ``lengths`` int64 [n] in words."""
 
     def __init__(self, problems: list[Problem]):
         self.words = [problem.words for problem in problems]
@@ -38,43 +37,36 @@ class Problems:
 
 
 @dataclass(frozen=True)
-class Data:
-    train: Problems
-    validation: Problems  # with task.protocol=published the same object as test
-    test: Problems
+class Data(Splits[Problems]):
+    """With task.protocol=published ``validation`` and ``test`` are one object."""
+
     vocabulary: Vocabulary
     asked: set[tuple[str, ...]]  # the words of each problem of the whole training part
-    checksum: str  # of what these splits were read from, to compare with the planned fingerprint
-    warnings: list[str]
 
 
 def load(config: Config, seed: int) -> Data:
-    """The splits of the fold that ``config`` and, where it leaves that to the run, its ``seed`` ask for.
-
-    Kept in the process, so that forked workers share one copy.
-    """
-    return _load(json.dumps(asdict(config), sort_keys=True), fold(config, seed), fingerprint.stamp(config))
+    """The splits of the fold that ``config`` and, where it leaves that to the run, its ``seed`` ask for."""
+    return _load(config, fold(config, seed))
 
 
-@functools.lru_cache(maxsize=max(folds.values()))
-def _load(values: str, number: int, stamp: tuple) -> Data:
-    found, total = _read(values, stamp)
+@kept(fingerprint.stamp, most=max(folds.values()))
+def _load(config: Config, number: int) -> Data:
+    found, total = _read(config)
     chosen = found[number]
     test = Problems(chosen.test)
     validation = test if chosen.validation is chosen.test else Problems(chosen.validation)
-    return Data(Problems(chosen.train), validation, test, chosen.vocabulary, chosen.asked, total, chosen.warnings)
+    return Data(Problems(chosen.train), validation, test, total, chosen.warnings, chosen.vocabulary, chosen.asked)
 
 
-@functools.lru_cache(maxsize=1)
-def _read(values: str, stamp: tuple) -> tuple[dict, str]:
-    """``stamp`` belongs to the key alone: files that were replaced are read again."""
-    config = Config(**json.loads(values))
-    found = source.read(config)
+@kept(fingerprint.stamp, most=1)
+def _read(config: Config) -> tuple[dict, str]:
+    """Every fold that ``config`` asks for, and the checksum of all that they were read from."""
+    found = datasets.read(config)
     return found, fingerprint.whole(config, found)
 
 
 class Batch(NamedTuple):
-    """CPU tensors of b problems, padded to the longest among them.
+    """Tensors of b problems, padded to the longest among them.
 
     tokens int64 [b, pieces], 0 pads; word_of int64 [b, pieces], the word that a piece belongs to, -1 for padding and
     special tokens; lengths int64 [b] in words; places int64 [b, quantities], the word of each quantity, -1 pads;
@@ -87,6 +79,10 @@ class Batch(NamedTuple):
     places: Tensor
     graphs: Tensor | None
     equations: Tensor
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same on ``device``."""
+        return self._replace(**{name: part.to(device) for name, part in self._asdict().items() if part is not None})
 
 
 class _Rows:
@@ -117,11 +113,12 @@ class Tensors:
 
     def __init__(
         self,
-        problems,
+        problems: Problems,
         vocabulary: Vocabulary,
-        encode: Callable[[list[str]], tuple[list[int], list[int]]] | None = None,
+        encode: Callable[[list[str]], tuple[Sequence[int], Sequence[int]]] | None = None,
         graphs: str | None = None,
     ):
+        pieces: list[tuple[Sequence[int], Sequence[int]]]
         if encode is None:
             pieces = [(vocabulary.read(words), range(len(words))) for words in problems.words]
         else:
@@ -148,7 +145,7 @@ class Tensors:
         )
 
 
-def _pieces(problems, encode) -> list[tuple[list[int], list[int]]]:
+def _pieces(problems: Problems, encode) -> list[tuple[Sequence[int], Sequence[int]]]:
     """What ``encode`` makes of each problem; ``UserError`` names those that it refuses, with file and line."""
     found, refused = [], []
     for words, where in zip(problems.cased, problems.where, strict=True):
@@ -157,7 +154,7 @@ def _pieces(problems, encode) -> list[tuple[list[int], list[int]]]:
         except UserError as problem:
             refused.append(f"{where}: {problem}")
     if refused:
-        raise UserError("\n  ".join(source.first(refused)))
+        raise UserError("\n  ".join(datasets.first(refused)))
     return found
 
 
@@ -190,7 +187,7 @@ class _Edges:
         return torch.from_numpy(graphs)
 
 
-def edges(places: list[int], cells: list[int], numbers: list[float], words: list[str] = ()) -> np.ndarray:
+def edges(places: list[int], cells: list[int], numbers: list[float], words: Sequence[str] = ()) -> np.ndarray:
     """Edges of one problem without the diagonal, int64 [edges, 3]: graph, word that receives, word received from.
 
     ``words``, if any: those of ``cells`` that are equal are joined.

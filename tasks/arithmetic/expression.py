@@ -37,9 +37,8 @@ def unknown(tokens: list[str]) -> list[str]:
 
 def put(tokens: list[str], numbers: list[float]) -> list[str]:
     """The tokens with the problem's ``numbers`` in place of its quantities; one that it lacks stays."""
-    places = [index(token) for token in tokens]
-    lacks = [place is None or place >= len(numbers) for place in places]
-    return [normal(token) if out else repr(float(numbers[at])) for token, at, out in zip(tokens, places, lacks)]
+    named = {f"number{at}": repr(float(value)) for at, value in enumerate(numbers)}
+    return [named.get(token) or normal(token) for token in tokens]
 
 
 def whole(tokens: list[str]) -> bool:

@@ -2,11 +2,11 @@
 
 from torch import Tensor, nn
 
-from tasks.arithmetic import embeddings, graph
 from tasks.arithmetic.config import Config
-from tasks.arithmetic.recurrent import Encoder
-from tasks.arithmetic.search import search
-from tasks.arithmetic.tree import Decoder, Problem
+from tasks.arithmetic.network import embeddings, graph
+from tasks.arithmetic.network.beam_search import search
+from tasks.arithmetic.network.recurrent import Encoder
+from tasks.arithmetic.network.tree import Decoder, Encoded
 from tasks.arithmetic.vocabulary import Vocabulary
 
 
@@ -20,8 +20,9 @@ class Solver(nn.Module):
 
     def __init__(self, config: Config, vocabulary: Vocabulary):
         super().__init__()
-        self.embedding = embeddings.build(config, vocabulary)
-        self.encoder = Encoder(config.cell, self.embedding.width, config.width, config.layers, config.dropout)
+        embedding = embeddings.build(config, vocabulary)
+        self.embedding = embedding
+        self.encoder = Encoder(config.cell, embedding.width, config.width, config.layers, config.dropout)
         self.graph = graph.build(config) if config.model == "graph2tree" else None
         self.decoder = Decoder(
             len(vocabulary.operators),
@@ -31,7 +32,7 @@ class Solver(nn.Module):
             config.dropout,
         )
 
-    def read(self, tokens: Tensor, word_of: Tensor, lengths: Tensor, places: Tensor, graphs: Tensor | None) -> Problem:
+    def read(self, tokens: Tensor, word_of: Tensor, lengths: Tensor, places: Tensor, graphs: Tensor | None) -> Encoded:
         """The problems as the decoder sees them, for ``decoder`` (teacher forcing) and ``search``."""
         words, vector = self.encoder(self.embedding(tokens, word_of, lengths), lengths)
         if self.graph is not None:
@@ -46,7 +47,7 @@ class Solver(nn.Module):
         """
         return self.decoder(self.read(tokens, word_of, lengths, places, graphs), equations)
 
-    def solve(self, problem: Problem, beam: int, most: int) -> Tensor:
+    def solve(self, problem: Encoded, beam: int, most: int) -> Tensor:
         """The best tree of at most ``most`` nodes that a search of width ``beam`` finds: int64 [batch, most].
 
         Tokens in prefix order, padded with -1; nothing but padding where no tree was complete. See ``search``.

@@ -5,31 +5,27 @@ from pathlib import Path
 
 from common.data import published
 from common.errors import UserError
-from tasks.arithmetic import fingerprint, source, weights
 from tasks.arithmetic.config import Config
 from tasks.arithmetic.config import folder as place
-from tasks.arithmetic.homes import below, home, sums
+from tasks.arithmetic.files import datasets, fingerprint, weights
+from tasks.arithmetic.files.addresses import below, home, sums
+
+stamp = fingerprint.stamp  # what changes when a file that ``check`` reads is replaced
 
 
 def check(config: Config, report=lambda text: None) -> str:
     """The fingerprint (SHA-256) of problems, splits and the pretrained embedding's weights.
 
     Reads everything, so ask once for each distinct task configuration; ``report`` gets what was left out, what the
-    files state wrongly and what is in two parts. Raises UserError for missing or damaged files,
-    for rows that cannot be used (file and line of each, unless ``task.unreadable=skip``), and for a validation set that
-    does not fit.
+    files state wrongly and what is in two parts. Raises UserError for missing or damaged files, for rows that cannot be
+    used (file and line of each, unless ``task.unreadable=skip``), and for a validation set that does not fit.
     """
-    found = source.read(config)
+    found = datasets.read(config)
     for fold, one in found.items():
-        own = ", ".join(map(str, source.unpublished(config, fold)))
+        own = ", ".join(map(str, datasets.unpublished(config, fold)))
         for warning in [f"not as published: {own}; {_counts(one)}"] * bool(own) + one.warnings:
             report(f"fold {fold}: {warning}" if len(found) > 1 else warning)
     return fingerprint.whole(config, found)
-
-
-def stamp(config: Config) -> tuple:
-    """What changes when a file that ``check`` reads is replaced; costs no reading."""
-    return fingerprint.stamp(config)
 
 
 def prepare(config: Config, folder: Path | None = None, report=print) -> None:
@@ -62,15 +58,15 @@ def _data(config: Config, folder: Path | None, report) -> None:
             config = replace(config, data=str(folder))
         address, root, own = f"{home}{below[config.dataset]}/", _root(config), bool(config.data)
         published.complete(
-            config.dataset, address, sums[config.dataset], root, own, lambda: source.read(config), report
+            config.dataset, address, sums[config.dataset], root, own, lambda: datasets.read(config), report
         )
-    for fold, found in source.read(config).items():
+    for fold, found in datasets.read(config).items():
         report(f"{config.dataset}, fold {fold}: {_counts(found)}")
         for warning in found.warnings:
             report(f"warning: {warning}")
 
 
-def _counts(found: source.Source) -> str:
+def _counts(found: datasets.Source) -> str:
     count = 0 if found.validation is found.test else len(found.validation)
     held = f"{count} validation" if count else "none held out"
     return f"{len(found.train)} training, {held}, {len(found.test)} test problems"
@@ -78,5 +74,5 @@ def _counts(found: source.Source) -> str:
 
 def _root(config: Config) -> Path:
     """The folder that has some of the data set's files, or else the one where the task looks first."""
-    there = [root for root in source.roots(config) if any((root / name).is_file() for name in sums[config.dataset])]
+    there = [root for root in datasets.roots(config) if any((root / name).is_file() for name in sums[config.dataset])]
     return there[0] if there else place(config)

@@ -1,6 +1,7 @@
 """Math word problems: trees are learned by teacher forcing, found by beam search, and judged by their answers."""
 
 from collections import Counter
+from collections.abc import Set
 from functools import cached_property
 
 import torch
@@ -8,8 +9,8 @@ from torch.nn.functional import cross_entropy
 
 from common.training.optimization import OrderByLength
 from common.training.trainer import Trainer as Base
-from tasks.arithmetic import expression, model
-from tasks.arithmetic.data import Batch, Data, Tensors, load
+from tasks.arithmetic import data, expression, model
+from tasks.arithmetic.data import Batch, Tensors
 from tasks.arithmetic.expression import evaluate as value_of
 from tasks.arithmetic.expression import same
 
@@ -21,16 +22,10 @@ class Trainer(Base):
 
     def __init__(self, *arguments):
         super().__init__(*arguments)
-        self._data, self._tensors, self._encode = None, {}, None
+        self._tensors, self._encode = {}, None
 
-    @property
-    def data(self) -> Data:
-        if self._data is None:
-            found = load(self.task, self.run.seed)
-            self.as_planned(found.checksum)
-            self.warnings += found.warnings
-            self._data = found
-        return self._data
+    def load(self) -> data.Data:
+        return data.load(self.task, self.run.seed)
 
     def build(self):
         network = model.build(self.task, self.data.vocabulary)
@@ -68,8 +63,7 @@ class Trainer(Base):
 
     def inputs(self, split: str, indices: torch.Tensor) -> Batch:
         """The problems ``indices`` (int64 [batch]) of a split, on the device."""
-        found = self.tensors(split).batch(indices)
-        return Batch(*(None if values is None else values.to(self.device) for values in found))
+        return self.tensors(split).batch(indices).to(self.device)
 
     def batch(self, indices, position):
         return self.inputs("train", indices)
@@ -89,7 +83,7 @@ class Trainer(Base):
             surprise[part] = _surprise(model.decoder(problem, batch.equations), batch.equations).cpu().double()
             trees[part] = model.solve(problem, self.task.beam, self.task.longest).cpu()
         answered = [self.data.vocabulary.decode(tree) for tree in trees.tolist()]
-        found = marks(answered, problems, self.data.asked)
+        found: dict[str, float | None] = {**marks(answered, problems, self.data.asked)}
         if split == "test" and self.task.protocol == "published":
             found["value_accuracy_of_last_step"] = self.last_validation  # whose validation split is the same fold
         return {
@@ -106,11 +100,12 @@ class Trainer(Base):
     @cached_property
     def constant(self) -> list[str]:
         """The equation that is the answer to most training problems; of several, the one that is told most often."""
-        told = Counter(map(tuple, self.data.train.equations))
-        return list(max(told, key=lambda one: (sum(_right(list(one), self.data.train)), told[one], one)))
+        told = Counter(tuple(equation) for equation in self.data.train.equations)
+        best = max(told.items(), key=lambda one: (sum(_right(list(one[0]), self.data.train)), one[1], one[0]))
+        return list(best[0])
 
 
-def marks(answered: list[list[str]], problems, asked: set[tuple[str, ...]] = frozenset()) -> dict[str, float]:
+def marks(answered: list[list[str]], problems, asked: Set[tuple[str, ...]] = frozenset()) -> dict[str, float]:
     """What published evaluations count, in percent of ``problems``; ``answered``: a prefix expression for each.
 
     ``value_accuracy``: the tree has the value of the problem's own equation (Xie and Sun, 2019; to

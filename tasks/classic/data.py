@@ -1,17 +1,16 @@
 """The three data sets as tensors: normalised, in their fixed splits, kept in the process; and augmentation."""
 
-import functools
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Generator, Tensor
 from torch.nn import functional
 
+from common.data.splits import Splits, kept
 from tasks.classic.config import Config, folder
-from tasks.classic.fingerprint import checksum, stamp_of_examples
-from tasks.classic.source import partition, read
+from tasks.classic.files import fingerprint
+from tasks.classic.files.digits_mnist_cifar10 import partition, read
 
 # Published constants per channel, in units where the brightest pixel is 1 (never estimated from what is at hand):
 # digits are only scaled, MNIST and CIFAR-10 are brought to mean 0 and standard deviation 1.
@@ -33,25 +32,25 @@ class Split:
 
 
 @dataclass(frozen=True)
-class Data:
-    train: Split
-    validation: Split
-    test: Split
-    checksum: object  # SHA-256 over the examples these tensors were made of, to compare with the planned fingerprint
+class Data(Splits[Split]):
+    weights: bytes | None  # the content of the file ``task.pretrained``
 
 
+@kept(fingerprint.stamp, most=2)
 def load(config: Config) -> Data:
-    """The three splits of ``config.dataset``, kept in the process so that forked workers share one copy."""
-    place = folder(config).resolve()
-    return _load(config.dataset, str(place), config.validation, stamp_of_examples(config.dataset, place))
+    """The three splits of ``config.dataset``, and the pretrained weights if any."""
+    place = str(folder(config).resolve())
+    (train, validation, test), digest = _load(Config(dataset=config.dataset, data=place, validation=config.validation))
+    weights = fingerprint.pretrained(config)
+    return Data(train, validation, test, fingerprint.combined(digest, weights), [], weights)
 
 
-@functools.lru_cache(maxsize=2)
-def _load(dataset: str, place: str, validation: int, stamp: tuple) -> Data:
-    """``stamp`` belongs to the key alone: files that were replaced are read again."""
-    source = read(dataset, Path(place))
-    splits = []
-    for index in partition(source.labels, source.official, validation):
+@kept(fingerprint.stamp, most=2)
+def _load(config: Config) -> tuple:
+    """The three splits, and a SHA-256 object over the examples that they were made of."""
+    dataset = config.dataset
+    source, splits = read(dataset, folder(config)), []
+    for index in partition(source.labels, source.official, config.validation):
         images = source.pixels[index].astype(np.float32)
         for channel in range(images.shape[1]):  # in place: a second float copy of CIFAR-10 would be 0.7 GB
             images[:, channel] /= np.float32(scale[dataset])
@@ -59,7 +58,7 @@ def _load(dataset: str, place: str, validation: int, stamp: tuple) -> Data:
             images[:, channel] /= np.float32(deviation[dataset][channel])
         labels = source.labels[index].astype(np.int64)
         splits.append(Split(torch.from_numpy(images), torch.from_numpy(labels), torch.from_numpy(index)))
-    return Data(*splits, checksum(dataset, source))
+    return splits, fingerprint.checksum(dataset, source)
 
 
 def overlap(first: Split, second: Split) -> int:

@@ -89,6 +89,4 @@ def build(config: Config) -> nn.Module:
     channels, height, width = input_shape(config)
     if config.model == "lenet-300-100":
         return LeNet(channels * height * width, classes(config))
-    if config.model == "resnet-20":
-        return ResNet(channels, classes(config))
-    raise ValueError(f"unknown model '{config.model}'")  # validate() reports this kindly, and earlier
+    return ResNet(channels, classes(config))

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from common.data import published
 from common.data.files import md5
-from tasks.classic import fingerprint, source
 from tasks.classic.config import Config
 from tasks.classic.config import folder as place
+from tasks.classic.files import digits_mnist_cifar10, fingerprint
 
 mirrors = {
     "mnist": [
@@ -18,26 +18,15 @@ mirrors = {
     ],
     "cifar10": ["https://www.cs.toronto.edu/~kriz/"],
 }
+mnist = {  # the MD5 sums of each file, packed and plain
+    "train-images-idx3-ubyte": ("f68b3c2dcbeaaa9fbdd348bbdeb94873", "6bbc9ace898e44ae57da46a324031adb"),
+    "train-labels-idx1-ubyte": ("d53e105ee54ea40749a09fcbcd1e9432", "a25bea736e30d166cdddb491f175f624"),
+    "t10k-images-idx3-ubyte": ("9fb629c4189551a2d022fa330f9573f3", "2646ac647ad5339dbf082846283269ea"),
+    "t10k-labels-idx1-ubyte": ("ec29112dd5afa0611ce80d1b7f02629c", "27ae3e4e09519cfbb04c329615203637"),
+}
 # What to fetch: its published MD5 sum, and those of the unpacked files that must lie in the folder in the end.
 packages = {
-    "mnist": {
-        "train-images-idx3-ubyte.gz": (
-            "f68b3c2dcbeaaa9fbdd348bbdeb94873",
-            {"train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb"},
-        ),
-        "train-labels-idx1-ubyte.gz": (
-            "d53e105ee54ea40749a09fcbcd1e9432",
-            {"train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624"},
-        ),
-        "t10k-images-idx3-ubyte.gz": (
-            "9fb629c4189551a2d022fa330f9573f3",
-            {"t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea"},
-        ),
-        "t10k-labels-idx1-ubyte.gz": (
-            "ec29112dd5afa0611ce80d1b7f02629c",
-            {"t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637"},
-        ),
-    },
+    "mnist": {f"{name}.gz": (packed, {name: plain}) for name, (packed, plain) in mnist.items()},
     "cifar10": {
         "cifar-10-binary.tar.gz": (
             "c32a1d4ab5d03f1284b67883e8d87530",
@@ -53,6 +42,8 @@ packages = {
     },
 }
 
+stamp = fingerprint.stamp  # what changes when a file that ``check`` reads is replaced
+
 
 def check(config: Config, report=lambda text: None) -> str:
     """The fingerprint (SHA-256) of the examples and, if there are any, of the pretrained weights.
@@ -62,14 +53,9 @@ def check(config: Config, report=lambda text: None) -> str:
     sets, so there is nothing to ``report``.
     Raises UserError for missing, truncated or corrupt files and for a validation set that does not fit.
     """
-    found = source.read(config.dataset, place(config))
-    source.partition(found.labels, found.official, config.validation)
+    found = digits_mnist_cifar10.read(config.dataset, place(config))
+    digits_mnist_cifar10.partition(found.labels, found.official, config.validation)
     return fingerprint.combined(fingerprint.checksum(config.dataset, found), fingerprint.pretrained(config))
-
-
-def stamp(config: Config) -> tuple:
-    """What changes when a file that ``check`` reads is replaced; costs no reading."""
-    return fingerprint.stamp(config)
 
 
 def prepare(config: Config, folder: Path | None = None, report=print) -> None:
@@ -92,7 +78,7 @@ def prepare(config: Config, folder: Path | None = None, report=print) -> None:
             if name.endswith(".tar.gz"):
                 _unpack(folder / name, contents)
                 (folder / name).unlink()
-    found = source.read(dataset, folder)
+    found = digits_mnist_cifar10.read(dataset, folder)
     total, height, width = len(found.labels), *found.pixels.shape[2:]
     report(f"{dataset}: {total - found.official} training and {found.official} test images of {height} x {width}")
 
@@ -102,9 +88,9 @@ def _unpack(archive: Path, wanted: dict) -> None:
     with tarfile.open(archive) as tar:
         for member in tar:
             name = os.path.basename(member.name)
-            if member.isfile() and name in wanted:
+            if member.isfile() and name in wanted and (file := tar.extractfile(member)):
                 aside = archive.parent / f"{name}.part"
-                aside.write_bytes(tar.extractfile(member).read())
+                aside.write_bytes(file.read())
                 os.replace(aside, archive.parent / name)
 
 

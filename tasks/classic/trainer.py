@@ -5,36 +5,21 @@ import io
 import torch
 from torch.nn.functional import cross_entropy
 
-from common.errors import UserError
+from common.errors import UserError, reason
 from common.training.trainer import Trainer as Base
-from tasks.classic import data, fingerprint, model
+from tasks.classic import data, model
 
 
 class Trainer(Base):
     metric = "accuracy"
 
-    def __init__(self, *arguments):
-        super().__init__(*arguments)
-        self._data = None
-
-    @property
-    def data(self) -> data.Data:
-        if self._data is None:
-            found = data.load(self.task)
-            self._compare(found, fingerprint.pretrained(self.task))
-            self._data = found
-        return self._data
-
-    def _compare(self, found, weights: bytes | None) -> None:
-        """What training uses is compared, not the files: they may be replaced after they were checked."""
-        self.as_planned(fingerprint.combined(found.checksum, weights))
+    def load(self) -> data.Data:
+        return data.load(self.task)
 
     def build(self):
         network = model.build(self.task)
-        weights = fingerprint.pretrained(self.task)
-        if weights is not None:
-            self._compare(self.data, weights)
-            self._fill(network, weights)
+        if self.task.pretrained:
+            self._fill(network, self.data.weights)
         return network
 
     def _fill(self, network, weights: bytes) -> None:
@@ -43,10 +28,9 @@ class Trainer(Base):
             content = torch.load(io.BytesIO(weights), map_location="cpu", weights_only=True)
             network.load_state_dict(content["model"] if isinstance(content.get("model"), dict) else content)
         except Exception as problem:  # torch raises a dozen kinds on a file that is not what it should be
-            reason = " ".join(str(problem).split())[:300]
             raise UserError(
                 f"task.pretrained: {self.task.pretrained} does not fit task.model={self.task.model} on "
-                f"task.dataset={self.task.dataset} ({type(problem).__name__}: {reason}); expected its state dict"
+                f"task.dataset={self.task.dataset} ({reason(problem)}); expected its state dict"
             ) from problem
 
     def examples(self):
@@ -66,13 +50,13 @@ class Trainer(Base):
     @torch.no_grad()
     def evaluate(self, model, split):
         examples = getattr(self.data, split)
-        loss, predicted = 0.0, []
+        loss, answers = 0.0, []
         for start in range(0, len(examples), 1000):
             labels = examples.labels[start : start + 1000].to(self.device)
             outputs = model(examples.images[start : start + 1000].to(self.device))
             loss += cross_entropy(outputs, labels, reduction="sum").item()
-            predicted.append(outputs.argmax(1).cpu())
-        predicted = torch.cat(predicted)
+            answers.append(outputs.argmax(1).cpu())
+        predicted = torch.cat(answers)
         return {
             "score": 100 * (predicted == examples.labels).double().mean().item(),
             "loss": loss / len(examples),

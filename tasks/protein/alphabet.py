@@ -22,12 +22,8 @@ class Alphabet:
     first: int | None = None
     last: int | None = None
 
-    @property
-    def letters(self) -> set[str]:
-        return set(self.tokens)
-
     def encode(self, sequence: str) -> list[int]:
-        """Tokens of ``sequence`` with the special ones around it; ``KeyError`` for a letter outside ``letters``."""
+        """Tokens of ``sequence`` with the special ones around it; ``KeyError`` for a letter that has none."""
         before = [] if self.first is None else [self.first]
         after = [] if self.last is None else [self.last]
         return before + [self.tokens[letter] for letter in sequence] + after

@@ -111,7 +111,7 @@ def _temperatures(train, validation, test, degrees, degrees_validation, degrees_
 
 def _configs(words: list[str]) -> list[tuple[Config, int]]:
     """The task's configurations, and run seeds, that ``key=value,value`` words name."""
-    kinds, axes = {**schema.types(Config), "seed": int}, {"seed": [0]}
+    kinds, axes = {**schema.types(Config), "seed": int}, dict[str, list](seed=[0])
     for word in words:
         key, _, values = word.partition("=")
         key = key.removeprefix("task.").removeprefix("run.")
@@ -124,9 +124,9 @@ def _configs(words: list[str]) -> list[tuple[Config, int]]:
             raise UserError(f"{key}: expected {problem}, found {values!r}") from None
     found = []
     for combination in itertools.product(*axes.values()):
-        values = dict(zip(axes, combination))
-        seed = values.pop("seed")
-        found.append((Config(**values), seed))
+        settings = dict(zip(axes, combination))
+        seed = settings.pop("seed")
+        found.append((Config(**settings), seed))
     complaints = [complaint for chosen, _ in found for complaint in validate(chosen)]
     if complaints:
         raise UserError("\n".join(dict.fromkeys(complaints)))
@@ -135,8 +135,9 @@ def _configs(words: list[str]) -> list[tuple[Config, int]]:
 
 def _read(data: Data, chosen: Config) -> Data:
     """What an encoder reads of the sequences with ``length`` and ``crop``."""
-    parts = ("train", "validation", "test")
-    return replace(data, **{p: cropped(getattr(data, p), chosen.length or None, chosen.crop)[0] for p in parts})
+    parts = (data.train, data.validation, data.test)
+    train, validation, test = (cropped(part, chosen.length or None, chosen.crop)[0] for part in parts)
+    return replace(data, train=train, validation=validation, test=test)
 
 
 def main(words: list[str]) -> int:

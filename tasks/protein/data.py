@@ -1,18 +1,17 @@
 """The fold that a run trains on, as tokens: cropped, encoded, and padded batch by batch."""
 
-import functools
-import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from common.data.splits import Splits, kept
 from common.errors import UserError
-from tasks.protein import source, structures
 from tasks.protein.alphabet import LETTERS, Alphabet
 from tasks.protein.config import Config, folder, folds, target
-from tasks.protein.fingerprint import backbone, stamp, whole
+from tasks.protein.files import datasets, structures
+from tasks.protein.files.fingerprint import backbone, stamp, whole
 
 
 @dataclass(frozen=True)
@@ -28,42 +27,34 @@ class Split:
         return len(self.sequences)
 
 
-@dataclass(frozen=True)
-class Data:
-    train: Split
-    validation: Split
-    test: Split
-    checksum: str  # of what these splits were read from, to compare with the planned fingerprint
-    warnings: list[str]
+Data = Splits[Split]
 
 
 def load(config: Config, seed: int) -> Data:
-    """The splits of the fold that ``config`` and, where it leaves that to the run, its ``seed`` ask for.
-
-    Kept in the process, so that forked workers share one copy.
-    """
-    fold = seed % folds if config.fold == -1 else config.fold
-    return _load(json.dumps(asdict(config), sort_keys=True), fold, stamp(config))
+    """The splits of the fold that ``config`` and, where it leaves that to the run, its ``seed`` ask for."""
+    return _load(config, seed % folds if config.fold == -1 else config.fold)
 
 
-@functools.lru_cache(maxsize=folds)
-def _load(values: str, fold: int, stamp: tuple) -> Data:
-    config = Config(**json.loads(values))
-    found, total = _read(values, stamp)
+@kept(stamp, most=folds)
+def _load(config: Config, fold: int) -> Data:
+    found, total = _read(config)
     chosen, kind = found[fold], torch.int64 if target(config) == "class" else torch.float32
-    splits = []
-    for part in (source.TRAIN, source.VALIDATION, source.TEST):
+
+    def split(part: int) -> Split:
         index = np.flatnonzero(chosen.parts == part)
-        columns = ([values[i] for i in index] for values in (chosen.names, chosen.sequences, chosen.where))
-        splits.append(Split(*columns, torch.from_numpy(chosen.targets[index]).to(kind)))
-    return Data(*splits, total, chosen.warnings)
+        names, sequences, where = (
+            [values[i] for i in index] for values in (chosen.names, chosen.sequences, chosen.where)
+        )
+        return Split(names, sequences, where, torch.from_numpy(chosen.targets[index]).to(kind))
+
+    train, validation, test = (split(part) for part in (datasets.TRAIN, datasets.VALIDATION, datasets.TEST))
+    return Data(train, validation, test, total, chosen.warnings)
 
 
-@functools.lru_cache(maxsize=1)
-def _read(values: str, stamp: tuple) -> tuple[dict, str]:
-    """``stamp`` belongs to the key alone: files that were replaced are read again."""
-    config = Config(**json.loads(values))
-    found = source.read(config)
+@kept(stamp, most=1)
+def _read(config: Config) -> tuple[dict, str]:
+    """Every fold that ``config`` asks for, and the checksum of all that they were read from."""
+    found = datasets.read(config)
     return found, whole(config, found)
 
 
@@ -74,7 +65,7 @@ def cropped(split: Split, length: int | None, crop: str) -> tuple[Split, int]:
     (rounded up) and the last.
     """
     longer = sum(length is not None and len(sequence) > length for sequence in split.sequences)
-    if not longer:
+    if length is None or not longer:
         return split, 0
     return replace(split, sequences=[_crop(sequence, length, crop) for sequence in split.sequences]), longer
 
@@ -130,7 +121,7 @@ class Tokens:
             tokens = table[np.frombuffer(sequence.encode("ascii"), np.uint8)]
             if (tokens < 0).any():
                 position = int(np.argmax(tokens < 0))
-                known = "".join(letter for letter in LETTERS if letter in alphabet.letters)
+                known = "".join(letter for letter in LETTERS if letter in alphabet.tokens)
                 raise UserError(
                     f"{where}: residue {position + 1} is {sequence[position]}, which the model does not know "
                     f"(it knows {known})"

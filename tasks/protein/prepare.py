@@ -5,30 +5,27 @@ from pathlib import Path
 
 from common.data import published
 from common.errors import UserError
-from tasks.protein import fingerprint, source, weights
 from tasks.protein.config import Config
 from tasks.protein.config import folder as place
-from tasks.protein.homes import elsewhere, homes, sums
+from tasks.protein.files import datasets, fingerprint, weights
+from tasks.protein.files.addresses import elsewhere, homes, sums
+
+stamp = fingerprint.stamp  # what changes when a file that ``check`` reads is replaced
 
 
 def check(config: Config, report=lambda text: None) -> str:
     """The fingerprint (SHA-256) of sequences, targets, splits, structures and pretrained weights.
 
     Reads everything, so ask once for each distinct task configuration; ``report`` gets what was left out and what is
-    in two parts. Raises UserError, with file and line, for
-    missing or damaged files, letters that are no amino acids, empty or duplicate sequences, targets that are no
-    temperature or class, structures that are cut or of another sequence, and a validation set that does not fit.
+    in two parts. Raises UserError, with file and line, for missing or damaged files, letters that are no amino acids,
+    empty or duplicate sequences, targets that are no temperature or class, structures that are cut or of another
+    sequence, and a validation set that does not fit.
     """
-    found = source.read(config)
+    found = datasets.read(config)
     for fold, one in found.items():
         for warning in one.warnings:
             report(f"fold {fold}: {warning}" if len(found) > 1 else warning)
     return fingerprint.whole(config, found)
-
-
-def stamp(config: Config) -> tuple:
-    """What changes when a file that ``check`` reads is replaced; costs no reading."""
-    return fingerprint.stamp(config)
 
 
 def prepare(config: Config, folder: Path | None = None, report=print) -> None:
@@ -50,14 +47,14 @@ def prepare(config: Config, folder: Path | None = None, report=print) -> None:
     folder = place(config)
     if config.dataset in homes and not config.file:
         name, own = config.dataset, bool(config.data)
-        published.complete(name, homes[name], sums[name], folder, own, lambda: source.read(config), report)
+        published.complete(name, homes[name], sums[name], folder, own, lambda: datasets.read(config), report)
     elif not folder.is_dir() or not any(folder.iterdir()):
         raise UserError(
             f"{config.dataset} cannot be fetched by this command; {elsewhere[config.dataset]}. Put it into {folder}, "
             "or name its folder with DATA=<folder>"
         )
-    for fold, found in source.read(config).items():
-        counts = [int((found.parts == part).sum()) for part in (source.TRAIN, source.VALIDATION, source.TEST)]
+    for fold, found in datasets.read(config).items():
+        counts = [int((found.parts == part).sum()) for part in (datasets.TRAIN, datasets.VALIDATION, datasets.TEST)]
         report(
             f"{config.dataset}, fold {fold}: {counts[0]} training, {counts[1]} validation, {counts[2]} test sequences"
         )

@@ -8,9 +8,9 @@ from torch.nn.functional import cross_entropy, mse_loss
 from common.errors import UserError
 from common.training.optimization import OrderByLength
 from common.training.trainer import Trainer as Base
-from tasks.protein import model
+from tasks.protein import data, model
 from tasks.protein.config import structure_models, target
-from tasks.protein.data import Data, Tokens, coordinates, cropped, load, numbers, unresolved
+from tasks.protein.data import Tokens, coordinates, cropped, numbers, unresolved
 
 evaluation = 16_384  # tokens at a time, padding included
 
@@ -20,16 +20,10 @@ class Trainer(Base):
         super().__init__(*arguments)
         self.classifies = target(self.task) == "class"
         self.metric = "accuracy" if self.classifies else "spearman"
-        self._data, self._tokens, self._atoms, self.cropped = None, {}, {}, {}
+        self._tokens, self.cropped = {}, {}
 
-    @property
-    def data(self) -> Data:
-        if self._data is None:
-            found = load(self.task, self.run.seed)
-            self.as_planned(found.checksum)
-            self.warnings += found.warnings
-            self._data = found
-        return self._data
+    def load(self) -> data.Data:
+        return data.load(self.task, self.run.seed)
 
     def build(self):
         network = model.build(self.task)
@@ -40,7 +34,7 @@ class Trainer(Base):
         if self.task.pooling == "first" and self.alphabet.first is None:
             raise UserError(f"task.pooling=first needs a special token first; {self.task.model} has none")
         usual = [most for most in (limit, getattr(network.backbone, "usual", None)) if most]
-        self.length = asked or min(usual, default=None)
+        self.length: int | None = asked or min(usual, default=None)
         return network
 
     def never_prunable(self, model):
@@ -82,14 +76,11 @@ class Trainer(Base):
             found += [atoms, numbers(full, indices, longest, self.length, self.task.crop, self.alphabet)]
         return [values.to(self.device) for values in found]
 
-    @property
+    @cached_property
     def atoms(self) -> dict[str, list]:
         """Of each split what ``coordinates`` gives. All are read at once: a bad file is not to end a whole training."""
-        if not self._atoms:
-            names = ("train", "validation", "test")
-            found = [coordinates(self.task, getattr(self.data, name), self.length, self.alphabet) for name in names]
-            self._atoms = dict(zip(names, found))
-        return self._atoms
+        parts = {name: getattr(self.data, name) for name in ("train", "validation", "test")}
+        return {name: coordinates(self.task, part, self.length, self.alphabet) for name, part in parts.items()}
 
     def batch(self, indices, position):
         return self.inputs("train", indices), self.targets("train")[indices].to(self.device)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from common.errors import UserError
-from tasks.classic import source
 from tasks.classic.config import Config
+from tasks.classic.files import digits_mnist_cifar10
 
 
 def idx(array: np.ndarray) -> bytes:
@@ -32,7 +32,7 @@ def write(folder: Path, files: dict[str, bytes]) -> Path:
 
 
 def cifar_table(size: int, seed: int = 0) -> np.ndarray:
-    table = np.random.default_rng(seed).integers(0, 256, (size, source.record), dtype=np.uint8)
+    table = np.random.default_rng(seed).integers(0, 256, (size, digits_mnist_cifar10.record), dtype=np.uint8)
     table[:, 0] %= 10
     return table
 

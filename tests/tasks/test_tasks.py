@@ -12,7 +12,7 @@ from common.settings.run import Run, complaints_of_run
 from common.training.trainer import Trainer
 
 SKELETON = ("README.md", "config.py", "config.yaml", "prepare.py", "data.py", "model.py", "trainer.py")
-SAYS = ("build", "examples", "batch", "loss", "evaluate", "baseline")  # what a task's trainer tells the loop
+SAYS = ("load", "build", "examples", "batch", "loss", "evaluate", "baseline")  # what a task's trainer tells the loop
 MAY_SAY = ("__init__", "parameter_groups", "data_order", "never_prunable")
 KEEPS = {name for name, value in vars(Trainer).items() if callable(value)} - {*SAYS, *MAY_SAY}
 

@@ -23,7 +23,7 @@ def test_a_file_replaced_by_one_of_its_size_is_read_again(tmp_path, monkeypatch)
     path, other = tmp_path / "a", tmp_path / "b"
     path.write_bytes(b"abc"), other.write_bytes(b"abd")
     mark, before = files.mark(path), files.checksum([path])
-    monkeypatch.setattr(files, "_read", None)  # nothing is read twice
+    monkeypatch.setattr(files, "_digest", None)  # nothing is read twice
     assert files.mark(path) == mark and files.checksum([path]) == before
     monkeypatch.undo()
     other.rename(path)

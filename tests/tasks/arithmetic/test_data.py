@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 
 from common.data import hub
 from common.errors import UserError
-from tasks.arithmetic import data, expression, generated, homes, prepare, readers, source, vocabulary
+from tasks.arithmetic import data, expression, prepare, vocabulary
 from tasks.arithmetic.config import Config, validate
+from tasks.arithmetic.files import addresses, datasets, generated, mawps_asdiv_svamp
+from tasks.arithmetic.problem import Problem
 from tests.support.arithmetic_files import complaint, files, made, row, shared, table, write
 from tests.support.file_server import Server
 
@@ -26,8 +28,8 @@ def mawps(folder, **values) -> Config:
     return Config(dataset="mawps", data=str(folder), **values)
 
 
-def one(config: Config) -> source.Source:
-    (found,) = source.read(config).values()
+def one(config: Config) -> datasets.Source:
+    (found,) = datasets.read(config).values()
     return found
 
 
@@ -41,7 +43,7 @@ def with_(question=None, numbers=None, equation=None, answer=None, cells=None) -
 
 def test_a_row_becomes_a_problem(tmp_path):
     rows = [row("Ann HAS number1 pens , number0 each", " 3  0.5", "* number1 + number0 12", 7.5, "[5, 2, 2, 9, -1]")]
-    (found,), faults = readers.table(write(tmp_path, {"x.csv": table(rows)}) / "x.csv")
+    (found,), faults = mawps_asdiv_svamp.table(write(tmp_path, {"x.csv": table(rows)}) / "x.csv")
     assert not faults and found.gives
     assert found.words == ["ann", "has", "NUM", "pens", ",", "NUM", "each"]
     assert found.cased == ("Ann", "HAS", "NUM", "pens", ",", "NUM", "each")
@@ -251,7 +253,7 @@ def test_the_seed_chooses_the_fold_where_that_is_asked(tmp_path):
     by_seed, fixed = mawps(tmp_path, fold=-1), mawps(tmp_path, fold=3)
     assert data.load(by_seed, 8).test.words == data.load(fixed, 0).test.words
     assert data.load(by_seed, 0).checksum == data.load(by_seed, 4).checksum == prepare.check(by_seed)
-    assert len(source.read(by_seed)) == 5
+    assert len(datasets.read(by_seed)) == 5
 
 
 def test_a_leak_between_training_and_test_is_reported_not_hidden(tmp_path):
@@ -458,7 +460,7 @@ class Some(data.Problems):
 
     def __init__(self, drawn):
         super().__init__([
-            readers.Problem(["w"] * words, numbers, ["number0"], 0.0, places, cells, "x:1")
+            Problem(["w"] * words, numbers, ["number0"], 0.0, places, cells, "x:1")
             for words, numbers, places, cells in drawn
         ])  # fmt: skip
 
@@ -726,7 +728,7 @@ def server(monkeypatch):
     with Server() as found:
         found.files = {name: text.encode() for name, text in content.items()}
         monkeypatch.setattr(prepare, "home", f"{found.url}data/")
-        monkeypatch.setitem(homes.sums, "mawps", found.sums())
+        monkeypatch.setitem(addresses.sums, "mawps", found.sums())
         yield found.files
 
 
@@ -807,7 +809,7 @@ def real(name: str, **values) -> Config:
     ("asdiv-a", 1217, [238, 238, 238, 237, 266], 1, 0),
 ])  # fmt: skip
 def test_five_folds_as_published(name, total, each, wrong, beyond):
-    found = source.read(real(name, fold=-1))
+    found = datasets.read(real(name, fold=-1))
     assert [len(one_fold.test) for one_fold in found.values()] == each
     for one_fold in found.values():
         everything = [*one_fold.train, *one_fold.validation, *one_fold.test]
@@ -815,7 +817,7 @@ def test_five_folds_as_published(name, total, each, wrong, beyond):
         assert sum(not problem.gives for problem in everything) == wrong
         assert sum(problem.beyond > 0 for problem in everything) == beyond
     tested = [problem for one_fold in found.values() for problem in one_fold.test]
-    sums = homes.sums[name]
+    sums = addresses.sums[name]
     assert all(hashlib.md5((shared / name / file).read_bytes()).hexdigest() == md5 for file, md5 in sums.items())
     # A quantity's word is nearly always one of its own cell: the positions are of words between blanks.
     inside = [place in problem.cells for problem in tested for place in problem.places]
@@ -829,7 +831,7 @@ def test_svamp_as_published():
     assert sum(not problem.gives for problem in everything) == 15 and all(problem.gives for problem in found.test)
     assert not any("also among" in warning for warning in found.warnings)
     folder = shared / "svamp" / "mawps-asdiv-a_svamp"
-    sums = homes.sums["svamp"]
+    sums = addresses.sums["svamp"]
     assert all(hashlib.md5((folder / file).read_bytes()).hexdigest() == md5 for file, md5 in sums.items())
 
 
@@ -838,8 +840,8 @@ def test_svamp_as_published():
 )
 def test_no_row_of_the_published_files_is_lost(name, below):
     config = real(name, fold=-1, validation=0)
-    for fold, found in source.read(config).items():
-        for file, problems in zip(source.inside(config, fold), (found.train, found.test)):
+    for fold, found in datasets.read(config).items():
+        for file, problems in zip(datasets.inside(config, fold), (found.train, found.test)):
             with open(shared / below / file, newline="") as content:
                 rows = list(csv.DictReader(content))
             assert [row["Equation"].split() for row in rows] == [problem.equation for problem in problems]

@@ -15,8 +15,8 @@ from common.errors import UserError
 from common.settings import groups
 from tasks.arithmetic import model
 from tasks.arithmetic.config import Config
-from tasks.arithmetic.recurrent import KINDS, Encoder
-from tasks.arithmetic.search import search
+from tasks.arithmetic.network.beam_search import search
+from tasks.arithmetic.network.recurrent import KINDS, Encoder
 from tasks.arithmetic.trainer import Trainer
 from tasks.arithmetic.vocabulary import NUMBER, PADDING, UNKNOWN, Vocabulary
 from tests.support import arithmetic_files

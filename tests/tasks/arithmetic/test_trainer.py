@@ -8,7 +8,7 @@ from common.stage import run
 from common.training.state import Parent
 from tasks.arithmetic import expression
 from tasks.arithmetic.data import Problems
-from tasks.arithmetic.readers import Problem
+from tasks.arithmetic.problem import Problem
 from tasks.arithmetic.trainer import Trainer, marks
 from tests.support import training
 

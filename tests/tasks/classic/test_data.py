@@ -15,8 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.stage.identity import fingerprint
-from tasks.classic import data, prepare, source
+from tasks.classic import data, prepare
 from tasks.classic.config import Config, validate
+from tasks.classic.files import digits_mnist_cifar10
 from tests.support.classic_files import cifar_files, complaint, idx, mnist_files, settings_of, write
 from tests.support.places import SHARED
 
@@ -169,7 +170,7 @@ def test_files_replaced_while_the_process_lives_are_read_again(tmp_path):
 
 @pytest.mark.parametrize("kind", ["binary", "python"])
 def test_a_whole_first_batch_asks_for_all_five(tmp_path, monkeypatch, kind):
-    monkeypatch.setattr(source, "whole_batch", 30)
+    monkeypatch.setattr(digits_mnist_cifar10, "whole_batch", 30)
     files = cifar_files(kind)
     folder = write(tmp_path / "data", files)
     ending = ".bin" if kind == "binary" else ""
@@ -196,13 +197,13 @@ def test_every_complaint_about_the_settings_comes_at_once():
 @given(st.integers(400, 700), st.integers(0, 200), st.integers(0, 100), st.randoms(use_true_random=False))
 def test_a_split_is_a_partition(size, official, validation, random):
     labels = np.array([random.randrange(10) for _ in range(size)], dtype=np.uint8)
-    if validation > size - (official or source.digits_test) - 10:
-        assert "task.validation" in complaint(source.partition, labels, official, validation)
+    if validation > size - (official or digits_mnist_cifar10.digits_test) - 10:
+        assert "task.validation" in complaint(digits_mnist_cifar10.partition, labels, official, validation)
         return
-    train, chosen, test = source.partition(labels, official, validation)
+    train, chosen, test = digits_mnist_cifar10.partition(labels, official, validation)
     assert np.array_equal(np.sort(np.concatenate([train, chosen, test])), np.arange(size))
-    assert len(chosen) == validation and len(test) == (official or source.digits_test)
-    again = source.partition(labels, official, validation)
+    assert len(chosen) == validation and len(test) == (official or digits_mnist_cifar10.digits_test)
+    again = digits_mnist_cifar10.partition(labels, official, validation)
     assert all(np.array_equal(a, b) for a, b in zip((train, chosen, test), again, strict=True))
 
 
@@ -223,7 +224,7 @@ def test_the_digits_split():
 def test_the_digits_are_those_of_scikit_learn():
     datasets = pytest.importorskip("sklearn.datasets")
     images, labels = datasets.load_digits(return_X_y=True)
-    found = source.read("digits", Path())
+    found = digits_mnist_cifar10.read("digits", Path())
     assert np.array_equal(found.pixels.reshape(-1, 64), images) and np.array_equal(found.labels, labels)
 
 

@@ -14,9 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.data import hub
-from tasks.protein import data, fingerprint, generated, homes, prepare, readers, source, weights
+from common.data.files import checksum
+from tasks.protein import data, prepare
 from tasks.protein.alphabet import LETTERS, RESIDUES, Alphabet, plain
 from tasks.protein.config import Config, validate
+from tasks.protein.files import addresses, datasets, fasta_csv_pickle, generated, weights
 from tests.support.file_server import Server
 from tests.support.protein_files import (
     archive,
@@ -38,8 +40,8 @@ def s2c2(folder, **values) -> Config:
     return Config(dataset="hp-s2c2", data=str(folder), **values)
 
 
-def one(config: Config) -> source.Source:
-    (found,) = source.read(config).values()
+def one(config: Config) -> datasets.Source:
+    (found,) = datasets.read(config).values()
     return found
 
 
@@ -64,12 +66,12 @@ def test_a_fold_is_what_its_file_says(tmp_path):
     write(tmp_path, {**fasta_files(rows), **fold_files(rows)})
     for fold in (0, 7):
         found, expected = one(s2c2(tmp_path, fold=fold)), parts(rows, fold)
-        test = found.parts == source.TEST
+        test = found.parts == datasets.TEST
         assert [found.names[i] for i in np.flatnonzero(test)] == [name for name, _, _ in expected["test"]]
         assert dict(zip(found.names, found.sequences)) == {name: sequence for name, sequence, _ in rows}
         assert found.targets[test].tolist() == [float(value >= 75) for _, _, value in expected["test"]]
-    all_folds = source.read(s2c2(tmp_path, fold=-1))
-    tested = [name for found in all_folds.values() for name in np.array(found.names)[found.parts == source.TEST]]
+    all_folds = datasets.read(s2c2(tmp_path, fold=-1))
+    tested = [name for found in all_folds.values() for name in np.array(found.names)[found.parts == datasets.TEST]]
     assert sorted(tested) == sorted(name for name, _, _ in rows), "the ten test sets partition the data"
 
 
@@ -97,8 +99,8 @@ def test_flip_as_csv_and_as_fasta(tmp_path):
     classes = one(replace(csv, target="class"))
     assert classes.targets.tolist() == [float((value >= 45) + (value >= 75.0)) for _, _, value in rows]
     own = one(replace(csv, validation=15))
-    assert (own.parts == source.VALIDATION).sum() == 15 and ((own.parts == 2) == (found.parts == 2)).all()
-    assert "has one split, its own; expected task.fold=0, found 3" in complaint(source.read, replace(csv, fold=3))
+    assert (own.parts == datasets.VALIDATION).sum() == 15 and ((own.parts == 2) == (found.parts == 2)).all()
+    assert "has one split, its own; expected task.fold=0, found 3" in complaint(datasets.read, replace(csv, fold=3))
     assert data.load(replace(csv, fold=-1), 7).test.sequences == data.load(csv, 0).test.sequences, "every seed's"
 
 
@@ -115,20 +117,20 @@ def test_a_boundary_belongs_to_the_class_above(tmp_path, degrees, expected):
 def test_files_without_a_split_are_dealt_into_ten_folds_that_no_setting_moves(tmp_path):
     text = "sequence,ogt\n" + "".join(f"{sequence},{value}\n" for _, sequence, value in rows)
     place = str(write(tmp_path, {"any.csv": text}))
-    folds = source.read(Config(dataset="hp-s", data=place, fold=-1))
-    tests = [set(np.flatnonzero(found.parts == source.TEST)) for found in folds.values()]
+    folds = datasets.read(Config(dataset="hp-s", data=place, fold=-1))
+    tests = [set(np.flatnonzero(found.parts == datasets.TEST)) for found in folds.values()]
     assert sum(map(len, tests)) == 60 and set.union(*tests) == set(range(60))
     for values in ({"validation": 20}, {"target": "temperature"}, {"validation": 0}):
         found = one(Config(dataset="hp-s", data=place, fold=3, **values))
-        assert set(np.flatnonzero(found.parts == source.TEST)) == tests[3], values
-        assert (found.parts == source.VALIDATION).sum() == values.get("validation", 10)
+        assert set(np.flatnonzero(found.parts == datasets.TEST)) == tests[3], values
+        assert (found.parts == datasets.VALIDATION).sum() == values.get("validation", 10)
 
 
 def test_validation_is_drawn_in_proportion(tmp_path):
     write(tmp_path, csv_files(made(200)))
     found = one(s2c2(tmp_path, validation=36))
-    train = found.targets[found.parts != source.TEST]
-    chosen = found.targets[found.parts == source.VALIDATION]
+    train = found.targets[found.parts != datasets.TEST]
+    chosen = found.targets[found.parts == datasets.VALIDATION]
     assert abs(chosen.sum() - 36 * train.mean()) <= 1
 
 
@@ -145,7 +147,9 @@ def test_a_pickle_is_never_executed(tmp_path, monkeypatch):
     content = pickle.loads(fold_files(rows)["d1_0.pkl"])
     for evil in (Trap(), {**content, "train_labels": Trap()}, {**content, "more": np.zeros(3)}):
         (tmp_path / "evil.pkl").write_bytes(pickle.dumps(evil))
-        assert "a fold holds lists of names and numbers alone" in complaint(readers.fold, tmp_path / "evil.pkl")
+        assert "a fold holds lists of names and numbers alone" in complaint(
+            fasta_csv_pickle.fold, tmp_path / "evil.pkl"
+        )
         assert not (tmp_path / "trapped").exists()
 
 
@@ -225,19 +229,19 @@ broken_fastas = {
 @pytest.mark.parametrize("kind", broken_fastas)
 def test_a_damaged_fasta(kind):
     content, expected = broken_fastas[kind]
-    assert expected in complaint(readers.fasta, content, "x.fasta")
+    assert expected in complaint(fasta_csv_pickle.fasta, content, "x.fasta")
 
 
 def test_fasta_reads_names_and_joins_lines():
-    found = readers.fasta(">sp|P12345|X_Y text\r\nmk\r\nLV\r\n\r\n>plain\nA", "x")
+    found = fasta_csv_pickle.fasta(">sp|P12345|X_Y text\r\nmk\r\nLV\r\n\r\n>plain\nA", "x")
     assert [(e.name, e.sequence, e.where) for e in found] == [("P12345", "MKLV", "x:1"), ("plain", "A", "x:5")]
 
 
 @pytest.mark.parametrize("character", "\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029\u00a0")
 def test_fasta_lines_end_where_other_programs_end_them(character):
-    assert f"x:2: {character!r} at position 3" in complaint(readers.fasta, f">a\nMK{character}LV\n", "x")
-    assert f"x:2: {character!r} at position 3" in complaint(readers.fasta, f">a\nMK{character}\nLV\n", "x")
-    found = readers.fasta(f">a some{character}MKLV\nML\r>b\r\n M \n", "x")
+    assert f"x:2: {character!r} at position 3" in complaint(fasta_csv_pickle.fasta, f">a\nMK{character}LV\n", "x")
+    assert f"x:2: {character!r} at position 3" in complaint(fasta_csv_pickle.fasta, f">a\nMK{character}\nLV\n", "x")
+    found = fasta_csv_pickle.fasta(f">a some{character}MKLV\nML\r>b\r\n M \n", "x")
     assert [(e.name, e.sequence, e.where) for e in found] == [("a", "ML", "x:1"), ("b", "M", "x:3")]
 
 
@@ -262,28 +266,28 @@ def test_an_archive_with_one_bit_turned_is_never_read_as_other_sequences(tmp_pat
     whole = archive(few)
     for where, content in cases_of_damage(whole):
         path.write_bytes(content)
-        assert f"{path}: not a whole archive of tar" in complaint(readers.folder_of_fasta, path), where
+        assert f"{path}: not a whole archive of tar" in complaint(fasta_csv_pickle.folder_of_fasta, path), where
     plain = gzip.decompress(whole)
     for content in (whole, plain, lzma.compress(plain), whole + bytes(512)):
         path.write_bytes(content)
-        assert len(readers.folder_of_fasta(path)) == 20
+        assert len(fasta_csv_pickle.folder_of_fasta(path)) == 20
     for content in (
         lzma.compress(plain)[:-40],
         plain[:1024] + b"x" + plain[1025:],
         plain[: 512 * 3] + plain[512 * 3 + 7 :],
     ):
         path.write_bytes(content)
-        assert f"{path}: not a whole archive of tar" in complaint(readers.folder_of_fasta, path)
+        assert f"{path}: not a whole archive of tar" in complaint(fasta_csv_pickle.folder_of_fasta, path)
 
 
 def test_two_files_for_a_protein_are_refused_and_those_of_macos_left_out(tmp_path):
     path, mac = tmp_path / "d1_fasta_clean.tar.gz", {"d1_fasta_clean/._P00000.fasta": "\0\5\26\7"}
     path.write_bytes(archive({**mac, **fasta_files(rows)}))
-    assert len(readers.folder_of_fasta(path)) == 60
+    assert len(fasta_csv_pickle.folder_of_fasta(path)) == 60
     write(tmp_path / "folder", {**mac, **fasta_files(rows)})
-    assert len(readers.folder_of_fasta(tmp_path / "folder" / "d1_fasta_clean")) == 60
+    assert len(fasta_csv_pickle.folder_of_fasta(tmp_path / "folder" / "d1_fasta_clean")) == 60
     path.write_bytes(archive({**fasta_files(rows), "other/P00003.fasta": ">x\nAAAA\n"}))
-    text = complaint(readers.folder_of_fasta, path)
+    text = complaint(fasta_csv_pickle.folder_of_fasta, path)
     assert "other/P00003.fasta: a second file for the protein 'P00003'; the first is" in text
     place = write(tmp_path / "table", {"any.csv": table, "._any.csv": mac["d1_fasta_clean/._P00000.fasta"]})
     assert len(one(Config(dataset="hp-s", data=str(place))).sequences) == 60
@@ -291,26 +295,28 @@ def test_two_files_for_a_protein_are_refused_and_those_of_macos_left_out(tmp_pat
 
 @pytest.mark.parametrize("letter", ["ß", "ſ", "ı", "ﬁ", "К", "é"])
 def test_no_letter_becomes_another(letter):
-    assert f"x: {letter!r} at position 3 stands for no amino acid" in complaint(readers.letters, f"MK{letter}L", "x")
-    assert readers.letters("mkLV", "x") == "MKLV"
+    assert f"x: {letter!r} at position 3 stands for no amino acid" in complaint(
+        fasta_csv_pickle.letters, f"MK{letter}L", "x"
+    )
+    assert fasta_csv_pickle.letters("mkLV", "x") == "MKLV"
 
 
 @pytest.mark.parametrize("value", ["1_0", "３７", "-273.16", "nan", "1e999", "0x10", "37,5", "", "1e", ".", "310.15"])
 def test_what_is_no_temperature(value):
-    assert "expected a temperature" in complaint(readers.number, value, "x")
+    assert "expected a temperature" in complaint(fasta_csv_pickle.number, value, "x")
 
 
 @given(st.floats(-200, 200))
 def test_a_temperature_is_read_as_it_is_written(value):
-    assert readers.number(str(value), "x") == value
-    assert readers.number(f" +{abs(value)!r} ", "x") == abs(value)
+    assert fasta_csv_pickle.number(str(value), "x") == value
+    assert fasta_csv_pickle.number(f" +{abs(value)!r} ", "x") == abs(value)
 
 
 def test_a_missing_temperature_is_told_from_one_that_is_no_number():
-    assert "TARGET=<degrees>" in complaint(readers.number, "", "x") and "Kelvin" in complaint(
-        readers.number, "310", "x"
+    assert "TARGET=<degrees>" in complaint(fasta_csv_pickle.number, "", "x") and "Kelvin" in complaint(
+        fasta_csv_pickle.number, "310", "x"
     )
-    assert not any(word in complaint(readers.number, "1e999", "x") for word in ("TARGET", "Kelvin"))
+    assert not any(word in complaint(fasta_csv_pickle.number, "1e999", "x") for word in ("TARGET", "Kelvin"))
 
 
 def test_kelvin_are_refused_with_their_line(tmp_path):
@@ -448,7 +454,7 @@ def test_no_esm_loads_weights_that_the_fingerprint_leaves_out(tmp_path):
     chosen = Config(model="esm", pretrained=str(tmp_path))
     plain = {"config.json": '{"model_type": "esm"}', "vocab.txt": "<cls>", "model.safetensors": "x"}
     write(tmp_path, {**plain, "other.safetensors": "y"})
-    before = fingerprint.pretrained(chosen)
+    before = checksum(weights.files(chosen))
     assert [path.name for path in weights.files(chosen)] == list(plain)
     write(tmp_path, {"config.json": '{"model_type": "esm", "transformers_weights": "other.safetensors"}'})
     text = complaint(weights.files, chosen)
@@ -458,7 +464,7 @@ def test_no_esm_loads_weights_that_the_fingerprint_leaves_out(tmp_path):
     write(tmp_path, {**plain, "adapter_config.json": "{}"})
     assert "adapter_config.json: expected plain weights" in complaint(weights.files, chosen)
     (tmp_path / "adapter_config.json").unlink()
-    assert fingerprint.pretrained(chosen) == before
+    assert checksum(weights.files(chosen)) == before
     (tmp_path / "model.safetensors").unlink()
     write(tmp_path, {hub.sharded: json.dumps({"weight_map": {"a": "other.safetensors", "b": "model-2.safetensors"}})})
     assert "names 'model-2.safetensors', and no such file" in complaint(weights.files, chosen)
@@ -527,7 +533,7 @@ def test_a_leak_is_of_the_part_that_the_sequence_is_in(tmp_path):
     for values in ({"validation": 20}, {"validation": 11}, {"validation": 0}):  # drawn: other sequences
         found = one(replace(config, **values))
         drawn = [int(found.parts[at]) for at in (3, 21, 22)]
-        counts = [drawn.count(part) for part in (source.TRAIN, source.VALIDATION) if part in drawn]
+        counts = [drawn.count(part) for part in (datasets.TRAIN, datasets.VALIDATION) if part in drawn]
         assert [int(text.split()[0]) for text in found.warnings] == counts, values
 
 
@@ -631,8 +637,8 @@ def server(monkeypatch):
     """Serves a small HP-S2C2, with its sums in place of the published ones; ``files`` can be changed."""
     with Server() as found:
         found.files = {"d1_fasta_clean.tar.gz": archive(fasta_files(rows)), **fold_files(rows)}
-        monkeypatch.setitem(homes.homes, "hp-s2c2", f"{found.url}s2c2/")
-        monkeypatch.setitem(homes.sums, "hp-s2c2", found.sums())
+        monkeypatch.setitem(addresses.homes, "hp-s2c2", f"{found.url}s2c2/")
+        monkeypatch.setitem(addresses.sums, "hp-s2c2", found.sums())
         yield found.files
 
 
@@ -683,7 +689,7 @@ def test_prepare_fetches_nothing_into_a_folder_that_reads(tmp_path, server):
         assert said[-1].startswith("hp-s2c2, fold 0: 44 training") and sorted(place.rglob("*")) == before
     server.update(server_files)
     prepare.prepare(s2c2(tmp_path / "csv", fold=-1), None, said.append)
-    assert len(source.read(s2c2(tmp_path / "csv", fold=-1))) == 10, "what is missing for the folds asked is fetched"
+    assert len(datasets.read(s2c2(tmp_path / "csv", fold=-1))) == 10, "what is missing for the folds asked is fetched"
 
 
 def test_prepare_says_where_the_rest_is(tmp_path):
@@ -717,7 +723,7 @@ def test_hp_s_as_hotprotein_lays_it_out(tmp_path):
     files = fasta_files(rows, "S/S_target")
     write(tmp_path, {**files, "S/S_target_classification.pkl": pickle.dumps(split)})
     found = one(Config(dataset="hp-s", data=str(tmp_path)))
-    assert (found.parts == source.TEST).sum() == 6 and set(found.targets) == {0.0, 1.0, 2.0, 3.0, 4.0}
+    assert (found.parts == datasets.TEST).sum() == 6 and set(found.targets) == {0.0, 1.0, 2.0, 3.0, 4.0}
     assert "has one split" in complaint(prepare.check, Config(dataset="hp-s", data=str(tmp_path), fold=2))
 
 
@@ -732,24 +738,24 @@ def real(name: str):
 
 
 def test_hp_s2c2_as_published():
-    folds = source.read(Config(dataset="hp-s2c2", data=real("hp_s2c2"), fold=-1))
+    folds = datasets.read(Config(dataset="hp-s2c2", data=real("hp_s2c2"), fold=-1))
     assert {tuple((f.parts == part).sum() for part in range(3)) for f in folds.values()} >= {(1592, 176, 197)}
-    tested = [n for f in folds.values() for n in np.array(f.names)[f.parts == source.TEST]]
+    tested = [n for f in folds.values() for n in np.array(f.names)[f.parts == datasets.TEST]]
     assert len(tested) == len(set(tested)) == 1965
     assert np.bincount(folds[0].targets.astype(int)).tolist() == [1237, 728]
     assert not any(found.warnings for found in folds.values())
     # the classes are the temperatures' own
     classes = one(Config(dataset="hp-s2c2", data=real("hp_s2c2"), boundaries=[75.0]))
     assert (classes.targets == folds[0].targets).all()
-    sums = homes.sums["hp-s2c2"]
+    sums = addresses.sums["hp-s2c2"]
     assert all(hashlib.md5((shared / "hp_s2c2" / name).read_bytes()).hexdigest() == md5 for name, md5 in sums.items())
 
 
 def test_hp_s2c5_as_published():
-    folds = source.read(Config(dataset="hp-s2c5", data=real("hp_s2c5"), fold=-1))
-    assert {(f.parts == source.TEST).sum() for f in folds.values()} == {104}
+    folds = datasets.read(Config(dataset="hp-s2c5", data=real("hp_s2c5"), fold=-1))
+    assert {(f.parts == datasets.TEST).sum() for f in folds.values()} == {104}
     assert np.bincount(folds[3].targets.astype(int)).tolist() == [73, 387, 343, 196, 41]
-    sums = homes.sums["hp-s2c5"]
+    sums = addresses.sums["hp-s2c5"]
     assert all(hashlib.md5((shared / "hp_s2c5" / name).read_bytes()).hexdigest() == md5 for name, md5 in sums.items())
 
 

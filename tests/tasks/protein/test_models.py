@@ -10,27 +10,21 @@ from torch import nn
 from torch.nn import functional
 
 from common import sparsity as sp
+from common.data import hub
 from common.errors import UserError
-from tasks.protein import (
-    alphabet,
-    bert,
-    checkpoint,
-    fingerprint,
-    inverse_folding,
-    pretrained,
-    proteinmpnn,
-    tape,
-    weights,
-)
+from tasks.protein import alphabet
 from tasks.protein.config import Config
+from tasks.protein.encoders import antiberty, checkpoint, esm, esm_if1, proteinmpnn, tape
+from tasks.protein.files import fingerprint, weights
+from tasks.protein.model import build
 
 transformers = pytest.importorskip("transformers", reason="needs: pip install transformers")
 
 tiny = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
 styles = {
-    "esm-1b": {**pretrained.esm1b, **tiny, "max_position_embeddings": 40},
+    "esm-1b": {**esm.esm1b, **tiny, "max_position_embeddings": 40},
     "esm-2": {
-        **pretrained.esm1b,
+        **esm.esm1b,
         **tiny,
         "position_embedding_type": "rotary",
         "emb_layer_norm_before": False,
@@ -51,7 +45,7 @@ def saved(folder, style="esm-1b", kind=None):
     network = (kind or transformers.EsmForMaskedLM)(transformers.EsmConfig(**styles[style]))
     randomise(network)
     network.save_pretrained(folder)
-    (folder / "vocab.txt").write_text("\n".join(pretrained.tokens))
+    (folder / "vocab.txt").write_text("\n".join(esm.tokens))
     return network.eval()
 
 
@@ -80,7 +74,7 @@ def fair_esm(network, style):
     from esm.model.esm2 import ESM2
 
     alphabet, config = esm.Alphabet.from_architecture("ESM-1b"), network.config
-    assert tuple(alphabet.all_toks) == pretrained.tokens
+    assert tuple(alphabet.all_toks) == esm.tokens
     if style == "esm-2":
         other = ESM2(config.num_hidden_layers, config.hidden_size, config.num_attention_heads, alphabet)
         other.layers = nn.ModuleList(type(layer)(32, 48, 4, False, True, True) for layer in other.layers)
@@ -126,7 +120,7 @@ def fair_esm(network, style):
 @pytest.mark.parametrize("style", styles)
 def test_an_esm_gives_what_the_authors_code_gives(tmp_path, style):
     network = saved(tmp_path, style)
-    encoder = pretrained.build(Config(model="esm", pretrained=str(tmp_path))).eval()
+    encoder = esm.build(Config(model="esm", pretrained=str(tmp_path))).eval()
     tokens, mask = batch(encoder)
     with torch.no_grad():
         found = encoder(tokens, mask)
@@ -139,7 +133,7 @@ def test_an_esm_gives_what_the_authors_code_gives(tmp_path, style):
 @pytest.mark.parametrize("style", styles)
 def test_an_esm_loads_as_its_masked_language_model_was_saved(tmp_path, style):
     network = saved(tmp_path, style)
-    encoder = pretrained.build(Config(model="esm", pretrained=str(tmp_path)))
+    encoder = esm.build(Config(model="esm", pretrained=str(tmp_path)))
     loaded = dict(encoder.network.named_parameters())
     original = {name: value for name, value in network.esm.named_parameters() if "contact_head" not in name}
     assert loaded.keys() == original.keys()
@@ -148,7 +142,7 @@ def test_an_esm_loads_as_its_masked_language_model_was_saved(tmp_path, style):
 
 def test_tokens_are_those_of_the_published_tokenizer_and_limits_those_of_the_positions(tmp_path):
     saved(tmp_path)
-    encoder = pretrained.esm(weights.files(Config(model="esm", pretrained=str(tmp_path))))
+    encoder = esm.build(Config(model="esm", pretrained=str(tmp_path)))
     tokenizer = transformers.EsmTokenizer.from_pretrained(tmp_path)
     for sequence in (*sequences, "ACDEFGHIKLMNPQRSTVWYXBZUOJ"):
         assert encoder.alphabet.encode(sequence) == tokenizer(sequence)["input_ids"]
@@ -157,12 +151,12 @@ def test_tokens_are_those_of_the_published_tokenizer_and_limits_those_of_the_pos
     assert encoder(longest, longest > 0).shape == (1, 38, 32)
     with pytest.raises(IndexError):
         encoder(torch.full((1, 39), 5), torch.full((1, 39), 5) > 0)
-    assert pretrained.create_esm(**styles["esm-2"]).limit is None
+    assert esm.create(**styles["esm-2"]).limit is None
 
 
 def test_the_shape_of_esm1b_is_the_published_one():
     with torch.device("meta"):
-        encoder = pretrained.create_esm(**pretrained.esm1b)
+        encoder = esm.create(**esm.esm1b)
     assert encoder.limit == 1022
     weights_of = {name: weight.numel() for name, weight in sp.prunable(encoder).items()}
     assert sum(weights_of.values()) == 33 * 12 * 1280**2
@@ -175,7 +169,8 @@ def test_recomputing_changes_memory_and_nothing_else(tmp_path):
     saved(tmp_path)
     gradients = []
     for again in (False, True):
-        encoder = pretrained.build(Config(model="esm", pretrained=str(tmp_path), recompute=again)).train()
+        chosen = Config(model="esm", pretrained=str(tmp_path), recompute=again)
+        encoder = build(chosen).backbone.train()
         assert encoder.network.is_activation_checkpointing == again
         encoder(*batch(encoder)).square().sum().backward()
         gradients.append([parameter.grad for parameter in encoder.parameters()])
@@ -184,7 +179,7 @@ def test_recomputing_changes_memory_and_nothing_else(tmp_path):
 
 @pytest.mark.parametrize("style", [*styles, "tape"])
 def test_every_weight_learns_and_the_prunable_ones_are_the_declared(style):
-    encoder = tape.create({**tape.base, **tiny}) if style == "tape" else pretrained.create_esm(**styles[style])
+    encoder = tape.create({**tape.base, **tiny}) if style == "tape" else esm.create(**styles[style])
     randomise(encoder)
     with torch.autocast("cpu", torch.bfloat16):
         found = encoder.train()(*batch(encoder))
@@ -200,7 +195,7 @@ def test_every_weight_learns_and_the_prunable_ones_are_the_declared(style):
 @torch.no_grad()
 def test_double_precision(style):
     """Some methods score a copy of the model in double precision."""
-    encoder = tape.create({**tape.base, **tiny}) if style == "tape" else pretrained.create_esm(**styles[style])
+    encoder = tape.create({**tape.base, **tiny}) if style == "tape" else esm.create(**styles[style])
     tokens, mask = batch(encoder.eval())
     expected = encoder(tokens, mask)
     torch.set_default_dtype(torch.float64)
@@ -213,7 +208,7 @@ def test_double_precision(style):
 
 @pytest.mark.parametrize("style", ["esm-2", "tape"])
 def test_second_derivatives_exist(style):
-    encoder = tape.create({**tape.base, **tiny}) if style == "tape" else pretrained.create_esm(**styles[style])
+    encoder = tape.create({**tape.base, **tiny}) if style == "tape" else esm.create(**styles[style])
     encoder.eval()  # with dropout, attention is computed step by step in any case
     weight = next(iter(sp.prunable(encoder).values()))
     (gradient,) = torch.autograd.grad(encoder(*batch(encoder)).square().sum(), weight, create_graph=True)
@@ -233,15 +228,15 @@ def test_weights_that_config_json_leaves_out_are_refused(tmp_path, kind, form):
     chosen = Config(model="esm", pretrained=str(tmp_path))
     content = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**content, "num_hidden_layers": 1}))
-    message = complaint(pretrained.build, chosen)
+    message = complaint(esm.build, chosen)
     assert "encoder.layer.1.attention.LayerNorm.bias is in the file and not in the network" in message
     assert "(16 in all)" in message and str(tmp_path) in message
     (tmp_path / "config.json").write_text(json.dumps({**content, "emb_layer_norm_before": False}))
-    message = complaint(pretrained.build, chosen)
+    message = complaint(esm.build, chosen)
     assert "embeddings.layer_norm.weight is in the file and not in the network (2 in all)" in message
     rewrite(tmp_path, form, {"encoder.surplus.weight": torch.ones(2)})
     (tmp_path / "config.json").write_text(json.dumps(content))
-    assert "surplus.weight is in the file and not in the network (1 in all)" in complaint(pretrained.build, chosen)
+    assert "surplus.weight is in the file and not in the network (1 in all)" in complaint(esm.build, chosen)
 
 
 @pytest.mark.parametrize("form", ["safetensors", "bin"])
@@ -261,7 +256,7 @@ def test_heads_and_what_is_computed_may_be_in_the_file(tmp_path, monkeypatch, st
     if style == "esm-2":  # as its published files have, although positions are rotations
         more[f"{own}embeddings.position_embeddings.weight"] = torch.ones(1026, 32)
     rewrite(tmp_path, form, more)
-    loaded = pretrained.build(Config(model="esm", pretrained=str(tmp_path))).network
+    loaded = esm.build(Config(model="esm", pretrained=str(tmp_path))).network
     assert torch.equal(loaded.get_input_embeddings().weight, network.get_input_embeddings().weight)
     ours, theirs = loaded.encoder.state_dict(), network.base_model.encoder.state_dict()
     assert all(torch.equal(value, theirs[name]) for name, value in ours.items() if "inv_freq" not in name)
@@ -270,10 +265,10 @@ def test_heads_and_what_is_computed_may_be_in_the_file(tmp_path, monkeypatch, st
 @pytest.mark.parametrize(
     "words, expected",
     [
-        ([token.lower() for token in pretrained.tokens], "capitals), found none for A C D E F G H I K L M N P Q R S T"),
-        ([token for token in pretrained.tokens if token != "W"], "found none for W:"),
-        ([token for token in pretrained.tokens if token != "<eos>"], "found none for <eos>:"),
-        ([*pretrained.tokens, "more"], "numbers its tokens up to 33, expected 32 at most"),
+        ([token.lower() for token in esm.tokens], "capitals), found none for A C D E F G H I K L M N P Q R S T"),
+        ([token for token in esm.tokens if token != "W"], "found none for W:"),
+        ([token for token in esm.tokens if token != "<eos>"], "found none for <eos>:"),
+        ([*esm.tokens, "more"], "numbers its tokens up to 33, expected 32 at most"),
         ([], "found none for <pad> <unk> <cls> <eos> A"),
     ],
 )
@@ -281,7 +276,7 @@ def test_a_vocabulary_that_does_not_fit_is_refused_before_anything_is_queued(tmp
     saved(tmp_path)
     (tmp_path / "vocab.txt").write_text("\n".join(words) + "\n")
     chosen = Config(model="esm", pretrained=str(tmp_path))
-    for refused in (pretrained.build, lambda config: fingerprint.whole(config, {})):
+    for refused in (esm.build, lambda config: fingerprint.whole(config, {})):
         message = complaint(refused, chosen)
         assert str(tmp_path / "vocab.txt") in message and expected in message, message
 
@@ -306,9 +301,9 @@ def test_a_tape_with_too_few_embeddings_is_refused(tmp_path):
 
 def test_what_a_model_reads_where_nothing_is_asked_for():
     """Of every model that takes more than AntiBERTy a stated number of residues, whatever it could take."""
-    esm2, base = pretrained.create_esm(**styles["esm-2"]), tape.create({**small, "max_position_embeddings": 8192})
+    esm2, base = esm.create(**styles["esm-2"]), tape.create({**small, "max_position_embeddings": 8192})
     assert (esm2.limit, esm2.usual) == (None, 1022) and (base.limit, base.usual) == (8190, 1022)
-    for encoder in (inverse_folding.Encoder, proteinmpnn.Encoder):
+    for encoder in (esm_if1.Encoder, proteinmpnn.Encoder):
         assert (encoder.limit, encoder.usual) == (None, 1022)
 
 
@@ -330,13 +325,13 @@ def test_an_incomplete_or_foreign_esm_is_refused(tmp_path):
     chosen = Config(model="esm", pretrained=str(tmp_path))
     content = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**content, "num_hidden_layers": 3}))
-    assert "encoder.layer.2.attention.LayerNorm.bias is missing" in complaint(pretrained.build, chosen)
+    assert "encoder.layer.2.attention.LayerNorm.bias is missing" in complaint(esm.build, chosen)
     (tmp_path / "config.json").write_text(json.dumps({**content, "intermediate_size": 47}))
-    assert "is [48], not [47]" in complaint(pretrained.build, chosen)
+    assert "is [48], not [47]" in complaint(esm.build, chosen)
     (tmp_path / "config.json").write_text(json.dumps({**content, "model_type": "bert"}))
-    assert "expected a model of type esm, found bert" in complaint(pretrained.build, chosen)
+    assert "expected a model of type esm, found bert" in complaint(esm.build, chosen)
     (tmp_path / "config.json").write_text("{")
-    assert "expected a JSON file" in complaint(pretrained.build, chosen)
+    assert "expected a JSON file" in complaint(esm.build, chosen)
     (tmp_path / "config.json").write_text(json.dumps(content))
     (tmp_path / "model.safetensors").unlink()
     message = complaint(weights.files, chosen)
@@ -491,7 +486,7 @@ def test_antiberty_knows_an_antibody():
         files = weights.files(Config(model="antiberty"))
     except UserError as problem:
         pytest.skip(str(problem))
-    encoder = pretrained.build(Config(model="antiberty")).eval()
+    encoder = antiberty.build(Config(model="antiberty")).eval()
     assert (encoder.width, encoder.limit) == (512, 510)
     assert sum(weight.numel() for weight in sp.prunable(encoder).values()) == 8 * 12 * 512**2
     # Every fifth residue is hidden at a time, and the published head guesses it from what the encoder says there.
@@ -539,7 +534,7 @@ def test_a_model_of_a_hub_comes_from_the_cache(tmp_path, monkeypatch):
     (place / "refs" / "main").write_text("a" * 40)
     network = saved(folder)
     assert [path.name for path in weights.files(chosen)] == ["config.json", "vocab.txt", "model.safetensors"]
-    loaded = pretrained.build(chosen).network.embeddings.word_embeddings.weight
+    loaded = esm.build(chosen).network.embeddings.word_embeddings.weight
     assert torch.equal(loaded, network.esm.embeddings.word_embeddings.weight)
 
 
@@ -556,4 +551,4 @@ def test_fetching_says_why_it_failed(monkeypatch):
 
 def test_without_transformers_the_command_is_named(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "transformers", None)
-    assert "pip install transformers" in complaint(bert.library)
+    assert "pip install transformers" in complaint(hub.library)

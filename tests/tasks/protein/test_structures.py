@@ -15,8 +15,9 @@ import torch
 
 from common import sparsity as sp
 from common.errors import UserError
-from tasks.protein import geometry, gvp, inverse_folding, proteinmpnn, structures, weights
 from tasks.protein.config import Config
+from tasks.protein.encoders import esm_if1, geometry, gvp, proteinmpnn
+from tasks.protein.files import structures, weights
 from tests.support.places import SHARED
 
 pytest.importorskip("Bio.PDB", reason="needs: pip install biopython")
@@ -24,7 +25,7 @@ pytest.importorskip("Bio.PDB", reason="needs: pip install biopython")
 shared = SHARED / "protein" / "esm_examples" / "2N2U.pdb"
 three = "ALA ARG ASN ASP CYS GLN GLU GLY HIS ILE LEU LYS MET PHE PRO SER THR TRP TYR VAL"
 names = dict(zip("ARNDCQEGHILKMFPSTWYV", three.split()))
-small = inverse_folding.Shape(64, 96, 4, 2, 0.1, 0.1, 12, 24, 8, 8, 1, 2, 0.1)
+small = esm_if1.Shape(64, 96, 4, 2, 0.1, 0.1, 12, 24, 8, 8, 1, 2, 0.1)
 
 
 def complaint(function, *arguments) -> str:
@@ -273,9 +274,9 @@ def test_without_biopython_the_command_is_named(tmp_path, monkeypatch):
 # --- ESM-IF1 ---------------------------------------------------------------------------------------------------------
 
 
-def randomised(shape=small, seed: int = 0) -> inverse_folding.Encoder:
+def randomised(shape=small, seed: int = 0) -> esm_if1.Encoder:
     noise = torch.Generator().manual_seed(seed)
-    encoder = inverse_folding.Encoder(shape).eval()
+    encoder = esm_if1.Encoder(shape).eval()
     for parameter in encoder.parameters():
         parameter.data = 0.2 * torch.randn(parameter.shape, generator=noise)
     return encoder
@@ -395,7 +396,7 @@ def published(monkeypatch, shape):
     decoder |= {"decoder_attention_heads": 4, "decoder_layers": 1}
     arguments = Namespace(**asdict(shape), **decoder, arch="vt_medium_with_invariant_gvp")
     alphabet = esm.data.Alphabet.from_architecture(arguments.arch)
-    assert tuple(alphabet.all_toks) == inverse_folding.tokens
+    assert tuple(alphabet.all_toks) == esm_if1.tokens
     network = GVPTransformerModel(arguments, alphabet).eval()
     noise = torch.Generator().manual_seed(5)
     for parameter in network.parameters():
@@ -410,7 +411,7 @@ def test_esm_if1_gives_what_the_authors_code_gives(tmp_path, monkeypatch):
 
     path = tmp_path / "esm_if1.pt"
     torch.save({"args": arguments, "model": network.state_dict()}, path)
-    encoder = inverse_folding.build(Config(model="esm-if1", pretrained=str(path))).eval()
+    encoder = esm_if1.build(Config(model="esm-if1", pretrained=str(path))).eval()
     proteins = [torch.as_tensor(backbone(40, seed=1)), torch.as_tensor(backbone(11))]
     proteins[0][17:20] = math.nan
     # There the unknown is at the origin, and marked as infinite to be masked; here the origin is the mean CA.
@@ -428,7 +429,7 @@ def layout(encoder, old: bool) -> dict:
     """A state with the published file's keys: ``encoder.`` before each, and where ``old`` the names of its training."""
     state = {f"encoder.{name}": value for name, value in encoder.state_dict().items()}
     if old:
-        for before, after in inverse_folding.renamed.items():
+        for before, after in esm_if1.renamed.items():
             state = {name.replace(after, before): value for name, value in state.items()}
         assert any("W_v" in name for name in state) and any("embed_scores.0" in name for name in state)
     return {
@@ -443,7 +444,7 @@ def layout(encoder, old: bool) -> dict:
 def test_the_published_layout_loads(tmp_path, old):
     encoder, path = randomised(), tmp_path / "esm_if1.pt"
     torch.save({"args": Namespace(**asdict(small), arch="x"), "model": layout(encoder, old)}, path)
-    loaded = inverse_folding.load(path).state_dict()
+    loaded = esm_if1.load(path).state_dict()
     assert loaded.keys() == encoder.state_dict().keys()
     assert all(torch.equal(value, loaded[name]) for name, value in encoder.state_dict().items())
 
@@ -451,26 +452,24 @@ def test_the_published_layout_loads(tmp_path, old):
 def test_files_that_do_not_fit_are_refused(tmp_path):
     path, arguments, state = tmp_path / "esm_if1.pt", Namespace(**asdict(small)), layout(randomised(), False)
     torch.save({"model": state}, path)
-    assert "expected ESM-IF1's published file, which holds args and model; found model" in complaint(
-        inverse_folding.load, path
-    )
+    assert "expected ESM-IF1's published file, which holds args and model; found model" in complaint(esm_if1.load, path)
     torch.save({"args": Namespace(encoder_layers=2), "model": state}, path)
-    assert "encoder_embed_dim" in complaint(inverse_folding.load, path)
+    assert "encoder_embed_dim" in complaint(esm_if1.load, path)
     del state["encoder.layers.1.fc2.weight"]
     torch.save({"args": arguments, "model": state}, path)
-    assert "layers.1.fc2.weight is missing" in complaint(inverse_folding.load, path)
+    assert "layers.1.fc2.weight is missing" in complaint(esm_if1.load, path)
 
 
 def test_the_shape_is_the_published_one():
     with torch.device("meta"):
-        encoder = inverse_folding.Encoder(inverse_folding.Shape())
+        encoder = esm_if1.Encoder(esm_if1.Shape())
     prunable = sp.prunable(encoder, exclude=encoder.exclude)
     assert sum(weight.numel() for weight in prunable.values()) == 8 * (4 * 512**2 + 2 * 512 * 2048)
     assert len(prunable) == 8 * 6 and all(name.startswith("layers.") for name in prunable)
     # 142 million with the decoder: 8 layers with attention to the encoder too, their norms, letters in and out
     decoder = 8 * (8 * (512**2 + 512) + 2 * 512 * 2048 + 2048 + 512 + 6 * 512) + 2 * 512 + 2 * 35 * 512
     assert sp.count(encoder) + decoder == 141_662_150
-    assert (encoder.limit, encoder.width, encoder.needs_structure) == (None, 512, True)
+    assert (encoder.limit, encoder.width) == (None, 512)
 
 
 def test_every_weight_learns_and_recomputing_changes_nothing():

@@ -21,19 +21,11 @@ from common.stage import run
 from common.training.optimization import Order, OrderByLength
 from launch.plan import fits_the_model, planner
 from launch.request import arguments
-from tasks.protein import (
-    composition,
-    data,
-    fingerprint,
-    geometry,
-    inverse_folding,
-    model,
-    proteinmpnn,
-    source,
-    structures,
-)
+from tasks.protein import composition, data, model
 from tasks.protein.alphabet import RESIDUES, Alphabet
 from tasks.protein.config import Config, validate
+from tasks.protein.encoders import esm_if1, geometry, proteinmpnn, transformer
+from tasks.protein.files import datasets, fingerprint, structures
 from tasks.protein.trainer import balanced_accuracy, ranks, spearman
 from tests.support import training
 from tests.support.protein_files import complaint, csv_files, flip, made, write
@@ -97,10 +89,10 @@ def test_company_in_a_batch_changes_nothing(head):
 
 def test_the_encoder_sees_order_and_distances_but_no_positions():
     vectors = torch.randn(1, 1, 9, 8, generator=torch.Generator().manual_seed(0))
-    turned = model.rotated(vectors)
+    turned = transformer.rotated(vectors)
     assert torch.allclose(turned.norm(dim=-1), vectors.norm(dim=-1), atol=1e-6)
     assert torch.equal(turned[..., 0, :], vectors[..., 0, :])
-    same = model.rotated(vectors[..., :1, :].expand(1, 1, 9, 8))
+    same = transformer.rotated(vectors[..., :1, :].expand(1, 1, 9, 8))
     products = (same[0, 0] @ same[0, 0].T).fill_diagonal_(0)
     for distance in range(1, 8):
         along = products.diagonal(distance)
@@ -401,7 +393,7 @@ def test_weights_of_a_hub_or_a_package_are_pretrained_weights_to_rewind_to():
 
 
 def test_more_residues_than_the_model_takes_are_refused(monkeypatch):
-    monkeypatch.setattr(model.Transformer, "limit", 40)
+    monkeypatch.setattr(transformer.Encoder, "limit", 40)
     worker = run.trainer(record.read_config(stage(**{"task.length": 41})))
     assert "transformer takes 40 residues at most" in complaint(worker.build)
     worker, _ = begun()
@@ -411,7 +403,7 @@ def test_more_residues_than_the_model_takes_are_refused(monkeypatch):
 def test_the_small_transformer_reads_a_usual_length_where_none_is_asked_for(monkeypatch):
     worker, _ = begun()
     assert worker.length == 512
-    monkeypatch.setattr(model.Transformer, "usual", 40)
+    monkeypatch.setattr(transformer.Encoder, "usual", 40)
     worker, _ = begun()
     assert max(worker.tokens("test").lengths) == 40 and worker.cropped["test"] > 0
     worker, _ = begun(**{"task.length": 50})  # it takes more on request
@@ -420,8 +412,8 @@ def test_the_small_transformer_reads_a_usual_length_where_none_is_asked_for(monk
 
 @pytest.mark.parametrize("limit, usual, asked, expected", [(8190, 25, 0, 25), (25, 1022, 0, 25), (8190, 25, 45, 45)])
 def test_the_usual_length_is_within_what_the_model_takes_and_no_bound(monkeypatch, limit, usual, asked, expected):
-    monkeypatch.setattr(model.Transformer, "limit", limit)
-    monkeypatch.setattr(model.Transformer, "usual", usual)
+    monkeypatch.setattr(transformer.Encoder, "limit", limit)
+    monkeypatch.setattr(transformer.Encoder, "usual", usual)
     worker, state = begun(**{"task.length": asked})
     assert worker.length == max(worker.tokens("test").lengths) == expected
     cropped = worker.evaluate(state.model.eval(), "test")["measurements"]["cropped"]
@@ -475,12 +467,12 @@ def test_results_of_another_reading_are_not_taken_for_those_of_this_one(structur
     """Of the models that now read otherwise, and of no other."""
     folder, weights = structured["task.data"], structured["task.pretrained"]
     chosen = Config(dataset="hp-s2c2", model="esm-if1", data=folder, pretrained=weights, validation=10)
-    found = source.read(chosen)
+    found = datasets.read(chosen)
     first = fingerprint.whole(chosen, found)
     assert fingerprint.whole(chosen, found) == first
     monkeypatch.setitem(fingerprint.reading, "esm-if1", 1)
     assert fingerprint.whole(chosen, found) != first
-    found = source.read(Config())
+    found = datasets.read(Config())
     assert fingerprint.whole(Config(), found) == fingerprint.checksum(found)
     assert not {"transformer", "antiberty"} & fingerprint.reading.keys()
 
@@ -495,7 +487,7 @@ def test_synflow_is_refused_when_planned(method):
 def test_a_length_beyond_the_models_is_refused_when_planned_in_the_tasks_words(folders):
     stages = [SimpleNamespace(config=record.read_config(stage(**{"task.length": 41})))]
     code = (
-        "from tasks.protein import model; model.Transformer.limit = 40; "
+        "from tasks.protein.encoders import transformer; transformer.Encoder.limit = 40; "
         "from launch.plan import fits_the_model; fits_the_model.main()"
     )
     questions = json.dumps([{name: one.config[name] for name in ("task", "method", "settings")} for one in stages])
@@ -516,7 +508,7 @@ def test_a_length_beyond_the_models_is_refused_when_planned_in_the_tasks_words(f
 class Atoms(torch.nn.Module):
     """A model of structures: of each residue, where its CA is."""
 
-    width, limit, alphabet, needs_structure = 3, None, Echo.alphabet, True
+    width, limit, alphabet = 3, None, Echo.alphabet
 
     def __init__(self):
         super().__init__()
@@ -543,8 +535,7 @@ def structured(folders, monkeypatch):
     rows = made(80)
     files = {f"structures/{name}.pdb": line_of_atoms(sequence) for name, sequence, _ in rows}
     write(folders / "data", {**csv_files(rows), **files, "weights.pt": "any"})
-    monkeypatch.setitem(model.others, "esm-if1", "tests.structure_model")
-    monkeypatch.setitem(sys.modules, "tests.structure_model", SimpleNamespace(build=lambda config: Atoms()))
+    monkeypatch.setattr(esm_if1, "build", lambda config: Atoms())
     chosen = {"task.dataset": "hp-s2c2", "task.model": "esm-if1", "task.length": 15, "task.crop": "ends"}
     return real_values(folders / "data", **chosen, **{"task.pretrained": str(folders / "data" / "weights.pt")})
 
@@ -710,7 +701,7 @@ def test_a_cut_is_no_bond_to_esm_if1():
     over = [(numbers[0, one] - numbers[0, other]).item() for one, other in ((5, 6), (6, 7))]
     assert torch.allclose(waves[:, 16], torch.tensor(over).float().cos(), atol=1e-6) and over == [-14, -1]
     torch.manual_seed(0)
-    encoder = inverse_folding.Encoder(inverse_folding.Shape(16, 24, 2, 2, 0.1, 0.1, 4, 8, 4, 4, 1, 1, 0.1)).eval()
+    encoder = esm_if1.Encoder(esm_if1.Shape(16, 24, 2, 2, 0.1, 0.1, 4, 8, 4, 4, 1, 1, 0.1)).eval()
     whole = torch.full((1, 11), True)
     seen = []
     for part in (encoder.embed_dihedrals.node_embedding, encoder.embed_gvp_input_features):
@@ -728,10 +719,9 @@ def test_a_cut_is_no_bond_to_esm_if1():
 @pytest.mark.parametrize("name", ["proteinmpnn", "esm-if1"])
 def test_geometry_and_embeddings_stay_dense_whatever_is_excluded(structured, monkeypatch, name, excluded):
     """In training and in the plan's look at the model alike."""
-    shape = inverse_folding.Shape(16, 24, 2, 2, 0.1, 0.1, 4, 8, 4, 4, 1, 1, 0.1)
-    made = {"proteinmpnn": lambda c: proteinmpnn.Encoder(4), "esm-if1": lambda c: inverse_folding.Encoder(shape)}
-    monkeypatch.setitem(model.others, name, "tests.small_model")
-    monkeypatch.setitem(sys.modules, "tests.small_model", SimpleNamespace(build=made[name]))
+    shape = esm_if1.Shape(16, 24, 2, 2, 0.1, 0.1, 4, 8, 4, 4, 1, 1, 0.1)
+    monkeypatch.setattr(proteinmpnn, "build", lambda config: proteinmpnn.Encoder(4))
+    monkeypatch.setattr(esm_if1, "build", lambda config: esm_if1.Encoder(shape))
     values = {**structured, "task.model": name, "run.exclude": excluded}
     _, state = begun(**values)
     chosen = set(state.weights)

@@ -19,10 +19,7 @@ atoms = ("ATOM", "HETATM")  # what an atom's line begins with in either format
 endings = (".pdb", ".cif", ".ent", ".mmcif", ".pdb.gz", ".cif.gz", ".ent.gz", ".mmcif.gz")
 doubtful = 1 / 10  # of a file's residues that may have names which say nothing, where the sequence knows the letter
 most = 1 / 3  # of a sequence's residues that may be without coordinates: loops are, a file that was cut has more
-inside = (
-    "unrelaxed_model_1_ptm",
-    "ranked_0",
-)  # what AlphaFold calls its model in a protein's folder (HotProtein's way)
+inside = ("unrelaxed_model_1_ptm", "ranked_0")  # AlphaFold's model in a protein's own folder, HotProtein's way
 
 
 @dataclass(frozen=True)
@@ -42,13 +39,13 @@ class Chain:
 def locate(folder: Path, names) -> dict[str, Path]:
     """The structure file of every protein in ``names``; one UserError lists those that have none."""
     predicted = _predicted(folder)
-    found = {name: _own(folder, name) or predicted.get(name) for name in names}
-    missing = [name for name, path in found.items() if path is None]
-    if missing:
+    places = {name: _own(folder, name) or predicted.get(name) for name in names}
+    found = {name: path for name, path in places.items() if path}
+    if missing := [name for name in places if name not in found]:
         more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
         one = missing[0]
         raise UserError(
-            f"{folder}: {len(missing)} of {len(found)} structures are missing: {', '.join(missing[:5])}{more}. "
+            f"{folder}: {len(missing)} of {len(places)} structures are missing: {', '.join(missing[:5])}{more}. "
             f"Expected {one}.pdb or {one}.cif (packed with gzip or not), {one}/{inside[0]}.pdb or "
             f"AF-{one}-F1-model_v4.pdb in that folder; put them there, or choose a model that reads sequences alone "
             "(task.model)"
@@ -160,7 +157,7 @@ def _line(path: Path, found: Chain, number: int | None = None) -> str:
 
 def chain_of(path: Path, name: str = "") -> Chain:
     """Chain ``name`` of the first model in a PDB or mmCIF file, packed with gzip or not; "" for its only chain."""
-    letters = _letters()
+    letters = library()[1]
     chains = {chain.id: [residue for residue in chain if _is_residue(residue, letters)] for chain in _model(path)}
     chains = {chain: residues for chain, residues in chains.items() if residues}
     if not chains:
@@ -204,9 +201,7 @@ def _model(path: Path):
         raise UserError(
             f"{path}: cannot be read ({problem.strerror or problem}); expected a PDB or mmCIF file"
         ) from problem
-    except (
-        Exception
-    ) as problem:  # a damaged file makes the parsers raise nearly anything, StopIteration for an empty one
+    except Exception as problem:  # a damaged file makes the parsers raise nearly anything
         reason = " ".join(str(problem).split())[:200] or "it holds no atoms"
         line = re.search(r"line (\d+)", reason)
         where = f":{line[1]}" if line else ""
@@ -219,10 +214,6 @@ def _model(path: Path):
 def _text(path: Path) -> str:
     content = path.read_bytes()
     return (gzip.decompress(content) if path.name.endswith(".gz") else content).decode("utf-8")
-
-
-def _letters() -> dict[str, str]:
-    return library()[1]
 
 
 def library():

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from common.data import splits
 from common.errors import UserError
 from tasks.classic.config import smallest_validation
 
@@ -53,6 +54,13 @@ def read(dataset: str, folder: Path) -> Source:
     return Source(pixels, labels, official=len(parts[-1][1]))
 
 
+def candidates(dataset: str, folder: Path) -> list[Path]:
+    """The files among which ``read`` chooses."""
+    if dataset == "digits":
+        return [digits_file()]
+    return [path for name in below[dataset] for path in sorted((folder / name).glob(names_like[dataset]))]
+
+
 def partition(labels: np.ndarray, official: int, validation: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Sorted positions of the training, validation and test examples; a function of its arguments alone.
 
@@ -66,8 +74,7 @@ def partition(labels: np.ndarray, official: int, validation: int) -> tuple[np.nd
             f"task.validation is {validation}, but these files leave room for at most {max(most, 0)} "
             f"({len(labels)} examples, {official or digits_test} of them for testing); set task.validation lower"
         )
-    # The raw stream of a bit generator is what numpy promises never to change; Generator.permutation may change.
-    order = np.argsort(np.random.PCG64(split_seed).random_raw(len(labels)), kind="stable")
+    order = splits.order(split_seed, len(labels))
     if official:
         order = order[order < len(labels) - official]
         test = np.arange(len(labels) - official, len(labels))

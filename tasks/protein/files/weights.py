@@ -70,9 +70,8 @@ def place(config: Config) -> Path:
 
 def fetch(config: Config) -> Path:
     """Download what ``task.hub`` names into the hub's cache, unless it is there; the folder it is in."""
-    found = hub.fetch(config.hub, wanted, "repeat this where there is a network, or name a folder: task.pretrained")
-    files(config)
-    return found
+    hub.fetch(config.hub, wanted)
+    return files(config)[0].parent
 
 
 def _package(name: str, requirement: str) -> Path:

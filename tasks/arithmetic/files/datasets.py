@@ -7,12 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
+from common.data import splits
 from common.data.files import md5
 from common.errors import UserError
-from tasks.arithmetic import generated, readers, vocabulary
+from tasks.arithmetic import vocabulary
 from tasks.arithmetic.config import Config, folder, folds
-from tasks.arithmetic.homes import below, sums
-from tasks.arithmetic.readers import Fault, Problem
+from tasks.arithmetic.files import generated, mawps_asdiv_svamp
+from tasks.arithmetic.files.addresses import below, sums
+from tasks.arithmetic.files.mawps_asdiv_svamp import Fault
+from tasks.arithmetic.problem import Problem
 from tasks.arithmetic.vocabulary import Vocabulary
 
 split_seed = 20_220_630  # of the validation problems; independent of the run's seed: every run selects on the same
@@ -46,7 +49,7 @@ def read(config: Config) -> dict[int, Source]:
     found, faults = {}, []
     for fold in wanted:
         files = _files(config, fold)
-        tables = [readers.table(path) for path in files]
+        tables = [mawps_asdiv_svamp.table(path) for path in files]
         bad = [fault for _, some in tables for fault in some]
         found[fold] = [problems for problems, _ in tables], bad, files
         faults += bad
@@ -236,10 +239,8 @@ def _held_out(config: Config, train: list[Problem], origin: str) -> np.ndarray:
     for at, problem in enumerate(train):
         groups.setdefault(tuple(problem.words), []).append(at)
     members = list(groups.values())
-    # The raw stream of a bit generator is what numpy promises never to change; Generator.permutation may change.
-    order = np.argsort(np.random.PCG64(split_seed).random_raw(len(members)), kind="stable")
     left = size
-    for group in order:
+    for group in splits.order(split_seed, len(members)):
         if len(members[group]) <= left:
             held[members[group]] = True
             left -= len(members[group])

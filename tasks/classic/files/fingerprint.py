@@ -7,11 +7,11 @@ from pathlib import Path
 
 from common.data.files import mark
 from common.errors import UserError
-from tasks.classic import source
 from tasks.classic.config import Config, folder
+from tasks.classic.files import digits_mnist_cifar10
 
 
-def checksum(dataset: str, found: source.Source):
+def checksum(dataset: str, found: digits_mnist_cifar10.Source):
     """A SHA-256 object over all examples; it is of pixels and labels, so packed and plain files of the same agree."""
     digest = hashlib.sha256(f"{dataset} {found.pixels.shape} {found.official}\n".encode())
     digest.update(found.pixels.data)
@@ -21,16 +21,8 @@ def checksum(dataset: str, found: source.Source):
 
 def stamp(config: Config) -> tuple:
     """What tells, without reading them, whether the data's files and the pretrained weights are still the same."""
-    weights = (mark(_weights_file(config)),) if config.pretrained else ()
-    return stamp_of_examples(config.dataset, folder(config)) + weights
-
-
-def stamp_of_examples(dataset: str, place: Path) -> tuple:
-    """The same for the files that ``source.read`` opens."""
-    if dataset == "digits":
-        return (mark(source.digits_file()),)
-    folders, like = source.below[dataset], source.names_like[dataset]
-    return tuple(mark(path) for name in folders for path in sorted((place / name).glob(like)))
+    weights = [_weights_file(config)] if config.pretrained else []
+    return tuple(mark(path) for path in [*digits_mnist_cifar10.candidates(config.dataset, folder(config)), *weights])
 
 
 def combined(examples, weights: bytes | None) -> str:

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
+from common.data import splits
 from common.errors import UserError
-from tasks.protein import checks, generated, readers
-from tasks.protein.checks import TEST, TRAIN, VALIDATION
 from tasks.protein.config import Config, classes, folder, folds, limits, target
-from tasks.protein.homes import elsewhere, homes
-from tasks.protein.readers import Entry
+from tasks.protein.files import checks, fasta_csv_pickle, generated
+from tasks.protein.files.addresses import elsewhere, homes
+from tasks.protein.files.checks import TEST, TRAIN, VALIDATION
+from tasks.protein.files.fasta_csv_pickle import Entry
 
 split_seed = 20_230_501  # of splits that no file gives; independent of the run's seed: all runs see the same test set
 smallest_validation = 10  # fewer would make selection a coin toss
@@ -72,7 +73,7 @@ def _layout(config: Config, place: Path, wanted: list[int]) -> Iterator[tuple[in
     if config.dataset in parted and (place / parted[config.dataset].format(fold=wanted[0], part="train")).is_file():
         return _parts(config, place, wanted)
     usual = [place / name for name in whole.get(config.dataset, ())]
-    single = sorted(path for path in place.iterdir() if readers.ending(path))
+    single = sorted(path for path in place.iterdir() if fasta_csv_pickle.ending(path))
     there = [path for path in usual if path.is_file()] or single
     # Any file could be HP-S or Meltome; the other two have files of their own, and another's would be scored as theirs.
     if there and (there[0] in usual or (len(there) == 1 and config.dataset not in parted)):
@@ -106,7 +107,7 @@ def _pickles(config: Config, root: Path, wanted: list[int]) -> Iterator[tuple[in
     like = pickled[config.dataset][1]
     if "{fold}" not in like:
         _only_split(config, root.parent / f"{like}.pkl")
-    sequences = readers.folder_of_fasta(root)
+    sequences = fasta_csv_pickle.folder_of_fasta(root)
     for fold in wanted:
         stem = like.format(fold=fold)
         labelled, plain = root.parent / f"{stem}_classification.pkl", root.parent / f"{stem}.pkl"
@@ -115,7 +116,7 @@ def _pickles(config: Config, root: Path, wanted: list[int]) -> Iterator[tuple[in
         if not path.is_file():
             raise UserError(f"{path}: there is no such file; expected the fold that task.fold asks for{_help(config)}")
         rows = []
-        for part, members in readers.fold(path).items():
+        for part, members in fasta_csv_pickle.fold(path).items():
             for at, (name, value) in enumerate(members):
                 where = f"{path}: {part}_labels[{at}]"
                 if name not in sequences:
@@ -133,7 +134,7 @@ def _parts(config: Config, place: Path, wanted: list[int]) -> Iterator[tuple[int
             path = place / parted[config.dataset].format(fold=fold, part=part)
             if not path.is_file():
                 raise UserError(f"{path}: there is no such file; expected both parts of the fold{_help(config)}")
-            for entry in readers.table(readers.decoded(path), str(path), *_columns(config)):
+            for entry in fasta_csv_pickle.table(fasta_csv_pickle.decoded(path), str(path), *_columns(config)):
                 if entry.part not in ("", part):
                     raise UserError(f"{entry.where}: set is {entry.part}, in the file of the {part} sequences")
                 entries.append(Entry(entry.name, entry.sequence, entry.where, entry.value, part, entry.validation))
@@ -148,7 +149,7 @@ def _one_file(config: Config, path: Path, wanted: list[int]) -> Iterator[tuple[i
             f"{path}: this is the usual name of a file of {_usual(path.name)}, and task.dataset is {config.dataset}: "
             f"its results would stand under the wrong name; set task.dataset={_usual(path.name)}, or rename the file"
         )
-    entries = readers.one_file(path, *_columns(config))
+    entries = fasta_csv_pickle.one_file(path, *_columns(config))
     missing = [entry for entry in entries if not entry.part]
     if missing and len(missing) < len(entries):
         raise UserError(f"{missing[0].where}: says neither train nor test, while other sequences of the file do")
@@ -175,7 +176,7 @@ def _degrees(config: Config, entries: list[Entry]) -> list:
 
 def _target(config: Config, value: str, where: str) -> float:
     """Degrees, or the number of the class that they are in."""
-    degrees = readers.number(value, where)
+    degrees = fasta_csv_pickle.number(value, where)
     if target(config) == "temperature":
         return degrees
     return float(np.searchsorted(limits(config), degrees, side="right"))
@@ -190,7 +191,7 @@ def _class(config: Config, value, where: str) -> float:
 def _finish(config: Config, rows: list, fold: int) -> Source:
     """Duplicates found, parts dealt where the files do not, and all of it checked."""
     own, file = bool(rows[0][0].part), rows[0][0].where.rpartition(":")[0]
-    warnings = checks.temperatures(config, [entry for entry, _ in rows])
+    warnings = checks.temperatures([entry for entry, _ in rows])
     rows = _without_duplicates(config, rows, warnings)
     entries, targets = [entry for entry, _ in rows], np.array([value for _, value in rows])
     if own:
@@ -203,7 +204,7 @@ def _finish(config: Config, rows: list, fold: int) -> Source:
             )
     else:
         parts = np.full(len(entries), TRAIN, np.int8)
-        order = np.argsort(_ranks(len(entries)), kind="stable")
+        order = splits.order(split_seed, len(entries))
         parts[order[len(entries) * fold // folds : len(entries) * (fold + 1) // folds]] = TEST
         if not (parts == TEST).any():
             raise UserError(f"{file}: {len(entries)} sequences are too few for {folds} folds: none is left to test")
@@ -232,13 +233,9 @@ def _without_duplicates(config: Config, rows: list, warnings: list[str]) -> list
                 "keep the first of each with task.duplicates=first"
             )
     if dropped:
-        warnings.append(f"{len(dropped)} duplicate sequences were left out, first {dropped[0].where}")
+        were = "s were" if len(dropped) > 1 else " was"
+        warnings.append(f"{len(dropped)} duplicate sequence{were} left out, first {dropped[0].where}")
     return kept
-
-
-def _ranks(count: int) -> np.ndarray:
-    # The raw stream of a bit generator is what numpy promises never to change; Generator.permutation may change.
-    return np.random.PCG64(split_seed).random_raw(count)
 
 
 def _with_validation(config: Config, targets: np.ndarray, parts: np.ndarray, file: str) -> np.ndarray:
@@ -261,7 +258,7 @@ def _with_validation(config: Config, targets: np.ndarray, parts: np.ndarray, fil
     parts = parts.copy()
     parts[free] = TRAIN
     if size:
-        order = free[np.lexsort((_ranks(len(parts))[free], targets[free]))]
+        order = free[np.lexsort((splits.draws(split_seed, len(parts))[free], targets[free]))]
         parts[order[(2 * np.arange(size) + 1) * len(free) // (2 * size)]] = VALIDATION
     return parts
 

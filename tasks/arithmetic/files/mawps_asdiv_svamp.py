@@ -11,45 +11,15 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from common.data import files
 from common.errors import UserError
 from tasks.arithmetic import expression
+from tasks.arithmetic.problem import Problem
 from tasks.arithmetic.vocabulary import NUMBER
 
 columns = ("Question", "Numbers", "Equation", "Answer", "group_nums")  # those that are read; a file may have more
 _positions = re.compile(r"\[\s*(-?\d{1,9}(\s*,\s*-?\d{1,9})*)?\s*\]", re.ASCII)
 _glued = re.compile(r"number\d", re.ASCII)
-
-
-@dataclass(frozen=True)
-class Problem:
-    """One problem. ``words`` are lower-cased with ``NUM`` where a quantity stands; ``where`` is file:line.
-
-    ``cased`` are the words as the file spells them, which pretrained embeddings read; none: as in ``words``.
-
-    ``places`` has the first word of each quantity, ``cells`` the words of the quantity cells, ``beyond`` how many of
-    those the file puts outside the question (left out here), ``equation`` the prefix expression with one spelling of
-    each constant.
-    """
-
-    words: list[str]
-    numbers: list[float]
-    equation: list[str]
-    answer: float
-    places: list[int]
-    cells: list[int]
-    where: str
-    beyond: int = 0
-    cased: tuple[str, ...] = ()
-
-    @property
-    def value(self) -> float | None:
-        """What the equation comes to; None where it divides by zero or overflows."""
-        return expression.evaluate(self.equation, self.numbers)
-
-    @property
-    def gives(self) -> bool:
-        """Does the equation give the stated answer?"""
-        return expression.same(self.value, self.answer)
 
 
 @dataclass(frozen=True)
@@ -68,10 +38,7 @@ class _Unusable(Exception):
 
 def table(path: Path) -> tuple[list[Problem], list[Fault]]:
     """The problems of a CSV file in its order, and the rows that cannot be used."""
-    try:
-        content = path.read_bytes()
-    except OSError as problem:
-        raise UserError(f"{path}: cannot be read ({problem.strerror or problem})") from problem
+    content = files.read(path)
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise UserError(f"{path}: expected text in UTF-8, found UTF-16; save it as UTF-8")
     # Bytes that are no text become lone surrogates, so that the rows that hold them can be named.

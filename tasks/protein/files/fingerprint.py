@@ -8,9 +8,9 @@ import numpy as np
 
 from common.data import files
 from common.errors import UserError
-from tasks.protein import structures, weights
 from tasks.protein.config import Config, folder, structure_models
-from tasks.protein.source import Source, roots
+from tasks.protein.files import structures, weights
+from tasks.protein.files.datasets import Source, roots
 
 # Hashed in where a model computes something else of the same files than it once did, so that results of then are not
 # taken for those of now. 2: the usual length; ProteinMPNN also pools resolved residues alone, and has no columns that
@@ -29,11 +29,6 @@ def checksum(found: dict[int, Source]) -> str:
         digest.update("\n".join(source.sequences).encode())
         digest.update(source.targets.astype("<f8").tobytes() + source.parts.tobytes())
     return digest.hexdigest()
-
-
-def pretrained(config: Config) -> str:
-    """SHA-256 of the files that the model's pretrained weights are in; empty for training from scratch."""
-    return files.checksum(weights.files(config))
 
 
 def of_structures(config: Config, found: dict[int, Source]) -> str:
@@ -83,7 +78,7 @@ def whole(config: Config, found: dict[int, Source]) -> str:
     """
     if config.model in weights.special:
         weights.alphabet(config.model, weights.files(config))
-    sums = [one for one in (of_structures(config, found), pretrained(config)) if one]
+    sums = [one for one in (of_structures(config, found), files.checksum(weights.files(config))) if one]
     if config.model in reading:
         sums.append(f"{config.model} {reading[config.model]}")
     examples = checksum(found)
@@ -92,20 +87,13 @@ def whole(config: Config, found: dict[int, Source]) -> str:
 
 def stamp(config: Config) -> tuple:
     """What tells, without reading them, whether the data's files and the pretrained weights are still the same."""
-    place = folder(config) / "structures"
-    below = sorted(place.rglob("*")) if config.model in structure_models and place.is_dir() else []
-    return stamp_of_examples(config) + tuple(files.mark(path) for path in [*weights.files(config), *below])
-
-
-def stamp_of_examples(config: Config) -> tuple:
-    """The same for the files that ``source.read`` opens."""
-    place = folder(config)
-    if config.dataset == "generated":
-        found = []
-    elif config.file:
-        found = [place / config.file]
-    else:
-        found = [place, *sorted(place.iterdir())] if place.is_dir() else [place]
+    place, found = folder(config), weights.files(config)
+    if config.model in structure_models:
+        found += sorted((place / "structures").rglob("*"))
+    if config.file:
+        found.append(place / config.file)
+    elif config.dataset != "generated":
+        found += [place, *sorted(place.glob("*"))]
         for root in roots(config, place):
             found += [*sorted(root.glob("*.fasta")), *sorted(root.parent.glob("*.pkl"))] if root.is_dir() else []
     return tuple(files.mark(path) for path in found)

@@ -6,14 +6,16 @@ its scores there and by the smallest float here, which after the softmax is exac
 """
 
 from pathlib import Path
+from typing import Any
 
 from common.data import hub
-from tasks.protein import bert, weights
 from tasks.protein.alphabet import of_vocabulary
 from tasks.protein.config import Config, usual_length
+from tasks.protein.encoders import bert
+from tasks.protein.files import weights
 
 tokens = ("<pad>", "<mask>", "<cls>", "<sep>", "<unk>", *"ABCDEFGHIKLMNOPQRSTUVWXYZ")  # numbered in this order
-base = {  # the published bert-base, for a network without its weights
+base: dict[str, Any] = {  # the published bert-base, for a network without its weights
     "vocab_size": len(tokens),
     "hidden_size": 768,
     "num_hidden_layers": 12,
@@ -38,6 +40,4 @@ def build(config: Config) -> bert.Encoder:
     settings, state = weights.files(config)
     encoder = create(hub.read_json(settings), settings)
     bert.fill(encoder, state)
-    if config.recompute:
-        encoder.recompute()
     return encoder

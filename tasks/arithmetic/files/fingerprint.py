@@ -4,9 +4,9 @@ import hashlib
 import json
 
 from common.data import files
-from tasks.arithmetic import weights
 from tasks.arithmetic.config import Config, folder
-from tasks.arithmetic.source import Source, roots
+from tasks.arithmetic.files import weights
+from tasks.arithmetic.files.datasets import Source, roots
 
 
 def checksum(found: dict[int, Source]) -> str:
@@ -22,19 +22,14 @@ def checksum(found: dict[int, Source]) -> str:
     return digest.hexdigest()
 
 
-def pretrained(config: Config) -> str:
-    """SHA-256 of the files of the pretrained embedding; empty where words are learned from scratch."""
-    return files.checksum(weights.files(config))
-
-
 def whole(config: Config, found: dict[int, Source]) -> str:
     """The checksum of all that a stage stands on: problems and pretrained weights."""
-    problems, weights_ = checksum(found), pretrained(config)
-    if not weights_:
+    problems, pretrained = checksum(found), files.checksum(weights.files(config))
+    if not pretrained:
         return problems
     parts = (part for source in found.values() for part in (source.train, source.validation, source.test))
     cased = "\n".join(" ".join(p.cased or p.words) for part in parts for p in part)  # what pretrained weights read
-    return hashlib.sha256(f"{problems}\n{weights_}\n{cased}".encode()).hexdigest()
+    return hashlib.sha256(f"{problems}\n{pretrained}\n{cased}".encode()).hexdigest()
 
 
 def stamp(config: Config) -> tuple:

@@ -5,10 +5,10 @@ import math
 import torch
 from torch import Tensor
 
-from tasks.arithmetic.tree import ABSENT, Decoder, Problem
+from tasks.arithmetic.network.tree import ABSENT, Decoder, Encoded
 
 
-def search(decoder: Decoder, problem: Problem, beam: int, most: int) -> tuple[Tensor, Tensor]:
+def search(decoder: Decoder, problem: Encoded, beam: int, most: int) -> tuple[Tensor, Tensor]:
     """The best tree found for each problem, int64 [batch, most] in prefix order padded with -1, and its score.
 
     As in GTS: a hypothesis's score is the sum of its tokens' log-probabilities, not divided by their number; at each

@@ -4,13 +4,15 @@ Either has ``width``; ``encode``, words -> (ids of pieces, the word of each), No
 and ``pretrained``, the part with a learning rate of its own, or None.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from common.data import hub
-from common.errors import UserError, install
-from tasks.arithmetic import weights
+from common.errors import UserError
 from tasks.arithmetic.config import Config
+from tasks.arithmetic.files import weights
 from tasks.arithmetic.vocabulary import Vocabulary
 
 # Of a published file these belong to what it was trained for, not to what is read here.
@@ -40,7 +42,9 @@ class Pretrained(nn.Module):
     Dropout is that of the network itself, as published.
     """
 
-    def __init__(self, network: nn.Module, tokenizer):
+    pretrained: Any
+
+    def __init__(self, network: Any, tokenizer):
         super().__init__()
         self.pretrained, self.width = network, network.config.hidden_size
         self.tokenizer = tokenizer
@@ -94,7 +98,7 @@ def _one_of(tokenizer, *names: str) -> int:
     raise UserError(f"{tokenizer.name_or_path}: expected a tokenizer with a {' or '.join(names)}, found none")
 
 
-def _limit(network: nn.Module) -> int | None:
+def _limit(network: Any) -> int | None:
     """The most pieces that the network reads, special ones included; None where positions are not numbered."""
     table = getattr(getattr(network, "embeddings", None), "position_embeddings", None)
     if not isinstance(table, nn.Embedding):
@@ -106,33 +110,8 @@ def build(config: Config, vocabulary: Vocabulary) -> Learned | Pretrained:
     """The embedding that ``config`` asks for. No network is used: what is to be read must lie on this machine."""
     if config.embedding == "learned":
         return Learned(len(vocabulary.words), config.embedding_width, config.dropout)
-    try:
-        import transformers
-    except ImportError as problem:
-        raise UserError(
-            "task.embedding=pretrained needs the package transformers; install it: " + install("transformers")
-        ) from problem
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
     folder = weights.files(config)[0].parent
-    try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        # Attention step by step: fused kernels have no second derivative on a CPU, which some methods ask for.
-        network, loaded = transformers.AutoModel.from_pretrained(
-            folder,
-            local_files_only=True,
-            attn_implementation="eager",
-            dtype="float32",
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # reported below, all at once
-        )
-    except Exception as problem:  # transformers, safetensors and torch have a dozen kinds between them
-        reason = " ".join(str(problem).split())[:300]
-        raise UserError(
-            f"{folder}: expected a model and a tokenizer as transformers writes them ({type(problem).__name__}: "
-            f"{reason}); fetch them again"
-        ) from problem
+    tokenizer, network = hub.load("AutoTokenizer", folder), hub.network("AutoModel", folder, other_parts)
     if getattr(network, "pooler", None) is not None:  # nothing here asks for it: it would never learn
         network.pooler = None
-    hub.filled(folder, loaded, ignore=other_parts)
     return Pretrained(network, tokenizer)

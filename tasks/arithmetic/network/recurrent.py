@@ -1,9 +1,11 @@
 """The encoder of both models: a recurrent network of several layers reads the words of a problem both ways."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
-KINDS = {"gru": nn.GRU, "lstm": nn.LSTM}  # by task.cell
+KINDS: dict[str, Callable[..., nn.RNNBase]] = {"gru": nn.GRU, "lstm": nn.LSTM}  # by task.cell
 
 
 class Layer(nn.Module):
@@ -13,7 +15,7 @@ class Layer(nn.Module):
     slower. Their parameters are drawn as that one's are.
     """
 
-    def __init__(self, kind: type[nn.RNNBase], inputs: int, width: int):
+    def __init__(self, kind: Callable[..., nn.RNNBase], inputs: int, width: int):
         super().__init__()
         self.onward = kind(inputs, width, batch_first=True)
         self.back = kind(inputs, width, batch_first=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from common.errors import UserError
+from common.errors import UserError, reason
 
 
 def read(path: Path) -> dict:
@@ -19,10 +19,9 @@ def read(path: Path) -> dict:
         with torch.serialization.safe_globals([Namespace]):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as problem:  # torch raises a dozen kinds on a file that is not what it should be
-        reason = " ".join(str(problem).split())[:300]
         raise UserError(
-            f"{path}: expected a file of weights written by torch.save, found something else "
-            f"({type(problem).__name__}: {reason}); fetch it once more"
+            f"{path}: expected a file of weights written by torch.save, found something else ({reason(problem)}); "
+            "fetch it once more"
         ) from problem
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected a dictionary of weights, found {type(content).__name__}")

@@ -16,6 +16,7 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from common.data import files
 from common.errors import UserError
 from tasks.protein.alphabet import LETTERS
 
@@ -61,7 +62,9 @@ def one_file(path: Path, targets: tuple[str, ...], beside: tuple[str, ...] = ())
 
 def fasta(text: str, origin: str) -> list[Entry]:
     """Entries of a FASTA file; ``TARGET=``, ``SET=`` and ``VALIDATION=`` in a header are read as FLIP writes them."""
-    found, header, lines, begun = [], "", [], 0
+    found: list[Entry] = []
+    lines: list[str] = []
+    header, begun = "", 0
     text = text.replace("\r\n", "\n").replace("\r", "\n")  # splitlines() and strip() know more ends than a FASTA has
     for number, line in enumerate([*text.split("\n"), ">"], start=1):
         line = line.strip(" \t")
@@ -113,10 +116,10 @@ def table(
                 continue
             if len(row) != len(head):
                 raise UserError(f"{where}: expected {len(head)} values, as the header has, found {len(row)}")
-            cells = dict(zip(head, row))
+            cells: dict[str | None, str] = dict(zip(head, row))
             sequence, value = letters(cells[residues].strip(), where), cells[degrees].strip()
-            rest = [cells.get(column, "") for column in ("set", "validation")]
-            found.append(_entry(cells.get(name, ""), sequence, where, value, *rest, degrees, told))
+            own, part, mark = (cells.get(column, "") for column in (name, "set", "validation"))
+            found.append(_entry(own, sequence, where, value, part, mark, degrees, told))
     except csv.Error as problem:
         where = f"{origin}:{rows.line_num}"
         raise UserError(f"{where}: not a table with {separator!r} between the values ({problem})") from problem
@@ -186,7 +189,7 @@ class _Plain(pickle.Unpickler):
 def fold(path: Path) -> dict[str, list[tuple[str, float]]]:
     """HotProtein's pickled fold: for train and test, names and labels in the file's order."""
     try:
-        content = _Plain(io.BytesIO(read(path))).load()
+        content = _Plain(io.BytesIO(files.read(path))).load()
         wanted = [content[f"{part}_{what}"] for part in ("train", "test") for what in ("names", "labels")]
         names, labels = wanted[::2], wanted[1::2]
         good = all(type(values) is list for values in wanted)
@@ -216,13 +219,13 @@ def folder_of_fasta(path: Path) -> dict[str, Entry]:
     """
     if path.is_dir():
         below = (file for file in sorted(path.glob("*.fasta")) if ending(file))
-        files = [(file.stem, str(file), read(file)) for file in below]
+        members = [(file.stem, str(file), files.read(file)) for file in below]
     elif path.name.endswith((".tar.gz", ".tar")):
-        files = _archive(path)
+        members = _archive(path)
     else:
         return _by_name(fasta(decoded(path), str(path)))
-    found = {}
-    for name, origin, content in files:
+    found: dict[str, Entry] = {}
+    for name, origin, content in members:
         entries = fasta(_decoded(content, origin), origin)
         if len(entries) != 1:
             raise UserError(f"{entries[1].where}: expected one sequence a file, found {len(entries)}")
@@ -237,13 +240,14 @@ def folder_of_fasta(path: Path) -> dict[str, Entry]:
 def _archive(path: Path) -> list[tuple[str, str, bytes]]:
     """Name, origin and content of the FASTA files in an archive; nothing is unpacked to the disk."""
     # All of it is decompressed first: tarfile stops where the archive ends, before the checksum of the compression.
-    content = _decompressed(read(path), path)
+    content = _decompressed(files.read(path), path)
     try:
         with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as tar:
             found = [
-                (Path(member.name).stem, f"{path}/{member.name}", tar.extractfile(member).read())
+                (Path(member.name).stem, f"{path}/{member.name}", file.read())
                 for member in tar
                 if member.isfile() and member.name.endswith(".fasta") and ending(Path(member.name))
+                if (file := tar.extractfile(member))
             ]
             if content[tar.offset :].strip(b"\0"):  # tarfile takes a damaged header for the archive's end
                 raise tarfile.ReadError(f"a damaged header at byte {tar.offset}")
@@ -276,15 +280,8 @@ def _by_name(entries: list[Entry]) -> dict[str, Entry]:
     return found
 
 
-def read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as problem:
-        raise UserError(f"{path}: cannot be read ({problem.strerror or problem})") from problem
-
-
 def decoded(path: Path) -> str:
-    content = read(path)
+    content = files.read(path)
     return _decoded(_decompressed(content, path) if path.suffix.lower() == ".gz" else content, str(path))
 
 

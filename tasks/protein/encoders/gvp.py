@@ -100,7 +100,8 @@ class Messages(nn.Module):
 
     def forward(self, nodes: Pair, edges: Pair, ends: Tensor) -> Pair:
         senders, receivers = ends
-        there, here = (tuple(part[index] for part in nodes) for index in (senders, receivers))
+        scalars, vectors = nodes
+        there, here = ((scalars[index], vectors[index]) for index in (senders, receivers))
         messages = self.message_func(join(there, edges, here))
         count = torch.bincount(receivers, minlength=len(nodes[0])).clamp(min=1)
 

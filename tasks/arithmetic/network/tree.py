@@ -28,7 +28,7 @@ from torch import Tensor, nn
 ABSENT = -1e9  # the logit of a quantity that the problem does not have: finite, so that losses of whole rows are
 
 
-class Problem(NamedTuple):
+class Encoded(NamedTuple):
     """Encoded problems, as the decoder sees them. c counts constants and quantities, in the vocabulary's order."""
 
     words: Tensor  # float [batch, words, width]
@@ -39,9 +39,9 @@ class Problem(NamedTuple):
     leaf_keys: Tensor  # float [batch, c, width]: what the score compares goal and context to
     absent: Tensor  # bool [batch, c]: quantities that the problem does not have
 
-    def at(self, rows) -> "Problem":
+    def at(self, rows) -> "Encoded":
         """The problems ``rows``: a slice, numbers or a mask."""
-        return Problem(*(values[rows] for values in self))
+        return Encoded(*(values[rows] for values in self))
 
 
 class State(NamedTuple):
@@ -124,7 +124,7 @@ class Decoder(nn.Module):
         self.subtree = Gated(split, width, dropout)
         self.dropout = nn.Dropout(dropout)
 
-    def read(self, words: Tensor, vector: Tensor, lengths: Tensor, places: Tensor) -> Problem:
+    def read(self, words: Tensor, vector: Tensor, lengths: Tensor, places: Tensor) -> Encoded:
         """``words`` float [batch, words, width] and ``vector`` [batch, width] as encoded; ``lengths`` int64 [batch].
 
         ``places`` int64 [batch, quantities]: the word of each quantity, negative where there is none.
@@ -136,9 +136,9 @@ class Decoder(nn.Module):
         leaves = torch.cat([known.expand(len(words), -1, -1), quantities], dim=1)
         absent = nn.functional.pad(places < 0, (constants, 0))
         keys = self.leaf_score.key(self.dropout(leaves))
-        return Problem(words, hidden, self.attention.key(words), vector, leaves, keys, absent)
+        return Encoded(words, hidden, self.attention.key(words), vector, leaves, keys, absent)
 
-    def start(self, problem: Problem) -> State:
+    def start(self, problem: Encoded) -> State:
         """One tree a problem, of which nothing is known but its root's goal."""
         goal = self.left_goal(problem.vector)[:, None]
         batch, _, width = goal.shape
@@ -146,7 +146,7 @@ class Decoder(nn.Module):
         room = depth[:, :, None]  # for one operator
         return State(goal, depth > 0, depth, room, goal.new_zeros(batch, 1, 1, width), room > 0)
 
-    def predict(self, problem: Problem, state: State) -> tuple[Tensor, Tensor]:
+    def predict(self, problem: Encoded, state: State) -> tuple[Tensor, Tensor]:
         """The next token's logits, float [batch, trees, tokens], and the contexts c.
 
         Logits are at least float32, whatever the precision of the rest.
@@ -158,7 +158,7 @@ class Decoder(nn.Module):
         leaves = _precise(self.leaf_score(joined, problem.leaf_keys)).masked_fill(problem.absent[:, None], ABSENT)
         return torch.cat([_precise(self.operator_score(joined)), leaves], dim=-1), context
 
-    def advance(self, problem: Problem, state: State, context: Tensor, tokens: Tensor) -> State:
+    def advance(self, problem: Encoded, state: State, context: Tensor, tokens: Tensor) -> State:
         """After ``tokens`` int64 [batch, trees] were written; trees that have ended, and negative ones, stay."""
         count = self.operators.weight.shape[0]
         operator, leaf = (tokens >= 0) & (tokens < count) & ~state.ended, (tokens >= count) & ~state.ended
@@ -212,7 +212,7 @@ class Decoder(nn.Module):
             complete=state.complete | here,
         )
 
-    def forward(self, problem: Problem, equations: Tensor) -> Tensor:
+    def forward(self, problem: Encoded, equations: Tensor) -> Tensor:
         """Logits of each node of ``equations`` (int64 [batch, nodes], prefix order), given the nodes before it.
 
         float [batch, nodes, tokens], zero on padding. Trees that are complete drop out of the batch.

@@ -16,9 +16,10 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint as recomputed
 
 from common.errors import UserError
-from tasks.protein import checkpoint, geometry, weights
 from tasks.protein.alphabet import plain
 from tasks.protein.config import Config, usual_length
+from tasks.protein.encoders import checkpoint, geometry
+from tasks.protein.files import weights
 
 width, reach, layers = 128, 32, 3  # of the published models; places further apart than ``reach`` look the same
 same = [(atom, atom) for atom in ("CA", "N", "C", "O", "CB")]
@@ -148,7 +149,6 @@ class Encoder(nn.Module):
     whole protein; None: one after another) -> float32[batch, length, 128], 0 where unresolved.
     """
 
-    needs_structure = True
     limit, usual = None, usual_length
     exclude = ("*features*", "*W_e*")  # leaves the messages and the feed-forward layers
 
@@ -200,7 +200,4 @@ def load(path: Path) -> Encoder:
 
 def build(config: Config) -> Encoder:
     """The encoder in the file ``config.pretrained``, or the package's model for noise of 0.2 angstroms."""
-    encoder = load(weights.files(config)[0])
-    if config.recompute:
-        encoder.recompute()
-    return encoder
+    return load(weights.files(config)[0])

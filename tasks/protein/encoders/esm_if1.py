@@ -22,9 +22,10 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint as recomputed
 
 from common.errors import UserError
-from tasks.protein import checkpoint, geometry, gvp, weights
 from tasks.protein.alphabet import LETTERS, Alphabet
 from tasks.protein.config import Config, usual_length
+from tasks.protein.encoders import checkpoint, geometry, gvp
+from tasks.protein.files import weights
 
 tokens = ("<null_0>", "<pad>", "<eos>", "<unk>", *"LAGVSERTIDPKQNFYMHWCXBUZO.-", "<null_1>", "<mask>")
 tokens += ("<cath>", "<af2>")  # where a structure comes from; the first of them begins a sequence
@@ -163,7 +164,6 @@ class Encoder(nn.Module):
     float32[batch, length, width].
     """
 
-    needs_structure = True
     limit, usual = None, usual_length
     exclude = ("*gvp_encoder*", "*embed_*")  # leaves what SMC-Bench prunes: self-attention, fc1 and fc2
 
@@ -253,7 +253,4 @@ def load(path: Path) -> Encoder:
 
 def build(config: Config) -> Encoder:
     """The encoder in the file ``config.pretrained``."""
-    encoder = load(weights.files(config)[0])
-    if config.recompute:
-        encoder.recompute()
-    return encoder
+    return load(weights.files(config)[0])

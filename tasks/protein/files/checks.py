@@ -4,12 +4,12 @@ import numpy as np
 
 from common.errors import UserError
 from tasks.protein.config import Config, limits, structure_models, target
-from tasks.protein.readers import Entry
+from tasks.protein.files.fasta_csv_pickle import Entry
 
 TRAIN, VALIDATION, TEST = range(3)
 
 
-def temperatures(config: Config, entries: list[Entry]) -> list[str]:
+def temperatures(entries: list[Entry]) -> list[str]:
     """Sentences where the file had more than one column of temperatures, or where all look like something else."""
     found = []
     beside = {(entry.column, ", ".join(entry.beside)) for entry in entries if entry.beside}
@@ -33,9 +33,10 @@ def names(config: Config, entries: list[Entry]) -> list[str]:
     again = [e for e in entries if e.name and first.setdefault(e.name, e).sequence != e.sequence]
     if not again:
         return []
+    one, have = again[0], "s have" if len(again) > 1 else " has"
     told = (
-        f"{len(again)} sequences have the name of another sequence (first {again[0].where}: {again[0].name}, as "
-        f"{first[again[0].name].where})"
+        f"{len(again)} sequence{have} the name of another sequence (first {one.where}: {one.name}, as "
+        f"{first[one.name].where})"
     )
     if config.model in structure_models:
         raise UserError(

@@ -1,13 +1,15 @@
-"""Encoders that stand on the package transformers: what they have in common, and the BERT of TAPE and AntiBERTy."""
+"""Encoders built on the package transformers: what they share, and the BERT of TAPE and AntiBERTy."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from common.errors import UserError, install
-from tasks.protein import checkpoint
+from common.data import hub
+from common.errors import UserError
 from tasks.protein.alphabet import Alphabet
+from tasks.protein.encoders import checkpoint
 
 # Of a published file these belong to parts that a pooled prediction does not use: heads, and positions 0, 1, 2, ...
 other_parts = ("cls.*", "mlm.*", "classify.*", "predict.*", "pooler.*", "embeddings.position_ids")
@@ -21,10 +23,10 @@ class Encoder(nn.Module):
     ``usual``: those read where task.length is 0, None for the limit.
     """
 
-    needs_structure = False
     exclude: tuple[str, ...] = ()  # no matrices but those of self-attention and of the feed-forward layers
+    network: Any
 
-    def __init__(self, network: nn.Module, alphabet: Alphabet, limit: int | None, usual: int | None = None):
+    def __init__(self, network: Any, alphabet: Alphabet, limit: int | None, usual: int | None = None):
         super().__init__()
         self.network = network
         self.alphabet = alphabet
@@ -40,21 +42,10 @@ class Encoder(nn.Module):
         return found.to(torch.get_default_dtype())  # autocast may have left it in bfloat16
 
 
-def library():
-    """The package transformers, silent; UserError where it is missing."""
-    try:
-        import transformers
-    except ImportError as problem:
-        raise UserError(
-            "this model needs the package transformers; install it: " + install("transformers")
-        ) from problem
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    return transformers
-
-
-sizes = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
-sizes += ("max_position_embeddings", "type_vocab_size", "layer_norm_eps")
+sizes = (
+    "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
+    "max_position_embeddings", "type_vocab_size", "layer_norm_eps",
+)  # fmt: skip
 others = ("hidden_act", "hidden_dropout_prob", "attention_probs_dropout_prob", "initializer_range")
 
 
@@ -64,7 +55,7 @@ def build(settings: dict, alphabet: Alphabet, origin: Path | str, usual: int | N
     Attention is computed step by step, as it is defined: fused kernels have no second derivative on a CPU, and gain
     nothing there. ``origin`` is named where a size is missing.
     """
-    transformers = library()
+    transformers = hub.library()
     missing = [name for name in sizes if name not in settings]
     if missing:
         raise UserError(f"{origin}: expected the settings of a BERT, {', '.join(missing)} is missing")

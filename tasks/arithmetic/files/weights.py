@@ -16,32 +16,23 @@ wanted = list(dict.fromkeys([*(name for names in tokenizers for name in names), 
 
 
 def files(config: Config) -> list[Path]:
-    """The files that decide the pretrained embedding; none where words are learned from scratch."""
+    """The files that decide the pretrained embedding, config.json first; none where words are learned from scratch."""
     if config.embedding != "pretrained":
         return []
-    folder = place(config)
-    found = hub.files(folder, _expected(config))
+    expected = _expected(config)
+    folder = hub.own(config.pretrained, "folder", expected) if config.pretrained else hub.cached(config.hub, expected)
+    found = hub.files(folder, expected)
     if not any(all((folder / name).is_file() for name in names) for names in tokenizers):
         kinds = " or ".join(" and ".join(names) for names in tokenizers)
-        raise UserError(f"{folder}: the tokenizer's {kinds} is missing; {_expected(config)}")
+        raise UserError(f"{folder}: the tokenizer's {kinds} is missing; {expected}")
     return found + [folder / name for name in wanted if (folder / name).is_file()]
-
-
-def place(config: Config) -> Path:
-    """The folder of the weights, which exists; hub names are looked up in the local cache."""
-    if config.pretrained:
-        return hub.own(config.pretrained, "folder", _expected(config))
-    return hub.cached(config.hub, _expected(config))
 
 
 def fetch(config: Config) -> Path:
     """The embedding's folder; what ``task.hub`` names is downloaded into the hub's cache, unless it is there."""
-    if not config.hub:
-        files(config)
-        return place(config)
-    found = hub.fetch(config.hub, wanted, "repeat this where there is a network, or name a folder: task.pretrained")
-    files(config)
-    return found
+    if config.hub:
+        hub.fetch(config.hub, wanted)
+    return files(config)[0].parent
 
 
 def _expected(config: Config) -> str:

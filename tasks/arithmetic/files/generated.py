@@ -3,11 +3,12 @@
 import functools
 import itertools
 import re
+from collections.abc import Iterator
 
 import numpy as np
 
 from tasks.arithmetic import expression
-from tasks.arithmetic.readers import Problem
+from tasks.arithmetic.problem import Problem
 from tasks.arithmetic.vocabulary import NUMBER
 
 count = 2000  # problems, a fifth of them tested
@@ -107,7 +108,8 @@ class _Stream:
     """Whole numbers from the raw stream of a bit generator, which is what numpy promises never to change."""
 
     def __init__(self):
-        self.raw, self.block = np.random.PCG64(seed), iter(())
+        self.raw = np.random.PCG64(seed)
+        self.block: Iterator[int] = iter(())
 
     def below(self, bound: int) -> int:
         """A whole number in [0, bound)."""
@@ -124,7 +126,9 @@ class _Stream:
 @functools.cache
 def problems() -> tuple[list[Problem], list[Problem]]:
     """Training and test problems, the same on every machine. No template has the same numbers twice."""
-    stream, seen, found = _Stream(), set(), []
+    stream = _Stream()
+    seen: set[tuple] = set()
+    found: list[Problem] = []
     while len(found) < count:
         which = stream.below(len(templates))
         text, equation = templates[which]
@@ -176,12 +180,14 @@ def _told(stream: _Stream, text: str, equation: str, numbers: dict[str, float], 
     order = list(places)
     tokens = [f"number{order.index(token)}" if token in places else token for token in equation.split()]
     asked = words.index("how") + 2
+    answer = _value(equation.split(), {k: v for k, v in numbers.items() if k != "x"})
+    assert answer is not None, "only sensible problems are told"
     near = {at + step for at in (*places.values(), asked) for step in (-1, 0, 1) if 0 <= at + step < len(words)}
     return Problem(
         words=[NUMBER if word.startswith("[") else word for word in words],
         numbers=[numbers[letter] for letter in order],
         equation=tokens,
-        answer=_value(equation.split(), {k: v for k, v in numbers.items() if k != "x"}),
+        answer=answer,
         places=list(places.values()),
         cells=sorted(near),
         where=where,

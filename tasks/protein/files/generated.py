@@ -4,6 +4,7 @@ import functools
 
 import numpy as np
 
+from common.data import splits
 from tasks.protein.alphabet import RESIDUES
 
 count = 3000  # sequences, a tenth of them tested
@@ -18,8 +19,7 @@ seed = 20_231_101
 @functools.cache
 def sequences() -> tuple[list[str], list[float]]:
     """Sequences and temperatures in degrees Celsius, rounded to 0.1; the same on every machine."""
-    # The raw stream of a bit generator is what numpy promises never to change.
-    draws = np.random.PCG64(seed).random_raw(count * (longest + places + 20)) >> np.uint64(11)
+    draws = splits.draws(seed, count * (longest + places + 20)) >> np.uint64(11)
     table = (draws.astype(np.float64) * 2.0**-53).reshape(count, -1)
     letters, shares, motifs = [], np.empty(count), np.empty(count)
     is_favoured = np.array([letter in favoured for letter in RESIDUES])
