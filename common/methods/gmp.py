@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 
 from common.methods.families import gradual
-from common.settings.schema import option
+from common.methods.families.base import allocated
 
 
 @dataclass
 class Config(gradual.ByMagnitude):
-    allocation: str = option("global", "global, uniform, erk, erk_plus or rows")
+    allocation: str = allocated()
 
 
 class Method(gradual.MagnitudeMethod):

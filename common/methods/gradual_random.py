@@ -4,12 +4,12 @@ from dataclasses import dataclass
 
 from common import sparsity as sp
 from common.methods.families import gradual
-from common.settings.schema import option
+from common.methods.families.base import State, allocated
 
 
 @dataclass
 class Config(gradual.Gradual):
-    allocation: str = option("uniform", "global, uniform, erk, erk_plus or rows")
+    allocation: str = allocated("uniform")
 
 
 class Method(gradual.Method):
@@ -21,6 +21,6 @@ class Method(gradual.Method):
         choosing=6,
     )
 
-    def prune(self, state, sparsity):
+    def prune(self, state: State, sparsity: float) -> None:
         score = sp.random_score(state.weights, state.stream("mask"))  # one ranking: choices add up
         state.set_masks(self.choose(state, score, sparsity, within=state.masks))

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 from common import sparsity as sp
 from common.methods.families import dynamic
-from common.settings.schema import option
+from common.methods.families.base import State, allocated
 
 
 @dataclass
 class Config(dynamic.Dynamic):
-    allocation: str = option("erk", "global, uniform, erk, erk_plus or rows")
+    allocation: str = allocated("erk")
 
 
 class Method(dynamic.Method):
@@ -24,11 +24,11 @@ class Method(dynamic.Method):
         topology="each layer moves `drop_fraction` of its weights",
     )
 
-    def start(self, state):
+    def start(self, state: State) -> None:
         super().start(state)
         state.set_masks(self.choose(state, sp.random_score(state.weights, state.stream("mask"))))
 
-    def on_step(self, state):
+    def on_step(self, state: State) -> None:
         if self.due(state):
             drop, grow = sp.magnitude(state.weights), sp.random_score(state.weights, state.stream("grow", state.step))
             share = self.config.drop_fraction

@@ -7,7 +7,7 @@ import sys
 
 from common import registry
 from common.errors import UserError
-from common.settings import groups
+from common.settings import groups, schema
 from launch.plan import planner
 from launch.request import compose, grid
 from launch.request.arguments import Request
@@ -67,10 +67,12 @@ def defaults(name: str):
 
 def allocation(name: str) -> str:
     """How the budget is spread over layers: the setting, default first, or what the method declares."""
-    first = getattr(defaults(name), "allocation", None)
+    values = defaults(name)
+    first = getattr(values, "allocation", None)
     if first is None:
         return facts(name).allocation
-    others = [choice for choice in registry.method(name).allocations if choice != first]
+    (field,) = (one for one in dataclasses.fields(values) if one.name == "allocation")
+    others = [choice for choice in field.metadata["choices"] if choice != first]
     return f"{first}; or {', '.join(others)}" if others else first
 
 
@@ -151,7 +153,7 @@ def text() -> str:
             page += "\n| setting | default | meaning |\n|---|---|---|\n"
             values = defaults(name)
             page += "".join(
-                _line([f"`{f.name}`", _value(getattr(values, f.name)), f.metadata.get("help", "")]) for f in fields
+                _line([f"`{f.name}`", _value(getattr(values, f.name)), schema.meaning(type(values), f)]) for f in fields
             )
         if measures := facts(name).measures:
             page += "\n| measured beside the score | meaning |\n|---|---|\n"

@@ -33,7 +33,7 @@ from tasks.protein import (
     structures,
 )
 from tasks.protein.alphabet import RESIDUES, Alphabet
-from tasks.protein.config import Config, validate
+from tasks.protein.config import Config
 from tasks.protein.trainer import balanced_accuracy, ranks, spearman
 from tests.support import training
 from tests.support.protein_files import complaint, csv_files, flip, made, write
@@ -442,12 +442,12 @@ pretrained_paper = {"model": "esm", "hub": "facebook/esm1b_t33_650M_UR50S", "pre
         ({"hidden": 64}, "task.head=linear has no hidden layer"),
         ({"target": "temperature", "boundaries": [50.0]}, "task.target=temperature has no classes"),
         ({"dataset": "meltome", "boundaries": [50.0]}, "task.target=temperature has no classes"),
-        ({"boundaries": [50.0, float("inf")]}, "task.boundaries must be finite"),
-        ({"boundaries": [float("nan")]}, "task.boundaries must be finite"),
+        ({"boundaries": [50.0, float("inf")]}, "task.boundaries must be finite, found inf"),
+        ({"boundaries": [float("nan")]}, "task.boundaries must be finite, found nan"),
     ],
 )
 def test_settings_that_would_say_what_is_not_done_are_refused(values, expected):
-    (found,) = validate(Config(**values))
+    (found,) = groups.complaints_of_task("protein", Config(**values))
     assert expected in found
 
 
@@ -459,7 +459,7 @@ def test_settings_that_are_used_are_not():
         {"width": 64, "layers": 3, "heads": 2},
         {"dataset": "meltome", "target": "class", "boundaries": [50.0]},
     ):
-        assert not validate(Config(**values)), values
+        assert not groups.complaints_of_task("protein", Config(**values)), values
 
 
 def test_the_papers_preset_with_weights_of_ones_own_says_what_to_empty(tmp_path):
