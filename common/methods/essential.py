@@ -8,8 +8,7 @@ to prune a pretrained network and fine-tune what is left, take ``omp_before`` wi
 
 from dataclasses import dataclass
 
-from common.methods.families.after_training import MagnitudeAfterTraining, MagnitudeRetraining
-from common.methods.families.base import allocated
+from common.methods.families.after_training import MagnitudeAfterTraining, MagnitudeRetraining, allocated
 from common.settings.schema import option
 
 

@@ -2,15 +2,15 @@
 
 from dataclasses import dataclass
 
-from common.methods.families import gradual
 from common.methods.families.base import allocated
+from common.methods.families.gradual import ByMagnitude, GradualMagnitudePruning
 
 
 @dataclass
-class Config(gradual.ByMagnitude):
+class Config(ByMagnitude):
     allocation: str = allocated()
 
 
-class Method(gradual.MagnitudeMethod):
+class Method(GradualMagnitudePruning):
     Config = Config
-    facts = gradual.MagnitudeMethod.facts
+    facts = GradualMagnitudePruning.facts

@@ -3,18 +3,18 @@
 from dataclasses import dataclass
 
 from common import sparsity as sp
-from common.methods.families import gradual
-from common.methods.families.base import State, allocated
+from common.methods.families.base import allocated
+from common.methods.families.gradual import Gradual, GradualPruning, State
 
 
 @dataclass
-class Config(gradual.Gradual):
+class Config(Gradual):
     allocation: str = allocated("uniform")
 
 
-class Method(gradual.Method):
+class Method(GradualPruning):
     Config = Config
-    facts = gradual.Method.facts.but(
+    facts = GradualPruning.facts.but(
         paper="Gale, Elsen and Hooker, 2019, arXiv:1902.09574",
         score="random, drawn once",
         topology="shrinks",

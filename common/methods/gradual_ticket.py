@@ -1,7 +1,6 @@
 """A ticket from gradual pruning: its final mask on the weights its training began with (Gale et al., 2019, sec. 5)."""
 
-from common.methods.families.base import State
-from common.methods.families.found_mask import FromGradual
+from common.methods.families.found_mask import FromGradual, State
 
 
 class Method(FromGradual):

@@ -8,13 +8,12 @@ network, or from a sparse random one (``initial_sparsity``, ERK), which makes al
 from dataclasses import dataclass
 
 from common import sparsity as sp
-from common.methods.families import gradual
-from common.methods.families.base import State
+from common.methods.families.gradual import Gradual, GradualPruning, State
 from common.settings.schema import option
 
 
 @dataclass
-class Config(gradual.Gradual):
+class Config(Gradual):
     begin: float = option(0.0, "share of training after which pruning begins", least=0, below=1)
     end: float = option(
         0.8,
@@ -23,18 +22,14 @@ class Config(gradual.Gradual):
         below=1,
         because="the last update takes the place of the step after it",
     )
-    initial_sparsity: float = option(
-        0.0, "0: dense to sparse; above: sparse to sparse, from a random ERK mask", least=0, below=1
-    )
-    drop_fraction: float = option(
-        0.5, "share of living weights moved at the first update; a cosine takes it to zero", above=0, most=1
-    )
+    initial_sparsity: float = option(0.0, "0: dense to sparse; above: from a sparse random ERK mask", least=0, below=1)
+    drop_fraction: float = option(0.5, "share of weights moved at first; a cosine takes it to zero", above=0, most=1)
 
 
-class Method(gradual.Method):
+class Method(GradualPruning):
     Config = Config
     structures = ("weights", "RxC")  # as for all that drops and grows
-    facts = gradual.Method.facts.but(
+    facts = GradualPruning.facts.but(
         paper="Liu et al., NeurIPS 2021, arXiv:2106.10404",
         score="magnitude; what grows: gradient",
         topology="shrinks, and each layer moves `drop_fraction` of its weights",

@@ -7,13 +7,12 @@ classes, and the linear layers are scored with the weights they start from (thei
 from dataclasses import dataclass
 
 from common import sparsity as sp
-from common.methods.families import before_training
-from common.methods.families.base import State
+from common.methods.families.before_training import Allocated, BeforeTraining, Score, State
 from common.settings.schema import option
 
 
 @dataclass
-class Config(before_training.Config):
+class Config(Allocated):
     batches: int = option(
         10, "training batches the gradient and its product with the Hessian are averaged over", least=1
     )
@@ -22,9 +21,9 @@ class Config(before_training.Config):
     )
 
 
-class Method(before_training.Method):
+class Method(BeforeTraining):
     Config = Config
-    facts = before_training.Method.facts.but(
+    facts = BeforeTraining.facts.but(
         paper="Wang, Zhang and Grosse, ICLR 2020, arXiv:2002.07376",
         score="w (H g): what the gradient's norm would lose",
         choosing=24,
@@ -32,6 +31,6 @@ class Method(before_training.Method):
         cost="half of the batches looked at are differentiated twice, at about three times the time",
     )
 
-    def start(self, state: State) -> None:
+    def score(self, state: State) -> Score:
         products = state.hessian_gradient(self.config.batches, self.config.temperature)
-        state.set_masks(self.choose(state, sp.gradient_flow(state.weights, products)))
+        return sp.gradient_flow(state.weights, products)

@@ -1,7 +1,6 @@
 """IMP: train, prune the smallest, rewind the survivors, repeat (Frankle and Carbin, 2019; Frankle et al., 2020)."""
 
-from common.methods.families.base import State
-from common.methods.families.rounds import Tickets
+from common.methods.families.rounds import State, Tickets
 
 
 class Method(Tickets):

@@ -1,7 +1,6 @@
 """The ticket's control: IMP's masks on a fresh random initialisation (Frankle and Carbin, 2019, section 2)."""
 
-from common.methods.families.base import State
-from common.methods.families.rounds import Tickets
+from common.methods.families.rounds import State, Tickets
 
 
 class Method(Tickets):

@@ -17,25 +17,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from common import sparsity as sp
-from common.methods.families import learned
-from common.methods.families.base import State, Tensor
+from common.methods.families.learned import LearnedSparsity, Regularised, State, Tensor
 from common.settings.schema import option
 
 
 @dataclass
-class Config(learned.Regularised):
+class Config(Regularised):
     strength: float = option(1.0, "lambda, the price of an open gate in nats over the whole training set", least=0)
-    rate: float = option(
-        30.0, "factor on the learning rate for the gates' log odds (adam; with sgd thousands)", above=0
-    )
-    closed: float = option(
-        0.1, "share of gates that are closed at the start, about: the mean of their log odds", above=0, below=1
-    )
+    rate: float = option(30.0, "factor on the learning rate of the gates' log odds (sgd needs thousands)", above=0)
+    closed: float = option(0.1, "share of gates closed at the start, by the mean of their log odds", above=0, below=1)
 
 
-class Method(learned.Method):
+class Method(LearnedSparsity):
     Config = Config
-    facts = learned.Method.facts.but(
+    facts = LearnedSparsity.facts.but(
         paper="Louizos et al., ICLR 2018, arXiv:1712.01312; Gale et al., 2019, arXiv:1902.09574",
         score="log odds of a learned gate on each weight",
         choosing=18,

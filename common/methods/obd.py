@@ -9,8 +9,7 @@ in evaluation mode, as in oBERT's own code (the batch size is only a factor of F
 from dataclasses import dataclass
 
 from common import sparsity as sp
-from common.methods.families.after_training import AfterTraining, Retraining
-from common.methods.families.base import State, Tensor, allocated
+from common.methods.families.after_training import AfterTraining, Retraining, State, Tensor, allocated
 from common.settings.schema import option
 
 

@@ -19,8 +19,7 @@ from functools import partial
 
 from common import sparsity as sp
 from common.errors import UserError
-from common.methods.families.after_training import Retrained, Retraining
-from common.methods.families.base import State, allocated
+from common.methods.families.after_training import Retrained, Retraining, State, allocated
 from common.settings.schema import option
 
 
@@ -28,13 +27,11 @@ from common.settings.schema import option
 class Config(Retraining):
     allocation: str = allocated()
     block: int = option(
-        50, "weights per block of the Fisher matrix; 4 bytes x (block + 16) of memory for each weight", least=1
+        50, "weights per block of the Fisher matrix; memory: 4 bytes x (block + 16) per weight", least=1
     )
     gradients: int = option(1024, "training batches whose gradients make up the Fisher matrix", least=1)
     damping: float = option(1e-7, "added to the diagonal of the Fisher matrix; worth tuning for each network", above=0)
-    recomputations: int = option(
-        1, "parts of equal size in which weights go, each with a Fisher matrix of its own", least=1
-    )
+    recomputations: int = option(1, "equal parts in which weights go, each with a Fisher matrix of its own", least=1)
     update: str = option(
         "single",
         "how survivors make up for pruned weights",
@@ -50,9 +47,7 @@ class Config(Retraining):
         least=1,
         identity=False,
     )
-    prunings: int = option(
-        1, "1: at once, before retraining; more: so many during it, the last at its share end", least=1
-    )
+    prunings: int = option(1, "1: at once, before retraining; more: so many during it, the last at its end", least=1)
     initial: float = option(
         0.7, "prunings above 1: sparsity of the first (or the target, where that is lower)", least=0, below=1
     )

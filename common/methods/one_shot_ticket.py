@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass
 
-from common.methods.families.after_training import MagnitudeAfterTraining, MagnitudeRetraining, Rewound
-from common.methods.families.base import State
+from common.methods.families.after_training import MagnitudeAfterTraining, MagnitudeRetraining, Rewound, State
 from common.settings.schema import option
 
 

@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 
 from common import sparsity as sp
-from common.methods.families.after_training import AfterTraining, Retraining
-from common.methods.families.base import State, Tensor, allocated
+from common.methods.families.after_training import AfterTraining, Retraining, State, Tensor, allocated
 
 
 @dataclass

@@ -7,20 +7,17 @@ One seed ranks the weights once, so its masks are nested over sparsities. That p
 from dataclasses import dataclass
 
 from common import sparsity as sp
-from common.methods.families import before_training
-from common.methods.families.base import State, allocated
+from common.methods.families.before_training import Allocated, BeforeTraining, Score, State, allocated
 
 
 @dataclass
-class Config(before_training.Config):
+class Config(Allocated):
     allocation: str = allocated("uniform")
 
 
-class Method(before_training.Method):
+class Method(BeforeTraining):
     Config = Config
-    facts = before_training.Method.facts.but(
-        paper="Liu et al., ICLR 2022, arXiv:2202.02643", score="random", choosing=5
-    )
+    facts = BeforeTraining.facts.but(paper="Liu et al., ICLR 2022, arXiv:2202.02643", score="random", choosing=5)
 
-    def start(self, state: State) -> None:
-        state.set_masks(self.choose(state, sp.random_score(state.weights, state.stream("mask"))))
+    def score(self, state: State) -> Score:
+        return sp.random_score(state.weights, state.stream("mask"))

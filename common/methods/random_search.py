@@ -8,21 +8,21 @@ import math
 from dataclasses import dataclass
 
 from common import sparsity as sp
-from common.methods.families import before_training
-from common.methods.families.base import State, allocated
+from common.methods.families.base import Tensor
+from common.methods.families.before_training import Allocated, BeforeTraining, State, allocated
 from common.settings.schema import option
 
 
 @dataclass
-class Config(before_training.Config):
+class Config(Allocated):
     allocation: str = allocated("uniform")
     candidates: int = option(10, "random masks that are looked at", least=1)
     batches: int = option(10, "training batches the loss of each is averaged over, the same for all", least=1)
 
 
-class Method(before_training.Method):
+class Method(BeforeTraining):
     Config = Config
-    facts = before_training.Method.facts.but(
+    facts = BeforeTraining.facts.but(
         paper="none: a control",
         score="random; of `candidates` masks the one with the least training loss",
         choosing=10,
@@ -31,7 +31,8 @@ class Method(before_training.Method):
     )
 
     def start(self, state: State) -> None:
-        chosen, least = {}, math.inf
+        chosen: dict[str, Tensor] = {}
+        least = math.inf
         for number in range(self.config.candidates):
             stream = state.stream("mask", number) if number else state.stream("mask")
             masks = self.choose(state, sp.random_score(state.weights, stream))

@@ -4,22 +4,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from common import sparsity as sp
-from common.methods.families import dynamic
-from common.methods.families.base import State, Tensor
+from common.methods.families.base import Tensor
+from common.methods.families.dynamic import Dynamic, DynamicTraining, State
 from common.settings.schema import option
 
 
 @dataclass
-class Config(dynamic.Dynamic):
+class Config(Dynamic):
     initial: str = option(
         "erk",
         "how the first masks are chosen",
         choices={"erk": "at random", "uniform": "at random", "omp": "global", "snip": "global"},
     )
-    drop_fraction: float = option(
-        0.3, "share of living weights moved at the first update; a cosine takes it to zero", above=0, most=1
-    )
-    every: int = option(100, "optimizer steps between updates; an update replaces the step it falls on", least=1)
     grown: str = option(
         "zero",
         "what new weights start from",
@@ -29,16 +25,16 @@ class Config(dynamic.Dynamic):
     batches: int = option(10, "initial=snip: training batches the score is accumulated over", least=1)
 
 
-class Method(dynamic.Method):
+class Method(DynamicTraining):
     Config = Config
-    facts = dynamic.Method.facts.but(
+    facts = DynamicTraining.facts.but(
         paper="Evci et al., ICML 2020, arXiv:1911.11134",
         score="magnitude; what grows: gradient; the first masks by `initial`",
         topology="each layer moves `drop_fraction` of its weights, along a cosine to zero",
         allocation="by `initial`: erk or uniform; global for omp and snip",
         memory={"grown=last": 4},
         looks=lambda config: config.batches * (config.initial == "snip"),
-        cost="an update takes the place of a step",
+        cost="an update takes the place of the step it falls on",
     )
 
     def __init__(self, config: Any):

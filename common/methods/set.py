@@ -7,18 +7,18 @@ where Mocanu et al. draw them anew. The topology rests for the last quarter, so 
 from dataclasses import dataclass
 
 from common import sparsity as sp
-from common.methods.families import dynamic
-from common.methods.families.base import State, allocated
+from common.methods.families.base import allocated
+from common.methods.families.dynamic import Dynamic, DynamicTraining, State
 
 
 @dataclass
-class Config(dynamic.Dynamic):
+class Config(Dynamic):
     allocation: str = allocated("erk")
 
 
-class Method(dynamic.Method):
+class Method(DynamicTraining):
     Config = Config
-    facts = dynamic.Method.facts.but(
+    facts = DynamicTraining.facts.but(
         paper="Mocanu et al., Nature Communications 2018, arXiv:1707.04780",
         score="magnitude; what grows and the first masks: random",
         topology="each layer moves `drop_fraction` of its weights",

@@ -3,13 +3,12 @@
 from dataclasses import dataclass
 
 from common import sparsity as sp
-from common.methods.families import before_training
-from common.methods.families.base import State
+from common.methods.families.before_training import Allocated, BeforeTraining, Score, State
 from common.settings.schema import option
 
 
 @dataclass
-class Config(before_training.Config):
+class Config(Allocated):
     batches: int = option(10, "training batches the score is accumulated over", least=1)
     sum: str = option(
         "gradients",
@@ -19,17 +18,16 @@ class Config(before_training.Config):
     dropout: bool = option(False, "score with dropout on")
 
 
-class Method(before_training.Method):
+class Method(BeforeTraining):
     Config = Config
-    facts = before_training.Method.facts.but(
+    facts = BeforeTraining.facts.but(
         paper="Lee, Ajanthan and Torr, ICLR 2019, arXiv:1810.02340",
         score="|w g|: what the loss would change",
         choosing=12,
         looks=lambda config: config.batches,
     )
 
-    def start(self, state: State) -> None:
-        gradients = state.probe(
-            self.config.batches, magnitudes=self.config.sum == "magnitudes", dropout=self.config.dropout
-        )
-        state.set_masks(self.choose(state, sp.saliency(state.weights, gradients)))
+    def score(self, state: State) -> Score:
+        c = self.config
+        gradients = state.probe(c.batches, magnitudes=c.sum == "magnitudes", dropout=c.dropout)
+        return sp.saliency(state.weights, gradients)

@@ -6,19 +6,18 @@ weights to spare (their theorem 3), which one-shot scores cannot promise.
 
 from dataclasses import dataclass
 
-from common.methods.families import before_training
-from common.methods.families.base import State
+from common.methods.families.before_training import Allocated, BeforeTraining, State
 from common.settings.schema import option
 
 
 @dataclass
-class Config(before_training.Config):
+class Config(Allocated):
     iterations: int = option(100, "rounds in which the target is reached, with new scores in each", least=1)
 
 
-class Method(before_training.Method):
+class Method(BeforeTraining):
     Config = Config
-    facts = before_training.Method.facts.but(
+    facts = BeforeTraining.facts.but(
         paper="Tanaka et al., NeurIPS 2020, arXiv:2006.05467",
         score="|w dR/dw|, the synaptic flow, without data",
         schedule="geometric, in `iterations` rounds before the first step",

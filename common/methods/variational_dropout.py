@@ -19,30 +19,23 @@ from dataclasses import dataclass
 
 from common import sparsity as sp
 from common.errors import UserError
-from common.methods.families import learned
-from common.methods.families.base import State, Tensor
+from common.methods.families.learned import LearnedSparsity, Regularised, State, Tensor
 from common.settings.schema import option
 
 
 @dataclass
-class Config(learned.Regularised):
+class Config(Regularised):
     strength: float = option(1.0, "factor on the divergence; at 1 the loss is the variational lower bound", least=0)
-    rate: float = option(
-        3.0, "factor on the learning rate for the variances' logarithms (adam; with sgd thousands)", above=0
-    )
+    rate: float = option(3.0, "factor on the learning rate of log variances (sgd needs thousands)", above=0)
     log_variance: float = option(-10.0, "what these start from", least=-100, most=100, because="it is a logarithm")
     threshold: float = option(
-        3.0,
-        "log alpha above which a weight counts as noise; the final cut does without",
-        least=-100,
-        most=100,
-        because="it is a logarithm",
+        3.0, "log alpha above which a weight counts as noise; the final cut does without", least=-100, most=100
     )
 
 
-class Method(learned.Method):
+class Method(LearnedSparsity):
     Config = Config
-    facts = learned.Method.facts.but(
+    facts = LearnedSparsity.facts.but(
         paper="Molchanov et al., ICML 2017, arXiv:1701.05369; Gale et al., 2019, arXiv:1902.09574",
         score="-log alpha: learned noise, as a share of the weight",
         choosing=12,

@@ -52,55 +52,51 @@ def option(
 
 def complaints(group: str, config: Any) -> list[str]:
     """Everything that is wrong with single fields of ``config``, each a sentence that begins with ``group.field``."""
-    found: list[str] = []
-    cls: Any = type(config)
-    known = types(cls)
+    found = []
     for one in dataclasses.fields(config):
-        value, name, kind = getattr(config, one.name), f"{group}.{one.name}", known[one.name]
+        value, name = getattr(config, one.name), f"{group}.{one.name}"
+        reason = f": {one.metadata['because']}" if "because" in one.metadata else ""
         values = [(name, item) for item in (value if isinstance(value, list) else [value])]
         if isinstance(value, dict):
             values = [(f"{name}: {key}", item) for key, item in value.items()]
-        wrong = [f"{where} {said}" for where, item in values if (said := _wrong(item, kind, one.metadata))]
-        found += [f"{text}: {one.metadata['because']}" if "because" in one.metadata else text for text in wrong]
+        found += [f"{where} must {wrong}{reason}" for where, item in values if (wrong := _wrong(item, one.metadata))]
     return found
 
 
-def _wrong(value: Any, kind: Any, metadata: Mapping[str, Any]) -> str:
+def _wrong(value: Any, metadata: Mapping[str, Any]) -> str:
     """What one value must be, and is; empty where nothing is wrong with it."""
-    if value is None:
-        return ""
     if choices := metadata.get("choices"):
+        if value is None or value in choices:
+            return ""
         valid = ("one of " if len(choices) > 1 else "") + ", ".join(filter(None, choices))
-        near = nearest(str(value).lower(), choices)
-        return "" if value in choices else f"must be {valid}; found {value!r}{near}"
+        return f"be {valid}; found {value!r}{nearest(str(value).lower(), choices)}"
     if isinstance(value, float) and not isfinite(value):
-        return f"must be finite, found {value}"
-    within = [hold(value, metadata[name]) for name, (hold, _) in BOUNDS.items() if name in metadata]
-    said = bounds(metadata, kind)
-    return "" if all(within) else f"must {'not be negative' if said == NOT_NEGATIVE else f'be {said}'}, found {value}"
+        return f"be finite, found {value}"
+    if value is None or all(holds(value, metadata[name]) for name, (holds, _) in BOUNDS.items() if name in metadata):
+        return ""
+    said = bounds(metadata)
+    return f"{'not be negative' if said == NOT_NEGATIVE else f'be {said}'}, found {value}"
 
 
-def bounds(metadata: Mapping[str, Any], kind: Any) -> str:
-    """The bounds of a field in words, such as ``in [0, 1)``, ``at least 1`` or ``from 3 to 1000``; empty: none."""
+def bounds(metadata: Mapping[str, Any]) -> str:
+    """The bounds of a field in words, such as ``in [0, 1)`` or ``at least 1``; empty where there are none."""
     given = {name: f"{metadata[name]:.12g}" for name in BOUNDS if name in metadata}
+    if len(given) == 2:
+        (low, first), (high, last) = given.items()
+        return f"in {'[' if low == 'least' else '('}{first}, {last}{']' if high == 'most' else ')'}"
     if given == {"least": "0"}:
         return NOT_NEGATIVE
-    if len(given) < 2:
-        return "".join(f"{BOUNDS[name][1]} {bound}" for name, bound in given.items())
-    (low, first), (high, last) = given.items()
-    if (low, high) == ("least", "most") and float not in (kind, *typing.get_args(kind)):
-        return f"from {first} to {last}"
-    return f"in {'[' if low == 'least' else '('}{first}, {last}{']' if high == 'most' else ')'}"
+    return "".join(f"{BOUNDS[name][1]} {bound}" for name, bound in given.items())
 
 
-def meaning(cls: Any, one: dataclasses.Field) -> str:
-    """What a field of ``cls`` means and which values are valid, in one line for lists of settings."""
+def meaning(one: dataclasses.Field) -> str:
+    """What a field means and which values are valid, in one line for lists of settings."""
     said, choices = one.metadata.get("help", ""), one.metadata.get("choices", ())
     if isinstance(choices, Mapping):
         choices = [f"{name or 'empty'} ({what})" if what else name for name, what in choices.items()]
     if choices:
         return f"{said}: {', '.join(filter(None, choices))}"
-    valid = bounds(one.metadata, types(cls)[one.name])
+    valid = bounds(one.metadata)
     return f"{said}; {valid}" if valid else said
 
 

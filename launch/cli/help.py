@@ -68,4 +68,4 @@ def settings(request: Request) -> str:
 def _fields(title: str, cls, values: dict) -> list[str]:
     """A title, a line for every field with its value and meaning, and an empty line."""
     fields = dataclasses.fields(cls)
-    return [title, *(f"  {f.name:<20} {values[f.name]!s:<18} {schema.meaning(cls, f)}" for f in fields), ""]
+    return [title, *(f"  {f.name:<20} {values[f.name]!s:<18} {schema.meaning(f)}" for f in fields), ""]

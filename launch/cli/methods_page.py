@@ -152,9 +152,7 @@ def text() -> str:
         if fields := dataclasses.fields(registry.method(name).Config):
             page += "\n| setting | default | meaning |\n|---|---|---|\n"
             values = defaults(name)
-            page += "".join(
-                _line([f"`{f.name}`", _value(getattr(values, f.name)), schema.meaning(type(values), f)]) for f in fields
-            )
+            page += "".join(_line([f"`{f.name}`", _value(getattr(values, f.name)), schema.meaning(f)]) for f in fields)
         if measures := facts(name).measures:
             page += "\n| measured beside the score | meaning |\n|---|---|\n"
             page += "".join(_line([f"`{measured}`", meaning]) for measured, meaning in measures.items())

@@ -49,18 +49,12 @@ class Config:
     model: str = option(
         "gts",
         "network",
-        choices={
-            "gts": "recurrent encoder, tree decoder",
-            "graph2tree": "quantity graphs between the two",
-        },
+        choices={"gts": "recurrent encoder, tree decoder", "graph2tree": "quantity graphs between the two"},
     )
     embedding: str = option(
         "learned",
         "where the words' vectors come from",
-        choices={
-            "learned": "with the rest from scratch",
-            "pretrained": "task.hub, task.pretrained",
-        },
+        choices={"learned": "with the rest from scratch", "pretrained": "task.hub, task.pretrained"},
     )
     pretrained: str = option(
         "", "embedding=pretrained: folder of weights, not with task.hub; its content is fingerprinted", identity=False
@@ -75,9 +69,7 @@ class Config:
     embedding_width: int = option(128, "numbers per operator and, with embedding=learned, per word", least=1)
     width: int = option(512, "numbers per word in the encoder and per goal in the decoder", least=2)
     cell: str = option(
-        "gru",
-        "recurrent encoder",
-        choices={"gru": "the authors' of both models", "lstm": "that of Patel et al., 2021"},
+        "gru", "recurrent encoder", choices={"gru": "the authors' of both models", "lstm": "that of Patel et al., 2021"}
     )
     layers: int = option(2, "layers of the recurrent encoder", least=1)
     dropout: float = option(0.5, "share of values dropped, everywhere that the papers drop some", least=0, below=1)

@@ -41,8 +41,8 @@ class Config:
     dataset: str = option("generated", "sequences", choices=tuple(targets))
     target: str = option(
         "",
-        "what is predicted; empty: temperature for meltome, class for the others",
-        choices=("", "class", "temperature"),
+        "what is predicted",
+        choices={"": "temperature for meltome, class for the others", "class": "", "temperature": ""},
     )
     boundaries: list[float] = option([], "degrees at which a class begins; empty: the data set's own")
     fold: int = option(

@@ -15,9 +15,10 @@ from common.settings.schema import option
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from common.sparsity.scores import Score
     from common.training.state import State
 else:
-    State = Tensor = Any  # methods are listed and validated without torch
+    Score = State = Tensor = Any  # methods are listed and validated without torch
 
 ALLOCATIONS = ("global", "uniform", "erk", "erk_plus", "rows")
 

@@ -2,17 +2,24 @@
 
 from dataclasses import dataclass
 
-from common.methods.families import base
+from common.methods.families.base import Method, Score, Sparse, State, allocated
 from common.methods.families.facts import BEFORE, Facts
 
 
 @dataclass
-class Config(base.Sparse):
-    allocation: str = base.allocated()
+class Allocated(Sparse):
+    allocation: str = allocated()
 
 
-class Method(base.Method):
-    """Subclasses set the masks in ``start``."""
+class BeforeTraining(Method):
+    """Subclasses say in ``score`` what the starting weights are worth."""
 
-    Config = Config
+    Config = Allocated
     facts = Facts(paper="", when=BEFORE, score="", schedule="once")
+
+    def start(self, state: State) -> None:
+        state.set_masks(self.choose(state, self.score(state)))
+
+    def score(self, state: State) -> Score:
+        """A score for every prunable weight, of which the highest live (``common/sparsity/scores.py``)."""
+        raise NotImplementedError(f"{type(self).__name__} must say what weights are worth")

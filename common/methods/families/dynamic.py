@@ -2,20 +2,19 @@
 
 from dataclasses import dataclass
 
-from common.methods.families import base
-from common.methods.families.base import State
+from common.methods.families.base import Method, Sparse, State
 from common.methods.families.facts import DURING, Facts
 from common.settings.schema import option
 
 
 @dataclass
-class Dynamic(base.Sparse):
+class Dynamic(Sparse):
     drop_fraction: float = option(0.3, "share of living weights moved at an update", above=0, most=1)
     every: int = option(100, "optimizer steps between updates", least=1)
     stop: float = option(0.75, "share of training after which the topology rests", above=0, most=1)
 
 
-class Method(base.Method):
+class DynamicTraining(Method):
     Config = Dynamic
     structures = ("weights", "RxC")  # inside a group of M there is next to nowhere to go
     facts = Facts(paper="", when=DURING, score="", schedule="constant, sparse from the start", choosing=8)

@@ -28,10 +28,7 @@ class Config(Found):
     start: str = option(
         "fresh",
         "the weights that are trained",
-        choices={
-            "fresh": "another random initialisation",
-            "augmented": "one with the variance of what remains",
-        },
+        choices={"fresh": "another random initialisation", "augmented": "one with the variance of what remains"},
     )
 
 

@@ -4,20 +4,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from common import sparsity as sp
-from common.methods.families import base
-from common.methods.families.base import State
+from common.methods.families.base import Method, Sparse, State
 from common.methods.families.facts import DURING, Facts
 from common.settings.schema import option
 
 
 @dataclass
-class Gradual(base.Sparse):
+class Gradual(Sparse):
     begin: float = option(0.1, "share of training after which pruning begins", least=0, below=1)
     end: float = option(0.8, "share of training at which the target is reached, exactly", above=0, most=1)
     every: int = option(100, "optimizer steps between prunings", least=1)
 
 
-class Method(base.Method):
+class GradualPruning(Method):
     """Subclasses say in ``prune`` what goes to reach a sparsity."""
 
     Config = Gradual
@@ -55,7 +54,7 @@ class ByMagnitude(Gradual):
     )
 
 
-class MagnitudeMethod(Method):
+class GradualMagnitudePruning(GradualPruning):
     """The smallest weights go, by the settings' allocation or a subclass's.
 
     Zhu and Gupta multiply weights and masks, so that a pruned weight keeps the value it had. Here it is zero and its
@@ -63,7 +62,7 @@ class MagnitudeMethod(Method):
     """
 
     Config = ByMagnitude
-    facts = Method.facts.but(
+    facts = GradualPruning.facts.but(
         paper="Zhu and Gupta, ICLR 2018 workshops, arXiv:1710.01878",
         score="magnitude",
         topology="shrinks; with `returning` it is chosen anew, and what was pruned may come back",

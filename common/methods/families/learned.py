@@ -5,21 +5,22 @@ from dataclasses import dataclass
 from typing import Any
 
 from common import sparsity as sp
-from common.methods.families import base
-from common.methods.families.base import State, Tensor, allocated
+from common.methods.families.base import Method, Sparse, State, Tensor, allocated
 from common.methods.families.facts import DURING, Facts
 from common.settings.schema import option
 
 
 @dataclass
-class Regularised(base.Sparse):
+class Regularised(Sparse):
     allocation: str = allocated(help="how the final cut is spread over layers")
     begin: float = option(0.2, "share of training after which the penalty begins to grow", least=0, below=1)
     end: float = option(0.7, "share of training at which it has its full strength", least=0, most=1)
-    ramp: str = option("linear", "how it grows", choices={"linear": "", "cubic": "as sparsity does in gradual pruning"})
+    ramp: str = option(
+        "linear", "how the penalty grows", choices={"linear": "", "cubic": "as sparsity does in gradual pruning"}
+    )
 
 
-class Method(base.Method):
+class LearnedSparsity(Method):
     """Subclasses say in ``attach`` what is learned, in ``price`` what weights cost, in ``finish`` what lives."""
 
     Config = Regularised

@@ -19,11 +19,7 @@ MOST_ROUNDS = 1000  # each is a training of its own; more is a slip of the pen
 @dataclass
 class Config(Retraining):
     sparsity: float | None = option(  # type: ignore[assignment]  # None where a number of rounds says how sparse
-        None,
-        "target share of zeros; rounds are added until it is met exactly",
-        least=0,
-        below=1,
-        because="it is the share of zeros",
+        None, "target share of zeros; rounds are added until it is met exactly", least=0, below=1
     )
     rounds: int | None = option(None, "instead of a target: how many rounds (needed for allocation=layers)")
     rate: float = option(0.2, "share of the living weights pruned in a round", above=0, below=1)

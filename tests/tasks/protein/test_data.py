@@ -536,8 +536,8 @@ def test_a_leak_is_of_the_part_that_the_sequence_is_in(tmp_path):
     "values, expected",
     [
         ({"dataset": "hp-s2c3"}, "did you mean 'hp-s2c"),
-        ({"fold": 10}, "task.fold must be from -1 to 9, found 10: -1 stands for the run's seed"),
-        ({"fold": -2}, "task.fold must be from -1 to 9, found -2"),
+        ({"fold": 10}, "task.fold must be in [-1, 9], found 10: -1 stands for the run's seed"),
+        ({"fold": -2}, "task.fold must be in [-1, 9], found -2"),
         ({"boundaries": [50.0, 40.0]}, "task.boundaries must rise"),
         ({"width": 20, "heads": 4}, "must be a multiple of twice task.heads"),
         ({"hub": "facebook/esm2_t6_8M_UR50D"}, "is trained from scratch"),
