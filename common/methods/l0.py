@@ -52,7 +52,7 @@ class Method(LearnedSparsity):
         odds = self.log_odds(state)
         return {name: weight * gate(odds[name]) for name, weight in state.weights.items()}
 
-    def price(self, state: State) -> Tensor:
+    def price(self, state: State) -> Tensor | float:
         return sum(sp.open_probability(odds).sum() for odds in self.log_odds(state).values())
 
     def deployed(self, state: State) -> dict[str, Tensor]:

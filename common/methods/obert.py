@@ -47,7 +47,7 @@ class Config(Retraining):
         least=1,
         identity=False,
     )
-    prunings: int = option(1, "1: at once, before retraining; more: so many during it, the last at its end", least=1)
+    prunings: int = option(1, "1: at once, before retraining; more: as many during it, the last at share end", least=1)
     initial: float = option(
         0.7, "prunings above 1: sparsity of the first (or the target, where that is lower)", least=0, below=1
     )

@@ -64,7 +64,7 @@ class Method(LearnedSparsity):
     def log_variances(state: State) -> dict[str, Tensor]:
         return {name: state.learned[f"log_variance/{name}"] for name in state.weights}
 
-    def price(self, state: State) -> Tensor:
+    def price(self, state: State) -> Tensor | float:
         try:
             self.local.check()  # the forward pass of this step was the first chance to see it
         except ValueError as error:

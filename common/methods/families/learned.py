@@ -57,7 +57,7 @@ class LearnedSparsity(Method):
         factor = self.config.strength / state.examples * self.growth(state.step, state.steps)
         return factor * self.price(state)
 
-    def price(self, state: State) -> Tensor:
+    def price(self, state: State) -> Tensor | float:
         """What the prunable weights cost in all, a float32 scalar with gradient."""
         raise NotImplementedError(f"{type(self).__name__} must say what weights cost")
 
