@@ -1,4 +1,4 @@
-"""A cluster is one YAML file of named fields; what a task or preset needs is merged in, and all of it checked."""
+"""A cluster is one YAML file of named fields; the needs of a task or preset are merged in, and the whole is checked."""
 
 import dataclasses
 import os
@@ -24,13 +24,15 @@ TIME = re.compile(r"^(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?$")
 
 @dataclass
 class Cluster:
-    """How jobs are sent to one Slurm. Everything has a default but what a site insists on."""
+    """How jobs are submitted to one Slurm. Every field has a default; a file gives what its site asks for."""
 
     partition: str = option("", "partition, or several as a,b; empty: the site's default")
     account: str = option("", "account that is charged")
     qos: str = option("", "quality of service")
     constraint: str = option("", "node features, as in 'a100|h100'")
-    time: str = option("60", "limit of one element: minutes, HH:MM:SS or D-HH:MM:SS; at the limit it goes on anew")
+    time: str = option(
+        "60", "limit of one element: minutes, HH:MM:SS or D-HH:MM:SS; a stage that reaches it is requeued"
+    )
     memory: str = option("4G", "memory per node")
     cpus: int = option(1, "cores for each process; also its number of threads", least=1)
     gpus: int = option(0, "GPUs for each node; 1 for a stage of one process", least=0)
@@ -56,7 +58,7 @@ class Cluster:
 
 
 def minutes(text: str) -> int:
-    """A time as Slurm writes it, in whole minutes (rounded up). ``ValueError`` where it is none."""
+    """A time as Slurm writes it, in whole minutes, rounded up. ``ValueError``: no such time."""
     found = TIME.match(str(text).strip())
     if not found:
         raise ValueError(f"time must be minutes, HH:MM:SS or D-HH:MM:SS, found {text!r}")
@@ -189,7 +191,7 @@ def layout(cluster: Cluster, processes: int) -> tuple[int, int]:
 
 
 def parameters(cluster: Cluster, name: str, code: Path, processes: int, dependency: str) -> dict[str, Any]:
-    """What submitit is given for one array; ``name``: the array's, ``dependency``: as sbatch takes it, or empty."""
+    """The parameters of submitit for one array. ``dependency``: as sbatch takes it, or empty."""
     nodes, per_node = layout(cluster, processes)
     chosen = {key: getattr(cluster, key) for key in ("partition", "account", "qos", "constraint", "gres")}
     more = {key.lstrip("-"): True if value == "true" else value for key, value in cluster.extra.items()}
@@ -214,13 +216,13 @@ def parameters(cluster: Cluster, name: str, code: Path, processes: int, dependen
 
 
 def _checked(line: str) -> str:
-    """A setup line that ends the job when it fails: what it was to provide is missing, a GPU's library perhaps."""
+    """A setup line that ends the job when it fails: what it should provide would be missing, such as a library."""
     said = f"error: this line of the cluster file's setup failed: {line}"
     return f"{{ {line}\n}} || {{ echo {_quoted(said)} >&2; exit 4; }}"
 
 
 def _preamble(code: Path) -> list[str]:
-    """Shell lines of every job: the frozen code is there, threads follow the cores, srun hears of them too."""
+    """Shell lines of every job: check the frozen code, set threads to the cores, pass both on to srun."""
     libraries = ("OMP_NUM", "MKL_NUM", "OPENBLAS_NUM", "NUMEXPR_NUM")
     gone = f"error: the frozen code {code} is missing; 'make sweep' writes it anew and submits what is not done"
     return [

@@ -1,4 +1,4 @@
-"""What follows on pruning: how long the survivors train, at which rates, from which weights, and with which teacher.
+"""What follows pruning: how long the survivors train, at which rates, from which weights, and with which teacher.
 
 Renda, Frankle and Carbin (ICLR 2020), section 2.2, for a dense training of T steps and a retraining of t: fine-tuning
 keeps the trained weights and the last learning rate; learning-rate rewinding keeps the weights and replays the last t
@@ -42,7 +42,7 @@ class Retraining(Sparse):
 
 
 class Retrained(Method):
-    """Base of methods that prune what a parent stage trained and train on."""
+    """Base of methods that prune the network of a parent stage and train it further."""
 
     Config = Retraining
     facts = Facts(
@@ -76,12 +76,12 @@ class Retrained(Method):
         return steps - self.budget(steps) + step, steps
 
     def load_trained(self, state: State) -> None:
-        """Set the parent's weights: the last step's, to train on; without retraining those that were scored, so that
-        one network stands along the whole curve."""
+        """Set the parent's weights: those of its last step, to be trained further; without retraining those that were
+        scored, so that the whole curve is of one network."""
         state.load(state.parent.scored() if self.config.retrain == "none" else state.parent.weights())
 
     def restart(self, state: State) -> None:
-        """Set what the survivors start from, once the masks are chosen on the parent's weights."""
+        """Set the weights that the survivors start from, after masks were chosen on the parent's weights."""
         if self.config.retrain == "weights":
             state.load(state.parent.rewound(str(state.run_steps - state.steps)))
 

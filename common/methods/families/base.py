@@ -56,7 +56,7 @@ class Method:
     version = 1  # part of every digest: raised when a fix changes results, so that stale results are never reused
     levels: tuple[str, ...] = ("sparsity",)  # settings that say how sparse; giving one replaces the preset's of another
     structures: tuple[str, ...] = ("weights", "RxC", "N:M")  # what can live or go as one, see ``sp.form``
-    facts: Facts | None = None  # what docs/methods.md says of it beside what its settings say
+    facts: Facts | None = None  # its row in docs/methods.md, beyond its settings
     Config: Any = NoSettings  # the dataclass of its settings
 
     def __init__(self, config: Any):
@@ -105,7 +105,7 @@ class Method:
         return self.structure != "weights" or self.allocation == "erk_plus"
 
     def complaints_about(self, shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
-        """What cannot work with prunable weights of these names and shapes, as the stage would say it hours later."""
+        """What cannot work with prunable weights of these names and shapes; else the stage would say so hours later."""
         try:
             sp.pools(shapes, self.target, self.allocation, self.structure)
         except ValueError as error:
@@ -124,7 +124,7 @@ class Method:
         return step, self.budget(steps)
 
     def ancestors(self) -> list[tuple[str, dict]]:
-        """The stages that must be finished before this one, from the root: (method name, its settings) each."""
+        """The stages that must be finished before this one, root first, each as (method name, its settings)."""
         return []
 
     # --- for subclasses -------------------------------------------------------------------------------------------
@@ -185,7 +185,7 @@ class Method:
     def deployed(self, state: State) -> dict[str, Tensor] | None:
         """The weights (``{name: tensor}``) that validation is to see before the last step, where not the stored ones.
 
-        For methods whose training-mode weights are no weights of a finished network; None: the stored ones.
+        For methods that train with other weights than the finished network will have; None: the stored ones.
         """
         return None
 

@@ -14,7 +14,7 @@ from common.settings.schema import option
 
 @dataclass
 class Found(Sparse):
-    """``gmp``'s settings by their own names, so that one word of a command reaches both; None: those in force."""
+    """``gmp``'s settings under the same names, so that one word of a command sets both; None: those in force."""
 
     allocation: str | None = allocated(None, "how gmp spreads the budget, where not as in force for it", neutral=None)
     begin: float | None = option(None, "the same: share of training after which pruning begins", neutral=None)
@@ -52,7 +52,7 @@ class FromGradual(Method):
 
 
 class Scratch(FromGradual):
-    """Subclasses say how much longer than the run's steps they train (``times``)."""
+    """Subclasses set ``times``: how many times the run's steps they train."""
 
     Config = Config
     facts = FromGradual.facts.but(
