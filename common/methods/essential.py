@@ -8,27 +8,23 @@ to prune a pretrained network and fine-tune what is left, take ``omp_before`` wi
 
 from dataclasses import dataclass
 
-from common.methods.families.after_training import MagnitudeAfterTraining, MagnitudeRetraining
+from common.methods.families.after_training import MagnitudeAfterTraining, MagnitudeRetraining, allocated
 from common.settings.schema import option
 
 
 @dataclass
 class Config(MagnitudeRetraining):
-    allocation: str = option("global", "global or uniform")
-    retrain: str = option("none", "none; METHOD=omp_after retrains")
+    allocation: str = allocated(choices=("global", "uniform"))
+    retrain: str = option(
+        "none",
+        "how the survivors are trained",
+        choices={"none": "not at all: pruned and scored"},
+        because="METHOD=omp_after retrains",
+    )
 
 
 class Method(MagnitudeAfterTraining):
     Config = Config
-    allocations = ("global", "uniform")
     facts = MagnitudeAfterTraining.facts.but(
         paper="Jaiswal et al., NeurIPS 2023, arXiv:2306.03805", schedule="once", cost="", memory={}
     )
-
-    def complaints(self):
-        found, policy = super().complaints(), self.config.retrain
-        if policy != "none":
-            found.append(
-                f"essential sparsity is that without retraining: for method.retrain={policy} use METHOD=omp_after"
-            )
-        return found

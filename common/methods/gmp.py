@@ -2,15 +2,15 @@
 
 from dataclasses import dataclass
 
-from common.methods.families import gradual
-from common.settings.schema import option
+from common.methods.families.base import allocated
+from common.methods.families.gradual import ByMagnitude, GradualMagnitudePruning
 
 
 @dataclass
-class Config(gradual.ByMagnitude):
-    allocation: str = option("global", "global, uniform, erk, erk_plus or rows")
+class Config(ByMagnitude):
+    allocation: str = allocated()
 
 
-class Method(gradual.MagnitudeMethod):
+class Method(GradualMagnitudePruning):
     Config = Config
-    facts = gradual.MagnitudeMethod.facts
+    facts = GradualMagnitudePruning.facts

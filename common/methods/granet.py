@@ -8,22 +8,28 @@ network, or from a sparse random one (``initial_sparsity``, ERK), which makes al
 from dataclasses import dataclass
 
 from common import sparsity as sp
-from common.methods.families import gradual
+from common.methods.families.gradual import Gradual, GradualPruning, State
 from common.settings.schema import option
 
 
 @dataclass
-class Config(gradual.Gradual):
-    begin: float = option(0.0, "share of training after which pruning begins")
-    end: float = option(0.8, "share of training at which the target is reached, exactly, and the topology rests")
-    initial_sparsity: float = option(0.0, "0: dense to sparse; above: sparse to sparse, from a random ERK mask")
-    drop_fraction: float = option(0.5, "share of living weights moved at the first update; a cosine takes it to zero")
+class Config(Gradual):
+    begin: float = option(0.0, "share of training after which pruning begins", least=0, below=1)
+    end: float = option(
+        0.8,
+        "share of training at which the target is reached, exactly, and the topology rests",
+        above=0,
+        below=1,
+        because="the last update takes the place of the step after it",
+    )
+    initial_sparsity: float = option(0.0, "0: dense to sparse; above: from a sparse random ERK mask", least=0, below=1)
+    drop_fraction: float = option(0.5, "share of weights moved at first; a cosine takes it to zero", above=0, most=1)
 
 
-class Method(gradual.Method):
+class Method(GradualPruning):
     Config = Config
     structures = ("weights", "RxC")  # as for all that drops and grows
-    facts = gradual.Method.facts.but(
+    facts = GradualPruning.facts.but(
         paper="Liu et al., NeurIPS 2021, arXiv:2106.10404",
         score="magnitude; what grows: gradient",
         topology="shrinks, and each layer moves `drop_fraction` of its weights",
@@ -32,23 +38,19 @@ class Method(gradual.Method):
         cost="an update takes the place of a step",
     )
 
-    def complaints(self):
+    def complaints(self) -> list[str]:
         found, c = super().complaints(), self.config
-        if not 0 <= c.initial_sparsity <= c.sparsity:
+        if c.initial_sparsity > c.sparsity:
             limit = f"0 and method.sparsity={c.sparsity}"
             found.append(f"method.initial_sparsity must be between {limit}, found {c.initial_sparsity}")
-        if c.end == 1:
-            found.append("method.end must be below 1: the last update takes the place of the step after it")
-        if not 0 < c.drop_fraction <= 1:
-            found.append(f"method.drop_fraction must be in (0, 1], found {c.drop_fraction}")
         return found
 
-    def start(self, state):
+    def start(self, state: State) -> None:
         if self.config.initial_sparsity:
             score = sp.random_score(state.weights, state.stream("mask"))
             state.set_masks(self.choose(state, score, self.config.initial_sparsity, allocation="erk"))
 
-    def on_gradients(self, state):
+    def on_gradients(self, state: State) -> bool:
         """The update takes the place of the step it falls on, whose dense gradient says where to grow (as in RigL)."""
         begin, end = self.window(state.steps)
         if not state.step or not sp.due(state.step, begin, end, self.config.every):
@@ -61,8 +63,8 @@ class Method(gradual.Method):
         state.set_masks(sp.drop_and_grow(state.masks, drop, grow, moved, self.config.structure))
         return True
 
-    def on_step(self, state):
+    def on_step(self, state: State) -> None:
         """Pruning needs the gradient, which is gone by now."""
 
-    def settled(self, step, steps):
+    def settled(self, step: int, steps: int) -> bool:
         return step > self.window(steps)[1]

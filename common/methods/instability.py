@@ -12,18 +12,23 @@ with these settings, and the copy has its masks, starting weights and schedule. 
 point of the line; nothing is chosen by it.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
+from typing import Any
 
 from common.methods import imp
-from common.methods.families.base import settings
+from common.methods.families import rounds
+from common.methods.families.base import State, settings
 from common.methods.families.facts import FOUND
 from common.settings.schema import option
 
 
 @dataclass
-class Config(imp.Method.Config):
-    points: int = option(30, "places on the line that are evaluated, evenly spaced, its ends among them")
-    copy: int = option(1, "which other noise: 1, 2, ...; 0: the parent's own, which must give instability 0")
+class Config(rounds.Config):
+    points: int = option(
+        30, "places on the line that are evaluated, evenly spaced, its ends among them", least=3, most=1000
+    )
+    copy: int = option(1, "which other noise: 1, 2, ...; 0: the parent's own, which must give instability 0", least=0)
 
 
 class Method(imp.Method):
@@ -58,25 +63,21 @@ class Method(imp.Method):
     def ticket(self) -> imp.Method:
         """The method that is copied, where it is sparse."""
         own = settings(self.config)
-        return imp.Method(imp.Method.Config(**{f.name: own[f.name] for f in fields(imp.Method.Config)}))
+        return imp.Method(rounds.Config(**{f.name: own[f.name] for f in fields(rounds.Config)}))
 
-    def complaints(self):
+    def complaints(self) -> list[str]:
         c = self.config
         found = self.ticket.complaints()
         if self.dense:
             found = [text for text in found if not text.startswith("method.sparsity=0")]
             if c.retrain != "full" or c.distill:
                 found.append("method.sparsity=0 copies the dense training: method.retrain and distill are for tickets")
-        if not 3 <= c.points <= 1000:
-            found.append(f"method.points must be from 3, two of which are the ends, to 1000, found {c.points}")
-        if c.copy < 0:
-            found.append(f"method.copy must not be negative, found {c.copy}")
         return found
 
-    def budget(self, steps):
+    def budget(self, steps: int) -> int:
         return steps if self.dense else super().budget(steps)
 
-    def ancestors(self):
+    def ancestors(self) -> list[tuple[str, dict]]:
         if self.dense:
             return [("dense", {})]
         return [*self.ticket.ancestors(), ("imp", settings(self.ticket.config))]
@@ -85,10 +86,10 @@ class Method(imp.Method):
         """The step of this stage from which its noise is another."""
         return int(self.config.rewind) if self.dense and self.config.rewind != "pretrained" else 0
 
-    def noise(self, step):
+    def noise(self, step: int) -> tuple[str, ...]:
         return ("copy", str(self.config.copy)) if self.config.copy and step >= self.forks() else ()
 
-    def start(self, state):
+    def start(self, state: State) -> None:
         if self.dense:
             return
         copied = state.parent
@@ -99,21 +100,21 @@ class Method(imp.Method):
             if not (state.masks[name] == mask.to(state.masks[name].device)).all():
                 raise RuntimeError(f"the masks of {name} are not those of {copied.folder}, which is to be copied")
 
-    def on_step(self, state):
+    def on_step(self, state: State) -> None:
         if self.dense and state.step == self.forks():
             last = state.step == state.run_steps
             state.load(state.parent.weights() if last else state.parent.rewound(str(state.step)))
 
-    def measure(self, state, evaluate):
+    def measure(self, state: State, evaluate: Callable) -> dict[str, Any]:
         from common.training.probes import interpolation  # torch, which listing methods does without
 
         ends = state.parent.weights(), state.finished.weights()
 
-        def look(model):
+        def look(model) -> dict[str, dict]:
             return {split: evaluate(model, split) for split in state.splits}
 
         line = interpolation.along(state.model, *ends, self.config.points, look)
-        found = {}
+        found: dict[str, Any] = {}
         for split in reversed(state.splits):
             own = "" if split == "test" else f"_{split}"
             scores, losses = ([float(place[split][value]) for place in line] for value in ("score", "loss"))

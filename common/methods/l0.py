@@ -13,23 +13,24 @@ gate is.
 Memory with Adam: 32 bytes a weight (16 in dense training), and 8 for gates and gated weights.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from common import sparsity as sp
-from common.methods.families import learned
+from common.methods.families.learned import LearnedSparsity, Regularised, State, Tensor
 from common.settings.schema import option
 
 
 @dataclass
-class Config(learned.Regularised):
-    strength: float = option(1.0, "lambda, the price of an open gate in nats over the whole training set")
-    rate: float = option(30.0, "factor on the learning rate for the gates' log odds (adam; with sgd thousands)")
-    closed: float = option(0.1, "share of gates that are closed at the start, about: the mean of their log odds")
+class Config(Regularised):
+    strength: float = option(1.0, "lambda, the price of an open gate in nats over the whole training set", least=0)
+    rate: float = option(30.0, "factor on the learning rate of the gates' log odds (sgd needs thousands)", above=0)
+    closed: float = option(0.1, "share of gates closed at the start, by the mean of their log odds", above=0, below=1)
 
 
-class Method(learned.Method):
+class Method(LearnedSparsity):
     Config = Config
-    facts = learned.Method.facts.but(
+    facts = LearnedSparsity.facts.but(
         paper="Louizos et al., ICLR 2018, arXiv:1712.01312; Gale et al., 2019, arXiv:1902.09574",
         score="log odds of a learned gate on each weight",
         choosing=18,
@@ -37,31 +38,27 @@ class Method(learned.Method):
         "each is trained anew",
     )
 
-    def complaints(self):
-        found, closed = super().complaints(), self.config.closed
-        return found + [f"method.closed must be in (0, 1), found {closed}"] * (not 0 < closed < 1)
-
-    def attach(self, state):
+    def attach(self, state: State) -> None:
         for name, weight in state.weights.items():
             start = sp.starting_log_odds(weight.shape, self.config.closed, state.stream("gates", name))
             state.learn(f"log_odds/{name}", start, scale=self.config.rate)
         state.reparametrise(lambda: self.gated(state, sp.sampled_gate))
 
     @staticmethod
-    def log_odds(state) -> dict:
+    def log_odds(state: State) -> dict[str, Tensor]:
         return {name: state.learned[f"log_odds/{name}"] for name in state.weights}
 
-    def gated(self, state, gate) -> dict:
+    def gated(self, state: State, gate: Callable) -> dict[str, Tensor]:
         odds = self.log_odds(state)
         return {name: weight * gate(odds[name]) for name, weight in state.weights.items()}
 
-    def price(self, state):
+    def price(self, state: State) -> Tensor | float:
         return sum(sp.open_probability(odds).sum() for odds in self.log_odds(state).values())
 
-    def deployed(self, state):
+    def deployed(self, state: State) -> dict[str, Tensor]:
         return {name: weight.detach() for name, weight in self.gated(state, sp.gate).items()}
 
-    def finish(self, state):
+    def finish(self, state: State) -> float:
         odds = {name: values.detach() for name, values in self.log_odds(state).items()}
         masks = self.choose(state, odds)
         gates = {name: sp.gate(values) for name, values in odds.items()}

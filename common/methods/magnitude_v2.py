@@ -8,42 +8,34 @@ import math
 from dataclasses import dataclass
 
 from common import sparsity as sp
-from common.methods.families import gradual
+from common.methods.families.gradual import ByMagnitude, GradualMagnitudePruning, State
 from common.settings.schema import option
 
 
 @dataclass
-class Config(gradual.ByMagnitude):
+class Config(ByMagnitude):
     returning: bool = option(True, "pruned weights keep their value and may come back")
-    last_sparsity: float = option(0.8, "the most the last layer is pruned")
-    longer: float = option(1.5, "training steps, as a multiple of the run's; the schedule is stretched")
+    last_sparsity: float = option(0.8, "the most the last layer is pruned", least=0, below=1)
+    longer: float = option(1.5, "training steps, as a multiple of the run's; the schedule is stretched", above=0)
 
 
-class Method(gradual.MagnitudeMethod):
+class Method(GradualMagnitudePruning):
     Config = Config
     structures = ("weights", "RxC")  # a dense first layer has no N of M
-    facts = gradual.MagnitudeMethod.facts.but(
+    facts = GradualMagnitudePruning.facts.but(
         paper="Gale, Elsen and Hooker, 2019, arXiv:1902.09574",
         allocation="first layer dense, last at most `last_sparsity`, one sparsity for those between",
         memory={"": 4, "returning=false": -4},
         choosing=10,
     )
 
-    def complaints(self):
-        found, c = super().complaints(), self.config
-        if not 0 <= c.last_sparsity < 1:
-            found.append(f"method.last_sparsity must be in [0, 1), found {c.last_sparsity}")
-        if not c.longer > 0:
-            found.append(f"method.longer must be above 0, found {c.longer}")
-        return found
-
-    def budget(self, steps):
+    def budget(self, steps: int) -> int:
         return max(1, round(self.config.longer * steps))
 
-    def shaped(self):
+    def shaped(self) -> bool:
         return True  # an impossible target is known before anything is queued
 
-    def start(self, state):
+    def start(self, state: State) -> None:
         sp.pools(state.weights, self.target, self.allocation, self.config.structure)  # and before the first step
 
     def allocation(self, sizes, sparsity, living=None):

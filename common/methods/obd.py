@@ -9,15 +9,15 @@ in evaluation mode, as in oBERT's own code (the batch size is only a factor of F
 from dataclasses import dataclass
 
 from common import sparsity as sp
-from common.methods.families.after_training import AfterTraining, Retraining
+from common.methods.families.after_training import AfterTraining, Retraining, State, Tensor, allocated
 from common.settings.schema import option
 
 
 @dataclass
 class Config(Retraining):
-    allocation: str = option("global", "global, uniform, erk, erk_plus or rows")
-    gradients: int = option(1024, "training batches whose gradients make up the Fisher matrix")
-    damping: float = option(1e-7, "added to the diagonal of the Fisher matrix")
+    allocation: str = allocated()
+    gradients: int = option(1024, "training batches whose gradients make up the Fisher matrix", least=1)
+    damping: float = option(1e-7, "added to the diagonal of the Fisher matrix", least=0)
 
 
 class Method(AfterTraining):
@@ -29,14 +29,6 @@ class Method(AfterTraining):
         looks=lambda config: config.gradients,
     )
 
-    def complaints(self):
-        found, c = super().complaints(), self.config
-        if c.gradients < 1:
-            found.append(f"method.gradients must be at least 1, found {c.gradients}")
-        if not c.damping >= 0:
-            found.append(f"method.damping must not be negative, found {c.damping}")
-        return found
-
-    def masks(self, state):
+    def masks(self, state: State) -> dict[str, Tensor]:
         curvature = sp.fisher_diagonal(state.gradients_of(range(self.config.gradients)), self.config.damping)
         return self.choose(state, sp.damage(state.weights, curvature))

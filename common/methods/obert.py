@@ -19,29 +19,40 @@ from functools import partial
 
 from common import sparsity as sp
 from common.errors import UserError
-from common.methods.families.after_training import Retrained, Retraining
+from common.methods.families.after_training import Retrained, Retraining, State, allocated
 from common.settings.schema import option
 
 
 @dataclass
 class Config(Retraining):
-    allocation: str = option("global", "global, uniform, erk, erk_plus or rows")
-    block: int = option(50, "weights a block of the Fisher matrix; 4 bytes x (block + 16) of memory for each weight")
-    gradients: int = option(1024, "training batches whose gradients make up the Fisher matrix")
-    damping: float = option(1e-7, "added to the diagonal of the Fisher matrix; worth tuning for each network")
-    recomputations: int = option(1, "parts of equal size in which weights go, each with a Fisher matrix of its own")
+    allocation: str = allocated()
+    block: int = option(
+        50, "weights per block of the Fisher matrix; memory: 4 bytes x (block + 16) per weight", least=1
+    )
+    gradients: int = option(1024, "training batches whose gradients make up the Fisher matrix", least=1)
+    damping: float = option(1e-7, "added to the diagonal of the Fisher matrix; worth tuning for each network", above=0)
+    recomputations: int = option(1, "equal parts in which weights go, each with a Fisher matrix of its own", least=1)
     update: str = option(
         "single",
-        "how survivors make up for pruned weights: single (each one's own update, summed, as published), joint (exact "
-        "for all that go from a block) or none",
+        "how survivors make up for pruned weights",
+        choices={
+            "single": "each one's own update, summed, as published",
+            "joint": "exact for all that go from a block",
+            "none": "",
+        },
     )
     passes: int = option(
-        1, "parts in which blocks are computed: memory falls, gradients are taken 2 passes - 1 times", identity=False
+        1,
+        "parts in which blocks are computed: memory falls, gradients are taken 2 passes - 1 times",
+        least=1,
+        identity=False,
     )
-    prunings: int = option(1, "1: at once, before retraining; more: so many during it, the last at its share end")
-    initial: float = option(0.7, "prunings above 1: sparsity of the first (or the target, where that is lower)")
-    begin: float = option(2 / 30, "prunings above 1: share of training after which the first comes")
-    end: float = option(26 / 30, "prunings above 1: share of training after which the last comes")
+    prunings: int = option(1, "1: at once, before retraining; more: as many during it, the last at share end", least=1)
+    initial: float = option(
+        0.7, "prunings above 1: sparsity of the first (or the target, where that is lower)", least=0, below=1
+    )
+    begin: float = option(2 / 30, "prunings above 1: share of training after which the first comes", least=0, below=1)
+    end: float = option(26 / 30, "prunings above 1: share of training after which the last comes", above=0, most=1)
 
 
 class Method(Retrained):
@@ -55,32 +66,23 @@ class Method(Retrained):
         looks=lambda config: (2 * config.passes - 1) * config.gradients * config.recomputations * config.prunings,
     )
 
-    def complaints(self):
+    def complaints(self) -> list[str]:
         found, c = super().complaints(), self.config
-        for name in ("block", "gradients", "recomputations", "passes", "prunings"):
-            if getattr(c, name) < 1:
-                found.append(f"method.{name} must be at least 1, found {getattr(c, name)}")
-        if not c.damping > 0:
-            found.append(f"method.damping must be above 0, found {c.damping}")
-        if c.update not in ("single", "joint", "none"):
-            found.append(f"method.update must be single, joint or none, found {c.update!r}")
-        if not 0 <= c.initial < 1:
-            found.append(f"method.initial must be in [0, 1), found {c.initial}")
-        if not 0 <= c.begin < c.end <= 1:
-            found.append(f"method.begin and method.end must satisfy 0 <= begin < end <= 1, found {c.begin} and {c.end}")
+        if c.begin >= c.end:
+            found.append(f"method.begin must be below method.end, found {c.begin} and {c.end}")
         if c.prunings > 1 and c.retrain == "weights":
             found.append("method.retrain=weights goes back to early weights after pruning: it needs method.prunings=1")
         if c.prunings > 1 and c.retrain == "none":
             found.append("method.retrain=none has no steps to prune in: it needs method.prunings=1")
         return found
 
-    def complaints_for(self, steps):
+    def complaints_for(self, steps: int) -> list[str]:
         begin, end, _ = self.window(self.budget(steps))
         if self.config.prunings > 1 and end - begin < self.config.prunings - 1:
             return [f"method.prunings={self.config.prunings} do not fit between steps {begin} and {end}"]
         return []
 
-    def ancestors(self):
+    def ancestors(self) -> list[tuple[str, dict]]:
         return [("dense", {})]
 
     def window(self, steps: int) -> tuple[int, int, int]:
@@ -88,7 +90,7 @@ class Method(Retrained):
         begin, end = (max(1, round(share * steps)) for share in (self.config.begin, self.config.end))
         return begin, end, max(1, math.ceil((end - begin) / max(1, self.config.prunings - 1)))
 
-    def start(self, state):
+    def start(self, state: State) -> None:
         for complaint in self.complaints_for(state.run_steps):  # known only here where run.epochs says how long
             raise UserError(complaint)
         self.check_memory(state)
@@ -98,7 +100,7 @@ class Method(Retrained):
             self.restart(state)
             state.set_masks(state.masks.bits)  # the early weights of retrain=weights are dense
 
-    def check_memory(self, state):
+    def check_memory(self, state: State) -> None:
         c, total = self.config, state.masks.total
         device = next(iter(state.weights.values())).device
         needed, free = sp.InverseFisher.memory(state.weights, c.block, c.passes), state.free_memory()
@@ -109,7 +111,7 @@ class Method(Retrained):
                 f"smaller method.block, more method.passes, or METHOD=obd (blocks of one weight, without correction)"
             )
 
-    def prune(self, state, sparsity):
+    def prune(self, state: State, sparsity: float) -> None:
         """To ``sparsity``, in equal parts of what is missing (linear in sparsity, as in the authors' code)."""
         c, before = self.config, state.masks.sparsity
         if sp.kept_count(state.masks.total, sparsity) == state.masks.kept:
@@ -123,12 +125,12 @@ class Method(Retrained):
             masks = self.choose(state, sp.surgeon(state.weights, inverse.diagonal()), level, within=state.masks)
             state.set_masks(masks, correction=inverse.correction(masks, c.update))
 
-    def on_step(self, state):
+    def on_step(self, state: State) -> None:
         if self.config.prunings > 1:
             begin, end, every = self.window(state.steps)
             if sp.due(state.step, begin, end, every):
                 initial = min(self.config.initial, self.config.sparsity)
                 self.prune(state, sp.cubic(state.step, begin, end, self.config.sparsity, initial))
 
-    def settled(self, step, steps):
+    def settled(self, step: int, steps: int) -> bool:
         return self.config.prunings == 1 or step >= self.window(steps)[1]

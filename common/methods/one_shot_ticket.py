@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from common.methods.families.after_training import MagnitudeAfterTraining, MagnitudeRetraining, Rewound
+from common.methods.families.after_training import MagnitudeAfterTraining, MagnitudeRetraining, Rewound, State
 from common.settings.schema import option
 
 
@@ -21,11 +21,11 @@ class Method(Rewound, MagnitudeAfterTraining):
         schedule="once, before training again",
     )
 
-    def complaints(self):
+    def complaints(self) -> list[str]:
         found, c = super().complaints(), self.config
         if c.retrain != "full":
             found.append("a ticket trains by method.rewind; for retrain=weights and others use METHOD=omp_after")
         return found
 
-    def restart(self, state):
+    def restart(self, state: State) -> None:
         state.load(state.parent.rewound(self.config.rewind))

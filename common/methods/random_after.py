@@ -3,13 +3,12 @@
 from dataclasses import dataclass
 
 from common import sparsity as sp
-from common.methods.families.after_training import AfterTraining, Retraining
-from common.settings.schema import option
+from common.methods.families.after_training import AfterTraining, Retraining, State, Tensor, allocated
 
 
 @dataclass
 class Config(Retraining):
-    allocation: str = option("uniform", "global, uniform, erk, erk_plus or rows")
+    allocation: str = allocated("uniform")
 
 
 class Method(AfterTraining):
@@ -18,5 +17,5 @@ class Method(AfterTraining):
         paper="a control: Liu et al., SMC-Bench, ICLR 2023, arXiv:2303.02141", score="random", choosing=5
     )
 
-    def masks(self, state):
+    def masks(self, state: State) -> dict[str, Tensor]:
         return self.choose(state, sp.random_score(state.weights, state.stream("mask")))

@@ -7,21 +7,17 @@ One seed ranks the weights once, so its masks are nested over sparsities. That p
 from dataclasses import dataclass
 
 from common import sparsity as sp
-from common.methods.families import base
-from common.methods.families.facts import BEFORE, Facts
-from common.settings.schema import option
+from common.methods.families.before_training import Allocated, BeforeTraining, Score, State, allocated
 
 
 @dataclass
-class Config(base.Sparse):
-    allocation: str = option("uniform", "global, uniform, erk, erk_plus or rows")
+class Config(Allocated):
+    allocation: str = allocated("uniform")
 
 
-class Method(base.Method):
+class Method(BeforeTraining):
     Config = Config
-    facts = Facts(
-        paper="Liu et al., ICLR 2022, arXiv:2202.02643", when=BEFORE, score="random", schedule="once", choosing=5
-    )
+    facts = BeforeTraining.facts.but(paper="Liu et al., ICLR 2022, arXiv:2202.02643", score="random", choosing=5)
 
-    def start(self, state):
-        state.set_masks(self.choose(state, sp.random_score(state.weights, state.stream("mask"))))
+    def score(self, state: State) -> Score:
+        return sp.random_score(state.weights, state.stream("mask"))

@@ -8,45 +8,35 @@ import math
 from dataclasses import dataclass
 
 from common import sparsity as sp
-from common.methods.families import base
-from common.methods.families.facts import BEFORE, Facts
+from common.methods.families.base import Tensor
+from common.methods.families.before_training import Allocated, BeforeTraining, State, allocated
 from common.settings.schema import option
 
 
 @dataclass
-class Config(base.Sparse):
-    allocation: str = option("uniform", "global, uniform, erk, erk_plus or rows")
-    candidates: int = option(10, "random masks that are looked at")
-    batches: int = option(10, "training batches the loss of each is averaged over, the same for all")
+class Config(Allocated):
+    allocation: str = allocated("uniform")
+    candidates: int = option(10, "random masks that are looked at", least=1)
+    batches: int = option(10, "training batches the loss of each is averaged over, the same for all", least=1)
 
 
-class Method(base.Method):
+class Method(BeforeTraining):
     Config = Config
-    facts = Facts(
+    facts = BeforeTraining.facts.but(
         paper="none: a control",
-        when=BEFORE,
         score="random; of `candidates` masks the one with the least training loss",
-        schedule="once",
         choosing=10,
         looks=lambda config: config.candidates * config.batches,
         cost="the batches looked at are not differentiated",
     )
 
-    def complaints(self):
-        c = self.config
-        few = [
-            f"method.{n} must be at least 1, found {getattr(c, n)}"
-            for n in ("candidates", "batches")
-            if getattr(c, n) < 1
-        ]
-        return super().complaints() + few
-
-    def start(self, state):
-        chosen, least = None, math.inf
+    def start(self, state: State) -> None:
+        chosen: dict[str, Tensor] = {}
+        least = math.inf
         for number in range(self.config.candidates):
             stream = state.stream("mask", number) if number else state.stream("mask")
             masks = self.choose(state, sp.random_score(state.weights, stream))
             loss = state.loss(self.config.batches, masks)
-            if chosen is None or loss < least:  # ties go to the earlier; a loss that is no number never wins
+            if not chosen or loss < least:  # ties go to the earlier; a loss that is no number never wins
                 chosen, least = masks, math.inf if math.isnan(loss) else loss
         state.set_masks(chosen)

@@ -5,10 +5,13 @@ masks has chosen layers' densities and no weights. ``method.of`` is trained firs
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 from common import registry
 from common import sparsity as sp
+from common.errors import nearest
 from common.methods.families import base
+from common.methods.families.base import State
 from common.methods.families.facts import FOUND, Facts
 from common.settings import schema
 from common.settings.schema import option
@@ -31,11 +34,11 @@ class Method(base.Method):
         choosing=8,
     )
 
-    def complaints(self):
+    def complaints(self) -> list[str]:
         found, of = super().complaints(), self.config.of
         known = [n for n in registry.methods() if n != "reshuffle" and "sparsity" in self.types(n)]
         if of not in known:
-            return [*found, f"method.of must be one of {', '.join(known)}; found {of!r}"]
+            return [*found, f"method.of must be one of {', '.join(known)}; found {of!r}{nearest(of, known)}"]
         own = ("sparsity", "structure")  # the same for both
         for name, text in self.config.settings.items():
             if name in own or name not in self.types(of):
@@ -49,15 +52,15 @@ class Method(base.Method):
         return found
 
     @staticmethod
-    def types(name: str) -> dict[str, type]:
+    def types(name: str) -> dict[str, Any]:
         return schema.types(registry.method(name).Config)
 
-    def ancestors(self):
+    def ancestors(self) -> list[tuple[str, dict]]:
         c = self.config
         given = {name: schema.parse(text, self.types(c.of)[name]) for name, text in c.settings.items()}
         return [(c.of, {**given, "sparsity": c.sparsity, "structure": c.structure})]
 
-    def start(self, state):
+    def start(self, state: State) -> None:
         score, masks = sp.random_score(state.weights, state.stream("mask")), state.parent.masks()
 
         def as_many(sizes, sparsity, living):

@@ -7,28 +7,28 @@ where Mocanu et al. draw them anew. The topology rests for the last quarter, so 
 from dataclasses import dataclass
 
 from common import sparsity as sp
-from common.methods.families import dynamic
-from common.settings.schema import option
+from common.methods.families.base import allocated
+from common.methods.families.dynamic import Dynamic, DynamicTraining, State
 
 
 @dataclass
-class Config(dynamic.Dynamic):
-    allocation: str = option("erk", "global, uniform, erk, erk_plus or rows")
+class Config(Dynamic):
+    allocation: str = allocated("erk")
 
 
-class Method(dynamic.Method):
+class Method(DynamicTraining):
     Config = Config
-    facts = dynamic.Method.facts.but(
+    facts = DynamicTraining.facts.but(
         paper="Mocanu et al., Nature Communications 2018, arXiv:1707.04780",
         score="magnitude; what grows and the first masks: random",
         topology="each layer moves `drop_fraction` of its weights",
     )
 
-    def start(self, state):
+    def start(self, state: State) -> None:
         super().start(state)
         state.set_masks(self.choose(state, sp.random_score(state.weights, state.stream("mask"))))
 
-    def on_step(self, state):
+    def on_step(self, state: State) -> None:
         if self.due(state):
             drop, grow = sp.magnitude(state.weights), sp.random_score(state.weights, state.stream("grow", state.step))
             share = self.config.drop_fraction

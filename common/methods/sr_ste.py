@@ -7,18 +7,22 @@ Sparsity is the target from the first step. The masks of the last weights are fi
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 from common import sparsity as sp
 from common.methods.families import base
+from common.methods.families.base import State, Tensor, allocated
 from common.methods.families.facts import DURING, Facts
 from common.settings.schema import option
 
 
 @dataclass
 class Config(base.Sparse):
-    allocation: str = option("global", "global, uniform, erk, erk_plus or rows")
+    allocation: str = allocated()
     decay: float = option(
-        2e-4, "lambda_w: how strongly masked weights are drawn to zero by their gradient; 0: plain straight-through"
+        2e-4,
+        "lambda_w: how strongly masked weights are drawn to zero by their gradient; 0: plain straight-through",
+        least=0,
     )
 
 
@@ -35,18 +39,15 @@ class Method(base.Method):
         cost="a step chooses masks and computes 4 bytes a weight of masked weights",
     )
 
-    def __init__(self, config):
+    def __init__(self, config: Any):
         super().__init__(config)
-        self.masks, self.chosen_at = {}, None  # of the weights as they are after so many steps
+        self.masks: dict[str, Tensor] = {}
+        self.chosen_at: int | None = None  # the masks are those of the weights after so many steps
 
-    def complaints(self):
-        found, decay = super().complaints(), self.config.decay
-        return found + [f"method.decay must not be negative, found {decay}"] * (not decay >= 0)
-
-    def attach(self, state):
+    def attach(self, state: State) -> None:
         state.reparametrise(lambda: {name: w + (kept - w).detach() for name, w, kept in self.masked(state)})
 
-    def masked(self, state) -> list[tuple]:
+    def masked(self, state: State) -> list[tuple]:
         """(name, weight, masked weight) for every prunable tensor, as the weights are now."""
         if self.chosen_at != state.step:
             chosen = self.choose(state, sp.magnitude(state.weights))
@@ -54,18 +55,18 @@ class Method(base.Method):
             self.chosen_at = state.step
         return [(name, w, w.detach().masked_fill(~self.masks[name], 0)) for name, w in state.weights.items()]
 
-    def on_gradients(self, state):
+    def on_gradients(self, state: State) -> bool:
         for name, weight in state.weights.items():
             if weight.grad is not None:
                 weight.grad.add_(weight.detach().masked_fill(self.masks[name], 0), alpha=self.config.decay)
         return False
 
-    def deployed(self, state):
+    def deployed(self, state: State) -> dict[str, Tensor]:
         return {name: kept for name, _, kept in self.masked(state)}
 
-    def on_step(self, state):
+    def on_step(self, state: State) -> None:
         if state.step == state.steps:
             state.set_masks(self.choose(state, sp.magnitude(state.weights)))
 
-    def settled(self, step, steps):
+    def settled(self, step: int, steps: int) -> bool:
         return step >= steps

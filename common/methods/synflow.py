@@ -6,22 +6,19 @@ weights to spare (their theorem 3), which one-shot scores cannot promise.
 
 from dataclasses import dataclass
 
-from common.methods.families import base
-from common.methods.families.facts import BEFORE, Facts
+from common.methods.families.before_training import Allocated, BeforeTraining, State
 from common.settings.schema import option
 
 
 @dataclass
-class Config(base.Sparse):
-    allocation: str = option("global", "global, uniform, erk, erk_plus or rows")
-    iterations: int = option(100, "rounds in which the target is reached, with new scores in each")
+class Config(Allocated):
+    iterations: int = option(100, "rounds in which the target is reached, with new scores in each", least=1)
 
 
-class Method(base.Method):
+class Method(BeforeTraining):
     Config = Config
-    facts = Facts(
+    facts = BeforeTraining.facts.but(
         paper="Tanaka et al., NeurIPS 2020, arXiv:2006.05467",
-        when=BEFORE,
         score="|w dR/dw|, the synaptic flow, without data",
         schedule="geometric, in `iterations` rounds before the first step",
         choosing=41,
@@ -29,11 +26,7 @@ class Method(base.Method):
         cost="a look is one example of ones, in double precision",
     )
 
-    def complaints(self):
-        few = [f"method.iterations must be at least 1, found {self.config.iterations}"] * (self.config.iterations < 1)
-        return super().complaints() + few
-
-    def start(self, state):
+    def start(self, state: State) -> None:
         c = self.config
         for done in range(1, c.iterations + 1):
             now = c.sparsity if done == c.iterations else 1 - (1 - c.sparsity) ** (done / c.iterations)

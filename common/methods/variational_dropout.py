@@ -19,21 +19,23 @@ from dataclasses import dataclass
 
 from common import sparsity as sp
 from common.errors import UserError
-from common.methods.families import learned
+from common.methods.families.learned import LearnedSparsity, Regularised, State, Tensor
 from common.settings.schema import option
 
 
 @dataclass
-class Config(learned.Regularised):
-    strength: float = option(1.0, "factor on the divergence; at 1 the loss is the variational lower bound")
-    rate: float = option(3.0, "factor on the learning rate for the variances' logarithms (adam; with sgd thousands)")
-    log_variance: float = option(-10.0, "what these start from")
-    threshold: float = option(3.0, "log alpha above which a weight counts as noise; the final cut does without")
+class Config(Regularised):
+    strength: float = option(1.0, "factor on the divergence; at 1 the loss is the variational lower bound", least=0)
+    rate: float = option(3.0, "factor on the learning rate of log variances (sgd needs thousands)", above=0)
+    log_variance: float = option(-10.0, "what these start from", least=-100, most=100, because="it is a logarithm")
+    threshold: float = option(
+        3.0, "log alpha above which a weight counts as noise; the final cut does without", least=-100, most=100
+    )
 
 
-class Method(learned.Method):
+class Method(LearnedSparsity):
     Config = Config
-    facts = learned.Method.facts.but(
+    facts = LearnedSparsity.facts.but(
         paper="Molchanov et al., ICML 2017, arXiv:1701.05369; Gale et al., 2019, arXiv:1902.09574",
         score="-log alpha: learned noise, as a share of the weight",
         choosing=12,
@@ -41,14 +43,7 @@ class Method(learned.Method):
         "alone, yet each is trained anew",
     )
 
-    def complaints(self):
-        found = super().complaints()
-        for name in ("log_variance", "threshold"):
-            if not -100 <= getattr(self.config, name) <= 100:
-                found.append(f"method.{name} is a logarithm, expected -100 to 100, found {getattr(self.config, name)}")
-        return found
-
-    def attach(self, state):
+    def attach(self, state: State) -> None:
         for name, weight in state.weights.items():
             start = weight.detach().new_full(weight.shape, self.config.log_variance)
             state.learn(f"log_variance/{name}", start, scale=self.config.rate)
@@ -66,10 +61,10 @@ class Method(learned.Method):
         return UserError(f"variational dropout: {error}; leave this weight dense (run.exclude) or take another method")
 
     @staticmethod
-    def log_variances(state) -> dict:
+    def log_variances(state: State) -> dict[str, Tensor]:
         return {name: state.learned[f"log_variance/{name}"] for name in state.weights}
 
-    def price(self, state):
+    def price(self, state: State) -> Tensor | float:
         try:
             self.local.check()  # the forward pass of this step was the first chance to see it
         except ValueError as error:
@@ -77,15 +72,15 @@ class Method(learned.Method):
         variances = self.log_variances(state)
         return sum(sp.divergence(sp.log_alpha(w, variances[name])).sum() for name, w in state.weights.items())
 
-    def deployed(self, state):
+    def deployed(self, state: State) -> dict[str, Tensor]:
         kept = self.below_threshold(state)
         return {name: weight.detach() * kept[name] for name, weight in state.weights.items()}
 
-    def below_threshold(self, state) -> dict:
+    def below_threshold(self, state: State) -> dict[str, Tensor]:
         variances = self.log_variances(state)
         return {n: sp.log_alpha(w, variances[n]).detach() <= self.config.threshold for n, w in state.weights.items()}
 
-    def finish(self, state):
+    def finish(self, state: State) -> float:
         kept = sum(int(living.sum()) for living in self.below_threshold(state).values())
         least_noisy = sp.Score(lambda w, v: -sp.log_alpha(w, v), state.weights, self.log_variances(state))
         state.set_masks(self.choose(state, least_noisy))

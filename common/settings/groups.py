@@ -5,19 +5,22 @@ win; an unknown key or a wrong type is an error that names the layer it came fro
 """
 
 import dataclasses
+from collections.abc import Sequence
 from functools import cache
+from typing import Any, cast
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from common import registry
 from common.errors import UserError, nearest
+from common.settings import schema
 from common.settings.run import Run, complaints_of_run
 from common.settings.schema import types
 
 
 @cache
-def classes(task: str, method: str) -> dict:
+def classes(task: str, method: str) -> dict[str, Any]:
     """The dataclass of each group."""
     return {"run": Run, "task": registry.task_part(task, "config").Config, "method": registry.method(method).Config}
 
@@ -28,7 +31,7 @@ def keys(task: str, methods: list[str]) -> list[str]:
     return list(dict.fromkeys(f"{group}.{name}" for group, cls in found for name in types(cls)))
 
 
-def merge(cls, group: str, layers: list[tuple[str, dict]]) -> dict:
+def merge(cls: Any, group: str, layers: Sequence[tuple[str, dict | None]]) -> dict[str, Any]:
     """One group's values: the dataclass defaults overlaid by ``layers`` (origin, values).
 
     ``UserError`` on a bad layer.
@@ -47,27 +50,31 @@ def merge(cls, group: str, layers: list[tuple[str, dict]]) -> dict:
             OmegaConf.resolve(node)
         except OmegaConfBaseException as error:
             raise UserError(f"{origin}: {group}.{error.full_key}: {str(error).splitlines()[0]}") from None
-    return OmegaConf.to_container(node)
+    return cast(dict[str, Any], OmegaConf.to_container(node))
 
 
-def build(cls, values: dict):
+def build(cls: Any, values: dict) -> Any:
     """The dataclass of a group from its values."""
     return cls(**values)
 
 
+def complaints_of_task(task: str, config: Any) -> list[str]:
+    """Everything wrong with a task's settings: in single fields, and in how they go together."""
+    return schema.complaints("task", config) + registry.task_part(task, "config").validate(config)
+
+
 def complaints(task: str, method: str, settings: dict) -> list[str]:
     """Everything wrong with a stage's settings, from all three groups."""
-    cls = classes(task, method)
-    run = build(Run, settings["run"])
-    found, asked = complaints_of_run(run), build(cls["task"], settings["task"])
-    found += registry.task_part(task, "config").validate(asked)
-    if reason := getattr(registry.task_part(task, "config"), "refuses", {}).get(method):
+    part, cls = registry.task_part(task, "config"), classes(task, method)
+    run, asked = build(Run, settings["run"]), build(cls["task"], settings["task"])
+    found = complaints_of_run(run) + complaints_of_task(task, asked)
+    if reason := getattr(part, "refuses", {}).get(method):
         found.append(f"task {task} cannot be pruned by {method}: {reason}; choose another method")
     chosen = registry.method(method)(build(cls["method"], settings["method"]))
-    found += chosen.complaints()
+    found += schema.complaints("method", chosen.config) + chosen.complaints()
     if run.steps > 0:  # with run.epochs the data say how many
         found += chosen.complaints_for(run.steps)
-    pretrained = getattr(registry.task_part(task, "config"), "pretrained", lambda c: getattr(c, "pretrained", ""))
+    pretrained = getattr(part, "pretrained", lambda c: getattr(c, "pretrained", ""))
     if settings["method"].get("rewind") == "pretrained" and not pretrained(asked):
         found.append("method.rewind=pretrained needs pretrained weights, task.pretrained is empty")
     if run.select != "last" and settings["task"].get("validation") == 0:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from common.errors import nearest
+from common.settings import schema
 from common.settings.schema import option
 
 
@@ -10,62 +10,56 @@ from common.settings.schema import option
 class Run:
     """How a stage is trained; the same fields for every task."""
 
-    seed: int = option(0, "one seed for initialisation, data order, dropout and masks (separate named streams)")
-    epochs: float = option(10.0, "passes over the training set, when steps is 0")
-    steps: int = option(0, "optimizer steps; 0: from epochs")
-    batch_size: int = option(60, "examples per micro-batch")
-    accumulate: int = option(1, "micro-batches per optimizer step")
-    processes: int = option(1, "processes (one a GPU) that share each micro-batch evenly", neutral=1)
-    optimizer: str = option("adam", "sgd, adam or adamw")
-    learning_rate: float = option(1.2e-3, "peak learning rate")
-    momentum: float = option(0.9, "sgd: momentum")
+    seed: int = option(
+        0, "one seed for initialisation, data order, dropout and masks (separate named streams)", least=0
+    )
+    epochs: float = option(10.0, "passes over the training set, when steps is 0", least=0)
+    steps: int = option(0, "optimizer steps; 0: from epochs", least=0)
+    batch_size: int = option(60, "examples per micro-batch", above=0)
+    accumulate: int = option(1, "micro-batches per optimizer step", above=0)
+    processes: int = option(1, "processes, one per GPU, that share each micro-batch evenly", above=0, neutral=1)
+    optimizer: str = option("adam", "optimizer", choices=("sgd", "adam", "adamw"))
+    learning_rate: float = option(1.2e-3, "peak learning rate", above=0)
+    momentum: float = option(0.9, "sgd: momentum", least=0)
     nesterov: bool = option(False, "sgd: Nesterov's form of momentum")
-    weight_decay: float = option(0.0, "L2 (sgd, adam) or decoupled (adamw) decay")
-    schedule: str = option("constant", "learning rate: constant, linear, cosine, steps or one_cycle")
-    warmup_steps: int = option(0, "steps of linear warm-up from 0; of one_cycle: the step at its peak")
-    milestones: list[float] = option([0.5, 0.75], "schedule=steps: shares of training after which the rate is decayed")
-    decay: float = option(0.1, "schedule=steps: factor at each milestone")
-    clip_norm: float = option(0.0, "largest norm of the masked gradient; 0: no clipping")
-    precision: str = option("float32", "float32 or bfloat16 (autocast; weights stay float32)")
+    weight_decay: float = option(0.0, "L2 (sgd, adam) or decoupled (adamw) decay", least=0)
+    schedule: str = option(
+        "constant", "learning rate over training", choices=("constant", "linear", "cosine", "steps", "one_cycle")
+    )
+    warmup_steps: int = option(0, "steps of linear warm-up from 0; one_cycle: the step at which it peaks", least=0)
+    milestones: list[float] = option(
+        [0.5, 0.75], "schedule=steps: shares of training after which the rate is decayed", least=0, most=1
+    )
+    decay: float = option(0.1, "schedule=steps: factor at each milestone", least=0)
+    clip_norm: float = option(0.0, "largest norm of the masked gradient; 0: no clipping", least=0)
+    precision: str = option(
+        "float32", "numbers in training", choices={"float32": "", "bfloat16": "autocast, weights stay float32"}
+    )
     prune_embeddings: bool = option(False, "are embedding tables in the prunable set?")
     exclude: list[str] = option([], "name patterns of weights to leave dense")
-    evaluate_every: int = option(100, "optimizer steps between evaluations on the validation split; 0: once an epoch")
-    select: str = option(
-        "last", "the scored weights: last, best_loss or best_score (on validation, once masks are final)"
+    evaluate_every: int = option(
+        100, "optimizer steps between evaluations on the validation split; 0: once per epoch", least=0
     )
-    log_every: int = option(20, "optimizer steps between logged training losses", identity=False)
-    checkpoint_seconds: float = option(60.0, "seconds between resume points", identity=False)
-    checkpoint_every: int = option(0, "optimizer steps between resume points; 0: by time alone", identity=False)
-    device: str = option("auto", "auto, cpu or cuda", identity=False)
+    select: str = option(
+        "last",
+        "the weights that are scored, the best on validation once masks are final",
+        choices=("last", "best_loss", "best_score"),
+    )
+    log_every: int = option(20, "optimizer steps between logged training losses", above=0, identity=False)
+    checkpoint_seconds: float = option(60.0, "seconds between resume points", least=0, identity=False)
+    checkpoint_every: int = option(
+        0, "optimizer steps between resume points; 0: by time alone", least=0, identity=False
+    )
+    device: str = option("auto", "device that trains", choices=("auto", "cpu", "cuda"), identity=False)
 
     def steps_of(self, examples: int) -> int:
         """Optimizer steps of ``epochs`` passes over so many training examples."""
         return max(1, round(self.epochs * examples / (self.batch_size * self.accumulate)))
 
 
-CHOICES = {
-    "optimizer": ("sgd", "adam", "adamw"),
-    "schedule": ("constant", "linear", "cosine", "steps", "one_cycle"),
-    "precision": ("float32", "bfloat16"),
-    "select": ("last", "best_loss", "best_score"),
-    "device": ("auto", "cpu", "cuda"),
-}
-POSITIVE = ("batch_size", "accumulate", "processes", "learning_rate", "log_every")
-NOT_NEGATIVE = ("seed", "epochs", "steps", "momentum", "weight_decay", "warmup_steps", "decay", "clip_norm")
-NOT_NEGATIVE += ("evaluate_every", "checkpoint_seconds", "checkpoint_every")
-
-
 def complaints_of_run(run: Run) -> list[str]:
-    found = []
-    for name, valid in CHOICES.items():
-        value = getattr(run, name)
-        if value not in valid:
-            found.append(f"run.{name} must be one of {', '.join(valid)}; found {value!r}{nearest(value, valid)}")
-    found += [f"run.{n} must be above 0, found {getattr(run, n)}" for n in POSITIVE if not getattr(run, n) > 0]
-    found += [
-        f"run.{n} must not be negative, found {getattr(run, n)}" for n in NOT_NEGATIVE if not getattr(run, n) >= 0
-    ]
-    found += [f"run.milestones must be shares in [0, 1], found {m}" for m in run.milestones if not 0 <= m <= 1]
+    """Everything wrong with ``run``: in single fields, and in how they go together."""
+    found = schema.complaints("run", run)
     if run.processes > 0 and run.batch_size % run.processes:
         found.append(
             f"run.processes={run.processes} must divide run.batch_size={run.batch_size}: each process takes an equal "

@@ -1,27 +1,112 @@
-"""Fields of a settings dataclass: how one is declared, and how a word of the command line becomes its value."""
+"""Fields of a settings dataclass: how one is declared and checked, and how a word of the command line becomes one."""
 
+import dataclasses
+import operator
 import types as kinds
 import typing
+from collections.abc import Mapping, Sequence
 from dataclasses import field
 from functools import cache
+from math import isfinite
+from typing import Any
 
-import yaml
+from common.errors import nearest
+
+# The bounds a field may have, from below before from above: how a value is compared, and how that is said.
+BOUNDS = {
+    "least": (operator.ge, "at least"),
+    "above": (operator.gt, "above"),
+    "most": (operator.le, "at most"),
+    "below": (operator.lt, "below"),
+}
+NOT_NEGATIVE = "not negative"
 
 
-def option(default, help: str, **metadata):
-    """A configuration field with its help text; ``identity=False`` keeps it out of a stage's digest."""
+def option(
+    default: Any,
+    help: str,
+    *,
+    choices: Sequence[str] | Mapping[str, str] | None = None,
+    least: float | None = None,
+    above: float | None = None,
+    most: float | None = None,
+    below: float | None = None,
+    because: str = "",
+    **metadata: Any,
+) -> Any:
+    """A field of a settings dataclass: its default, what it means, and what is valid, which ``complaints`` checks.
+
+    ``choices``: the valid names, or what each of them means. ``least`` and ``most`` are themselves valid, ``above`` and
+    ``below`` are not. For a list or a mapping they hold for every value in it. ``because``: a reason, which is added to
+    the complaint.
+
+    ``metadata``: ``identity=False`` keeps a field out of a stage's digest; ``neutral``: the value at which it is left
+    out; ``replicate=True``: it says which split is tested, see ``launch/request/folds.py``.
+    """
+    valid = dict(choices=choices, least=least, above=above, most=most, below=below, because=because or None)
+    metadata |= {"help": help, **{name: value for name, value in valid.items() if value is not None}}
     if isinstance(default, list | dict):
-        return field(default_factory=lambda: type(default)(default), metadata={"help": help, **metadata})
-    return field(default=default, metadata={"help": help, **metadata})
+        return field(default_factory=lambda: type(default)(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def complaints(group: str, config: Any) -> list[str]:
+    """Everything that is wrong with single fields of ``config``, each a sentence that begins with ``group.field``."""
+    found = []
+    for one in dataclasses.fields(config):
+        value, name = getattr(config, one.name), f"{group}.{one.name}"
+        reason = f": {one.metadata['because']}" if "because" in one.metadata else ""
+        values = [(name, item) for item in (value if isinstance(value, list) else [value])]
+        if isinstance(value, dict):
+            values = [(f"{name}: {key}", item) for key, item in value.items()]
+        found += [f"{where} must {wrong}{reason}" for where, item in values if (wrong := _wrong(item, one.metadata))]
+    return found
+
+
+def _wrong(value: Any, metadata: Mapping[str, Any]) -> str:
+    """What one value must be, and is; empty where nothing is wrong with it."""
+    if choices := metadata.get("choices"):
+        if value is None or value in choices:
+            return ""
+        valid = ("one of " if len(choices) > 1 else "") + ", ".join(filter(None, choices))
+        return f"be {valid}; found {value!r}{nearest(str(value).lower(), choices)}"
+    if isinstance(value, float) and not isfinite(value):
+        return f"be finite, found {value}"
+    if value is None or all(holds(value, metadata[name]) for name, (holds, _) in BOUNDS.items() if name in metadata):
+        return ""
+    said = bounds(metadata)
+    return f"{'not be negative' if said == NOT_NEGATIVE else f'be {said}'}, found {value}"
+
+
+def bounds(metadata: Mapping[str, Any]) -> str:
+    """The bounds of a field in words, such as ``in [0, 1)`` or ``at least 1``; empty where there are none."""
+    given = {name: f"{metadata[name]:.12g}" for name in BOUNDS if name in metadata}
+    if len(given) == 2:
+        (low, first), (high, last) = given.items()
+        return f"in {'[' if low == 'least' else '('}{first}, {last}{']' if high == 'most' else ')'}"
+    if given == {"least": "0"}:
+        return NOT_NEGATIVE
+    return "".join(f"{BOUNDS[name][1]} {bound}" for name, bound in given.items())
+
+
+def meaning(one: dataclasses.Field) -> str:
+    """What a field means and which values are valid, in one line for lists of settings."""
+    said, choices = one.metadata.get("help", ""), one.metadata.get("choices", ())
+    if isinstance(choices, Mapping):
+        choices = [f"{name or 'empty'} ({what})" if what else name for name, what in choices.items()]
+    if choices:
+        return f"{said}: {', '.join(filter(None, choices))}"
+    valid = bounds(one.metadata)
+    return f"{said}; {valid}" if valid else said
 
 
 @cache
-def types(cls) -> dict[str, type]:
+def types(cls: Any) -> dict[str, Any]:
     """The type of each field of a dataclass."""
     return typing.get_type_hints(cls)
 
 
-def parse(text: str, kind) -> object:
+def parse(text: str, kind: Any) -> Any:
     """A command-line word as the type of its field. ``ValueError`` names the expected type.
 
     Strict where YAML is not: ``no`` is not False for a string, ``0123`` is not 83, ``1.0`` is no whole number.
@@ -47,13 +132,15 @@ def parse(text: str, kind) -> object:
     return _collection(text, kind)
 
 
-def _collection(text: str, kind):
+def _collection(text: str, kind: Any) -> list | dict:
     """``[a, b]`` or ``{a: 1, b: 2}`` with every element as its own type."""
     wanted = typing.get_origin(kind) or kind
     element = (typing.get_args(kind) or (str,))[-1]
     form = "a list such as [a, b]" if wanted is list else "a mapping such as {name: value}"
     # make splits SET at spaces, so {a:1} must do; BaseLoader leaves every scalar the text it is
     text = text.replace(":", ": ") if wanted is dict else text
+    import yaml  # not for those who only declare fields
+
     try:
         value = yaml.load(text, Loader=yaml.BaseLoader)
     except (yaml.YAMLError, RecursionError):

@@ -3,7 +3,7 @@
 import dataclasses
 
 from common import registry
-from common.settings import groups
+from common.settings import groups, schema
 from launch.cli import methods_page
 from launch.request import arguments, compose
 from launch.request.arguments import Request
@@ -68,4 +68,4 @@ def settings(request: Request) -> str:
 def _fields(title: str, cls, values: dict) -> list[str]:
     """A title, a line for every field with its value and meaning, and an empty line."""
     fields = dataclasses.fields(cls)
-    return [title, *(f"  {f.name:<20} {values[f.name]!s:<18} {f.metadata.get('help', '')}" for f in fields), ""]
+    return [title, *(f"  {f.name:<20} {values[f.name]!s:<18} {schema.meaning(f)}" for f in fields), ""]

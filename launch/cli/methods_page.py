@@ -1,13 +1,15 @@
-"""docs/methods.md: what every method does and what it costs, from its code and the facts it declares."""
+"""docs/methods.md: what every method does and what it costs, from its code and the facts that it declares."""
 
 import dataclasses
 import inspect
 import re
 import sys
+from typing import Any
 
 from common import registry
 from common.errors import UserError
-from common.settings import groups
+from common.methods.families.facts import Facts
+from common.settings import groups, schema
 from launch.plan import planner
 from launch.request import compose, grid
 from launch.request.arguments import Request
@@ -25,7 +27,7 @@ what is in force.
 
 ## What each does
 
-**allocation** says how the budget is spread over layers, first the default; **structure** what can live or go as one
+**allocation** is how the budget is spread over layers, the default first; **structure** is what can live or go as one
 (`weights`: each alone, `RxC`: blocks, `N:M`: N of every M). Sparsity is the share of zeros.
 
 """
@@ -34,24 +36,24 @@ COSTS = """
 
 With default settings, for a model whose dense training takes T optimizer steps.
 
-- **own steps**: of the one stage. **with ancestors**: of all the stages a single result stands on as well, at 80% and
-  at 90% sparsity; other results share them (ten sparsities after training share one dense network).
-- **batches looked at**: for choosing masks, beside the steps.
-- **bytes a weight**: memory for each prunable weight all through training, beside weight, gradient and the optimizer's
-  (4 + 4 + 8 with Adam) and 1 for the mask. **bytes while choosing**: the most that choosing masks takes, at that
-  moment. What a method learns beside the weights is counted with its gradient and Adam's two moments.
-  `tests/common/methods/test_facts.py` measures both.
+- **own steps**: of the stage itself. **with ancestors**: with those of all stages that it descends from, at 80% and at
+  90% sparsity; results share ancestors (ten sparsities after training share one dense network).
+- **batches looked at**: to choose masks, in addition to the steps.
+- **bytes a weight**: memory per prunable weight throughout training, in addition to weight, gradient and optimizer
+  (4 + 4 + 8 with Adam) and 1 for the mask. **bytes while choosing**: the peak while masks are chosen. What a method
+  learns beside the weights is counted with its gradient and Adam's two moments. `tests/common/methods/test_facts.py`
+  measures both.
 
 """
 
 
 def declared(name: str) -> bool:
-    """Does a method say of itself what it is? What it inherits is another's."""
+    """Does a method declare facts of its own? Inherited ones describe another method."""
     return vars(registry.method(name)).get("facts") is not None
 
 
-def facts(name: str):
-    """What a method declares. ``UserError`` where it declares nothing of its own."""
+def facts(name: str) -> Facts:
+    """The facts that a method declares. ``UserError`` where it declares none of its own."""
     if not declared(name):
         raise UserError(
             f"common/methods/{name}.py: class Method declares no facts = Facts(...) "
@@ -60,17 +62,19 @@ def facts(name: str):
     return registry.method(name).facts
 
 
-def defaults(name: str):
-    """A method's settings as its file has them."""
+def defaults(name: str) -> Any:
+    """A method's settings at the defaults of its file."""
     return registry.method(name).Config()
 
 
 def allocation(name: str) -> str:
     """How the budget is spread over layers: the setting, default first, or what the method declares."""
-    first = getattr(defaults(name), "allocation", None)
+    values = defaults(name)
+    first = getattr(values, "allocation", None)
     if first is None:
         return facts(name).allocation
-    others = [choice for choice in registry.method(name).allocations if choice != first]
+    (field,) = (one for one in dataclasses.fields(values) if one.name == "allocation")
+    others = [choice for choice in field.metadata["choices"] if choice != first]
     return f"{first}; or {', '.join(others)}" if others else first
 
 
@@ -82,7 +86,7 @@ def structure(name: str) -> str:
 
 
 def steps(name: str, sparsity: float) -> tuple[float, float]:
-    """Optimizer steps of a stage, and of it with all it stands on, as multiples of a dense training's."""
+    """Optimizer steps of a stage, alone and with all its ancestors, as multiples of a dense training's."""
     composer = compose.Composer(Request())
     settings = composer.settings(name)
     settings["method"] = dataclasses.asdict(defaults(name))
@@ -104,14 +108,14 @@ def _budget(stage: planner.Stage) -> int:
 
 
 def memory(name: str) -> str:
-    """Bytes a prunable weight all through training: always, and what settings add."""
+    """Bytes per prunable weight throughout training: always, and what settings add."""
     found = dict(facts(name).memory)
     always = found.pop("", 0)
     return "; ".join([f"{always:g}", *(f"{value:+g} with `{setting}`" for setting, value in found.items())])
 
 
 def rows(name: str) -> dict[str, str]:
-    """Everything about a method, by the name of its column."""
+    """Everything about a method, by column."""
     told, values = facts(name), defaults(name)
     (own, line), (_, more) = (steps(name, level) for level in LEVELS)
     return {
@@ -139,7 +143,7 @@ def summary(name: str) -> str:
 
 
 def text() -> str:
-    """The whole page, of every method that declares facts."""
+    """The whole page: every method that declares facts."""
     names = [name for name in registry.methods() if declared(name)]
     found = {name: rows(name) for name in names}
     does = ("prunes", "score", "allocation", "structure", "schedule", "topology", "paper")
@@ -150,9 +154,7 @@ def text() -> str:
         if fields := dataclasses.fields(registry.method(name).Config):
             page += "\n| setting | default | meaning |\n|---|---|---|\n"
             values = defaults(name)
-            page += "".join(
-                _line([f"`{f.name}`", _value(getattr(values, f.name)), f.metadata.get("help", "")]) for f in fields
-            )
+            page += "".join(_line([f"`{f.name}`", _value(getattr(values, f.name)), schema.meaning(f)]) for f in fields)
         if measures := facts(name).measures:
             page += "\n| measured beside the score | meaning |\n|---|---|\n"
             page += "".join(_line([f"`{measured}`", meaning]) for measured, meaning in measures.items())
@@ -175,7 +177,7 @@ def _linked(text: str) -> str:
 
 
 def _value(value) -> str:
-    """A default, as it is written on the command line."""
+    """A default as one writes it on the command line."""
     if value is None or value == {} or value == "":
         return "none"
     if isinstance(value, bool):

@@ -59,7 +59,7 @@ def data_sets(request: Request) -> list:
         wished.append(
             groups.build(part.Config, composer.settings("dense")["task"] | dict(zip(names, values, strict=True)))
         )
-        complaints |= dict.fromkeys(part.validate(wished[-1]), "")
+        complaints |= dict.fromkeys(groups.complaints_of_task(composer.task, wished[-1]), "")
     complain(complaints)
     return wished
 

@@ -1,4 +1,4 @@
-"""A cluster is one YAML file of named fields; what a task or preset needs is merged in, and all of it checked."""
+"""A cluster is one YAML file of named fields; the needs of a task or preset are merged in, and the whole is checked."""
 
 import dataclasses
 import os
@@ -6,6 +6,7 @@ import re
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from common import paths, registry
 from common.errors import UserError, nearest
@@ -15,30 +16,36 @@ from launch.request import compose
 from launch.request.arguments import Request
 
 NEEDS = ("time", "memory", "gpus", "gres", "cpus", "nodes")  # what a task, a preset or `needs:` may say
-OURS = ("array", "chdir", "dependency", "error", "job-name", "kill-on-invalid-dep", "open-mode", "output", "signal")
-OURS += ("no-requeue", "parsable", "requeue", "test-only", "wait", "wrap")
+OURS = {"array", "chdir", "dependency", "error", "job-name", "kill-on-invalid-dep", "no-requeue", "open-mode", "output"}
+OURS |= {"parsable", "requeue", "signal", "test-only", "wait", "wrap"}
 FIELDS = {"cpus-per-task": "cpus", "mem": "memory", "gpus-per-node": "gpus", "ntasks-per-node": "nodes"}
 TIME = re.compile(r"^(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?$")
 
 
 @dataclass
 class Cluster:
-    """How jobs are sent to one Slurm. Everything has a default but what a site insists on."""
+    """How jobs are submitted to one Slurm. Every field has a default; a file gives what its site asks for."""
 
     partition: str = option("", "partition, or several as a,b; empty: the site's default")
     account: str = option("", "account that is charged")
     qos: str = option("", "quality of service")
     constraint: str = option("", "node features, as in 'a100|h100'")
-    time: str = option("60", "limit of one element: minutes, HH:MM:SS or D-HH:MM:SS; at the limit it goes on anew")
+    time: str = option(
+        "60", "limit of one element: minutes, HH:MM:SS or D-HH:MM:SS; a stage that reaches it is requeued"
+    )
     memory: str = option("4G", "memory per node")
-    cpus: int = option(1, "cores for each process; also its number of threads")
-    gpus: int = option(0, "GPUs for each node; 1 for a stage of one process")
+    cpus: int = option(1, "cores for each process; also its number of threads", least=1)
+    gpus: int = option(0, "GPUs for each node; 1 for a stage of one process", least=0)
     gres: str = option("", "instead of gpus where the site wants a kind, as in gpu:a100:1")
-    nodes: int = option(1, "nodes that the processes of a stage (run.processes) are spread over")
-    array_parallelism: int = option(100, "elements of one array that run at once; 0: no limit of ours")
-    max_array_size: int = option(0, "elements an array may have; 0: ask Slurm (MaxArraySize)")
-    max_submitted: int = option(0, "elements you may have in the queue; 0: ask Slurm's accounting, where there is any")
-    signal_seconds: int = option(90, "seconds before the time limit at which a stage saves and goes back to the queue")
+    nodes: int = option(1, "nodes that the processes of a stage (run.processes) are spread over", least=1)
+    array_parallelism: int = option(100, "elements of one array that run at once; 0: no limit of ours", least=0)
+    max_array_size: int = option(0, "elements an array may have; 0: ask Slurm (MaxArraySize)", least=0)
+    max_submitted: int = option(
+        0, "elements you may have in the queue; 0: ask Slurm's accounting, where there is any", least=0
+    )
+    signal_seconds: int = option(
+        90, "seconds before the time limit at which a stage saves and goes back to the queue", least=1
+    )
     setup: list[str] = option([], "shell lines before Python starts, such as: module load cuda")
     python: str = option("", "the Python on the nodes; empty: the one of this environment (.venv on a shared folder)")
     extra: dict[str, str] = option(
@@ -51,21 +58,20 @@ class Cluster:
 
 
 def minutes(text: str) -> int:
-    """A time as Slurm writes it, in whole minutes (rounded up). ``ValueError`` where it is none."""
+    """A time as Slurm writes it, in whole minutes, rounded up. ``ValueError``: no such time."""
     found = TIME.match(str(text).strip())
     if not found:
         raise ValueError(f"time must be minutes, HH:MM:SS or D-HH:MM:SS, found {text!r}")
-    days, first, second, third = (None if part is None else int(part) for part in found.groups())
-    if days is not None:  # D-HH[:MM[:SS]]
-        seconds = ((days * 24 + first) * 60 + (second or 0)) * 60 + (third or 0)
-    elif third is not None:  # HH:MM:SS
-        seconds = (first * 60 + second) * 60 + third
+    days, first, second, third = (int(part or 0) for part in found.groups())
+    if found[1] or found[4]:  # D-HH[:MM[:SS]] or HH:MM:SS
+        seconds = ((days * 24 + first) * 60 + second) * 60 + third
     else:  # MM[:SS]
-        seconds = first * 60 + (second or 0)
+        seconds = first * 60 + second
     return -(-seconds // 60)
 
 
 def names() -> list[str]:
+    """The clusters that have a file in launch/clusters."""
     return sorted(f.stem for f in (paths.root() / "launch" / "clusters").glob("*.yaml"))
 
 
@@ -106,8 +112,8 @@ def read(request: Request, composer: compose.Composer | None = None) -> Cluster:
         for key in _mapping(origin, "needs", values):
             if key not in NEEDS:
                 raise UserError(f"{origin}: unknown need {key!r}{nearest(key, NEEDS)} (expected: {', '.join(NEEDS)})")
-    layers = [*composer.needs, (str(path), own), needs[-1], ("the command line", _overrides(request))]
-    layers = [(origin, _as_text(values or {})) for origin, values in layers]
+    said = [*composer.needs, (str(path), own), needs[-1], ("the command line", _overrides(request))]
+    layers = [(origin, _as_text(values or {})) for origin, values in said]
     cluster = groups.build(Cluster, groups.merge(Cluster, "cluster", layers))
     problems = complaints(cluster)
     if problems:
@@ -115,7 +121,7 @@ def read(request: Request, composer: compose.Composer | None = None) -> Cluster:
     return cluster
 
 
-def _mapping(origin, name: str, value) -> dict:
+def _mapping(origin: object, name: str, value: Any) -> dict:
     if not isinstance(value or {}, dict):
         raise UserError(f"{origin}: {name} must hold keys and values, found {value!r}")
     return value or {}
@@ -148,16 +154,12 @@ def _overrides(request: Request) -> dict:
 
 def complaints(cluster: Cluster) -> list[str]:
     """Everything in a cluster's fields that cannot work."""
-    found = []
+    found = schema.complaints("cluster", cluster)
     try:
         if cluster.minutes * 60 <= cluster.signal_seconds:
             found.append(f"time={cluster.time} leaves nothing before signal_seconds={cluster.signal_seconds}")
     except ValueError as error:
         found.append(str(error))
-    least = dict(cpus=1, nodes=1, gpus=0, array_parallelism=0, max_array_size=0, max_submitted=0, signal_seconds=1)
-    for name, value in least.items():
-        if getattr(cluster, name) < value:
-            found.append(f"{name} must be at least {value}, found {getattr(cluster, name)}")
     if not re.match(r"^\d+(\.\d+)?[KMGT]?B?$", cluster.memory, re.IGNORECASE):
         found.append(f"memory must be an amount such as 16G, found {cluster.memory!r}")
     if cluster.gpus and cluster.gres:
@@ -188,8 +190,8 @@ def layout(cluster: Cluster, processes: int) -> tuple[int, int]:
     return nodes, processes // nodes
 
 
-def parameters(cluster: Cluster, name: str, code: Path, processes: int, dependency: str) -> dict:
-    """What submitit is given for one array; ``name``: the array's, ``dependency``: as sbatch takes it, or empty."""
+def parameters(cluster: Cluster, name: str, code: Path, processes: int, dependency: str) -> dict[str, Any]:
+    """The parameters of submitit for one array. ``dependency``: as sbatch takes it, or empty."""
     nodes, per_node = layout(cluster, processes)
     chosen = {key: getattr(cluster, key) for key in ("partition", "account", "qos", "constraint", "gres")}
     more = {key.lstrip("-"): True if value == "true" else value for key, value in cluster.extra.items()}
@@ -214,13 +216,13 @@ def parameters(cluster: Cluster, name: str, code: Path, processes: int, dependen
 
 
 def _checked(line: str) -> str:
-    """A setup line that ends the job when it fails: what it was to provide is missing, a GPU's library perhaps."""
+    """A setup line that ends the job when it fails: what it should provide would be missing, such as a library."""
     said = f"error: this line of the cluster file's setup failed: {line}"
     return f"{{ {line}\n}} || {{ echo {_quoted(said)} >&2; exit 4; }}"
 
 
 def _preamble(code: Path) -> list[str]:
-    """Shell lines of every job: the frozen code is there, threads follow the cores, srun hears of them too."""
+    """Shell lines of every job: check the frozen code, set threads to the cores, pass both on to srun."""
     libraries = ("OMP_NUM", "MKL_NUM", "OPENBLAS_NUM", "NUMEXPR_NUM")
     gone = f"error: the frozen code {code} is missing; 'make sweep' writes it anew and submits what is not done"
     return [

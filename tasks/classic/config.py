@@ -1,8 +1,10 @@
-"""What can be set for the classic task. Standard library only: this file is read before anything heavy is."""
+"""What can be set for the classic task. Nothing heavy is imported: this file is read before anything else is."""
 
-import difflib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+
+from common.settings import task
+from common.settings.schema import option
 
 version = 1  # raised when a fix changes results, so that old results are not taken for new ones
 
@@ -10,35 +12,25 @@ version = 1  # raised when a fix changes results, so that old results are not ta
 # (for MNIST and CIFAR-10 the published training set; for digits what our fixed test split leaves).
 shapes = {"digits": (1, 8, 8), "mnist": (1, 28, 28), "cifar10": (3, 32, 32)}
 available = {"digits": 1437, "mnist": 60_000, "cifar10": 50_000}
-models = ("lenet-300-100", "resnet-20")
 smallest_validation = 10  # one example a class; fewer would make selection a coin toss
 
 
 @dataclass
 class Config:
-    dataset: str = field(default="digits", metadata={"help": "digits, mnist or cifar10"})
-    model: str = field(default="lenet-300-100", metadata={"help": "lenet-300-100 or resnet-20"})
-    # Not part of the identity: the same files in another folder are the same data (their fingerprint is recorded).
-    data: str = field(
-        default="",
-        metadata={"help": "folder with the data set's files; empty: where `make prepare` puts them", "identity": False},
-    )
-    validation: int = field(default=180, metadata={"help": "examples taken from the training set for selection"})
-    augment: bool = field(default=False, metadata={"help": "random crop (4 pixels of padding) and flip; cifar10 only"})
-    # Not part of the identity either: the content of the file is in the fingerprint.
-    pretrained: str = field(
-        default="",
-        metadata={"help": "weights file (a state dict) to start from; empty: random initialisation", "identity": False},
+    dataset: str = option("digits", "images", choices=tuple(shapes))
+    model: str = option("lenet-300-100", "network", choices=("lenet-300-100", "resnet-20"))
+    data: str = task.data_folder()
+    validation: int = option(180, "examples taken from the training set for selection")
+    augment: bool = option(False, "random crop (4 pixels of padding) and flip; cifar10 only")
+    # No part of the identity: the content of the file is in the fingerprint.
+    pretrained: str = option(
+        "", "weights file (a state dict) to start from; empty: random initialisation", identity=False
     )
 
 
 def validate(config: Config) -> list[str]:
-    """Every complaint about ``config`` at once, each a sentence; an empty list when there is none."""
+    """What is wrong with how the settings go together, all of it at once, each a sentence."""
     complaints = []
-    if config.dataset not in shapes:
-        complaints.append(_unknown("dataset", config.dataset, shapes))
-    if config.model not in models:
-        complaints.append(_unknown("model", config.model, models))
     most = available.get(config.dataset, max(available.values())) - smallest_validation
     if not smallest_validation <= config.validation <= most:
         complaints.append(
@@ -49,12 +41,9 @@ def validate(config: Config) -> list[str]:
         complaints.append(
             f"task.augment is for cifar10 only: a mirrored digit is another sign, and this is {config.dataset}"
         )
-    if config.data and config.dataset == "digits":
-        complaints.append(
-            f"task.data is '{config.data}', but the digits come with scikit-learn and need no folder; "
-            "choose the data set too: task.dataset=mnist or task.dataset=cifar10"
-        )
-    return complaints
+    return complaints + task.unneeded_files(
+        config, "digits", "the digits come with scikit-learn and need no folder", "data"
+    )
 
 
 def classes(config: Config) -> int:
@@ -68,11 +57,5 @@ def input_shape(config: Config) -> tuple[int, int, int]:
 
 
 def folder(config: Config) -> Path:
-    """Where the files are looked for: ``task.data``, or else the folder that `make prepare` fills."""
-    return Path(config.data).expanduser() if config.data else Path("data") / "classic" / config.dataset
-
-
-def _unknown(what: str, name: str, valid) -> str:
-    near = difflib.get_close_matches(str(name), list(valid), n=1, cutoff=0.4)
-    hint = f"; did you mean '{near[0]}'?" if near else ""
-    return f"task.{what} is '{name}', which is none of {', '.join(valid)}{hint}"
+    """Where the files are looked for."""
+    return task.folder("classic", config)

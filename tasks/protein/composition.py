@@ -127,7 +127,7 @@ def _configs(words: list[str]) -> list[tuple[Config, int]]:
         settings = dict(zip(axes, combination))
         seed = settings.pop("seed")
         found.append((Config(**settings), seed))
-    complaints = [complaint for chosen, _ in found for complaint in validate(chosen)]
+    complaints = [text for chosen, _ in found for text in schema.complaints("task", chosen) + validate(chosen)]
     if complaints:
         raise UserError("\n".join(dict.fromkeys(complaints)))
     return found

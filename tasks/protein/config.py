@@ -1,9 +1,11 @@
-"""What can be set for the protein task. Standard library only: this file is read before anything heavy is."""
+"""What can be set for the protein task. Nothing heavy is imported: this file is read before anything else is."""
 
-import difflib
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+
+from common.settings import task
+from common.settings.schema import option
 
 version = 1
 
@@ -29,78 +31,85 @@ own_models = ("transformer",)  # trained from scratch
 # Residues that pretrained models read where task.length is 0 and they take more: what ESM was trained on (1,024 tokens,
 # Rives et al., 2021; Lin et al., 2023). For TAPE, ESM-IF1 and ProteinMPNN it is our choice: all read the same then.
 usual_length = 1022
-models = (*own_models, "esm", "tape", "antiberty", "esm-if1", "proteinmpnn")
+pretrained_models = ("esm", "tape", "antiberty", "esm-if1", "proteinmpnn")
 structure_models = ("esm-if1", "proteinmpnn")
 refuses = {"synflow": "its flow is not defined through attention, where queries and keys are multiplied"}
 
 
-def _option(default, help: str, **metadata):
-    if isinstance(default, list):
-        return field(default_factory=lambda: list(default), metadata={"help": help, **metadata})
-    return field(default=default, metadata={"help": help, **metadata})
-
-
 @dataclass
 class Config:
-    dataset: str = _option("generated", "generated, hp-s, hp-s2c2, hp-s2c5 or meltome")
-    target: str = _option("", "class or temperature; empty: temperature for meltome, class for the others")
-    boundaries: list[float] = _option([], "degrees at which a class begins; empty: the data set's own")
-    fold: int = _option(0, "the part that is tested, 0-9; -1: the run's seed says (its last digit)", replicate=True)
-    validation: int = _option(-1, "sequences held out for selection; -1: those the file marks, or a tenth of the rest")
-    # Not part of the identity: the content is in the fingerprint.
-    data: str = _option("", "folder with the data set's files; empty: where `make prepare` puts them", identity=False)
-    file: str = _option("", "one CSV or FASTA file in that folder, where not the usual ones", identity=False)
-    duplicates: str = _option("refuse", "a sequence twice in one split: refuse the file, or keep the first of them")
+    dataset: str = option("generated", "sequences", choices=tuple(targets))
+    target: str = option(
+        "",
+        "what is predicted",
+        choices={"": "temperature for meltome, class for the others", "class": "", "temperature": ""},
+    )
+    boundaries: list[float] = option([], "degrees at which a class begins; empty: the data set's own")
+    fold: int = option(
+        0,
+        "the part that is tested; -1: the run's seed says (its last digit)",
+        least=-1,
+        most=folds - 1,
+        because="-1 stands for the run's seed",
+        replicate=True,
+    )
+    validation: int = option(
+        -1, "sequences held out for selection; -1: those the file marks, or a tenth of the rest", least=-1
+    )
+    data: str = task.data_folder()
+    file: str = option("", "one CSV or FASTA file in that folder, where not the usual ones", identity=False)
+    duplicates: str = option(
+        "refuse",
+        "what to do about a sequence that occurs twice in one split",
+        choices={"refuse": "the file", "first": "keep that one"},
+    )
 
-    model: str = _option("transformer", "transformer (from scratch), esm, tape, antiberty, esm-if1 or proteinmpnn")
-    pretrained: str = _option(
+    model: str = option(
+        "transformer", "network", choices={"transformer": "from scratch", **dict.fromkeys(pretrained_models, "")}
+    )
+    pretrained: str = option(
         "", "file or folder of weights, not with task.hub; its content is fingerprinted", identity=False
     )
-    hub: str = _option("", "name of pretrained weights on a hub, for example facebook/esm2_t6_8M_UR50D")
-    recompute: bool = _option(
+    hub: str = option("", "name of pretrained weights on a hub, for example facebook/esm2_t6_8M_UR50D")
+    recompute: bool = option(
         False, "compute activations again in the backward pass: less memory, a third more time", identity=False
     )
-    width: int = _option(32, "transformer: numbers per residue")
-    layers: int = _option(2, "transformer: layers")
-    heads: int = _option(4, "transformer: attention heads; must divide the width into an even number")
-    dropout: float = _option(0.0, "share of values dropped, in the transformer's layers and before the head")
-    head: str = _option("linear", "linear, or hidden: a layer of task.hidden units with normalisation before it")
-    hidden: int = _option(512, "head=hidden: its units")
-    pooling: str = _option("mean", "mean over residues, or first: the special token before them")
-    backbone_rate: float = _option(1.0, "the backbone's learning rate as a factor on run.learning_rate, the head's")
-    length: int = _option(0, "residues that are read of a sequence; 0: 512 of transformer, 510 of antiberty, else 1022")
-    crop: str = _option("start", "what is kept of a longer sequence: start, or ends (half from either end)")
-    pools: int = _option(16, "batches by length: so many batches are filled from one sorted pool; 1: at random")
-
-
-CHOICES = {
-    "dataset": tuple(targets),
-    "target": ("", "class", "temperature"),
-    "model": models,
-    "duplicates": ("refuse", "first"),
-    "head": ("linear", "hidden"),
-    "pooling": ("mean", "first"),
-    "crop": ("start", "ends"),
-}
-AT_LEAST = {
-    "fold": -1, "validation": -1, "width": 1, "layers": 1, "heads": 1, "hidden": 1, "length": 0, "pools": 1
-}  # fmt: skip
+    width: int = option(32, "transformer: numbers per residue", least=1)
+    layers: int = option(2, "transformer: layers", least=1)
+    heads: int = option(4, "transformer: attention heads; must divide the width into an even number", least=1)
+    dropout: float = option(
+        0.0, "share of values dropped, in the transformer's layers and before the head", least=0, below=1
+    )
+    head: str = option(
+        "linear",
+        "what predicts from the representation",
+        choices={"linear": "", "hidden": "a layer of task.hidden units with normalisation before it"},
+    )
+    hidden: int = option(512, "head=hidden: its units", least=1)
+    pooling: str = option(
+        "mean",
+        "how a sequence becomes one vector",
+        choices={"mean": "over residues", "first": "the special token before them"},
+    )
+    backbone_rate: float = option(
+        1.0,
+        "the backbone's learning rate as a factor on run.learning_rate, the head's",
+        above=0,
+        because="nothing of the model is ever frozen",
+    )
+    length: int = option(
+        0, "residues that are read of a sequence; 0: 512 of transformer, 510 of antiberty, else 1022", least=0
+    )
+    crop: str = option(
+        "start", "what is kept of a longer sequence", choices={"start": "", "ends": "half from either end"}
+    )
+    pools: int = option(16, "batches by length: so many batches are filled from one sorted pool; 1: at random", least=1)
 
 
 def validate(config: Config) -> list[str]:
-    """Every complaint about ``config`` at once, each a sentence; an empty list when there is none."""
+    """What is wrong with how the settings go together, all of it at once, each a sentence."""
     found = []
-    for name, valid in CHOICES.items():
-        if getattr(config, name) not in valid:
-            found.append(_unknown(name, getattr(config, name), valid))
-    for name, least in AT_LEAST.items():
-        if getattr(config, name) < least:
-            found.append(f"task.{name} must be at least {least}, found {getattr(config, name)}")
-    if config.fold >= folds:
-        found.append(f"task.fold must be 0-{folds - 1}, or -1 for the run's seed, found {config.fold}")
-    if not all(math.isfinite(one) for one in config.boundaries):
-        found.append(f"task.boundaries must be finite, found {config.boundaries}")
-    elif config.boundaries != sorted(set(config.boundaries)):
+    if all(map(math.isfinite, config.boundaries)) and config.boundaries != sorted(set(config.boundaries)):
         found.append(f"task.boundaries must rise, found {config.boundaries}")
     if config.boundaries and (config.target or targets.get(config.dataset)) == "temperature":
         found.append(f"task.boundaries is {config.boundaries}, but task.target=temperature has no classes to divide")
@@ -108,13 +117,10 @@ def validate(config: Config) -> list[str]:
         found.append(
             f"task.hidden is {config.hidden}, but task.head={config.head} has no hidden layer; task.head=hidden?"
         )
-    if not 0 <= config.dropout < 1:
-        found.append(f"task.dropout must lie in [0, 1), found {config.dropout}")
-    if not config.backbone_rate > 0:
-        found.append(
-            f"task.backbone_rate must be above 0, found {config.backbone_rate}: nothing of the model is ever frozen"
-        )
-    return found + _of_model(config) + _of_files(config)
+    if Path(config.file).name != config.file:
+        found.append(f"task.file is '{config.file}'; expected a file's name, its folder is task.data (DATA=)")
+    embedded = "the generated sequences need no files"
+    return found + _of_model(config) + task.unneeded_files(config, "generated", embedded, "data", "file")
 
 
 def _of_model(config: Config) -> list[str]:
@@ -131,7 +137,7 @@ def _of_model(config: Config) -> list[str]:
                 found.append(f"task.{name} is '{value}', but task.model={config.model} is trained from scratch")
         if config.pooling == "first":
             found.append(f"task.pooling=first needs a special token before the residues, {config.model} has none")
-    if config.model in own_models or config.model not in models:
+    if config.model not in pretrained_models:
         return found
     for name in ("width", "layers", "heads"):
         if getattr(config, name) != getattr(Config, name):
@@ -141,25 +147,8 @@ def _of_model(config: Config) -> list[str]:
             )
     if config.hub and config.model != "esm":
         found.append(f"task.hub is '{config.hub}', but task.model={config.model} is on no hub; task.hub= empties it")
-    elif config.hub and config.pretrained:
-        found.append(
-            f"task.hub is '{config.hub}' and task.pretrained '{config.pretrained}', and only one can be loaded; "
-            "task.hub= empties the first, task.pretrained= the second"
-        )
-    return found
-
-
-def _of_files(config: Config) -> list[str]:
-    found = []
-    for name in ("data", "file"):
-        if config.dataset == "generated" and getattr(config, name):
-            found.append(
-                f"task.{name} is '{getattr(config, name)}', but the generated sequences need no files; choose the data "
-                f"set too: task.dataset={', '.join(sorted(set(targets) - {'generated'}))}"
-            )
-    if Path(config.file).name != config.file:
-        found.append(f"task.file is '{config.file}'; expected a file's name, its folder is task.data (DATA=)")
-    return found
+        return found
+    return found + task.two_sources(config)
 
 
 def target(config: Config) -> str:
@@ -183,11 +172,5 @@ def classes(config: Config) -> int:
 
 
 def folder(config: Config) -> Path:
-    """Where the files are looked for: ``task.data``, or else the folder that `make prepare` fills."""
-    return Path(config.data).expanduser() if config.data else Path("data") / "protein" / config.dataset
-
-
-def _unknown(what: str, name: str, valid) -> str:
-    near = difflib.get_close_matches(str(name), [v for v in valid if v], n=1, cutoff=0.4)
-    hint = f"; did you mean '{near[0]}'?" if near else ""
-    return f"task.{what} is '{name}', which is none of {', '.join(v for v in valid if v)}{hint}"
+    """Where the files are looked for."""
+    return task.folder("protein", config)

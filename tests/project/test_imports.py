@@ -18,6 +18,7 @@ WHERE = {  # libraries that only these files may import, at any depth of their c
     "matplotlib": {"launch/report/figure.py"},
     "transformers": {"common/data/hub.py"},
 }
+DECLARING = ("common.settings.schema.", "common.settings.task")  # what a task's config.py may use beside the library
 LIGHT = ("data.files", "data.published", "data.hub")  # of common, for what a login node runs of a task
 
 
@@ -62,7 +63,8 @@ def test_only_what_its_layer_allows(path):
 
 @pytest.mark.parametrize("task", registry.tasks())
 def test_a_tasks_configuration_and_data_check_need_no_heavy_library(task):
-    assert not tops(imports(Path("tasks", task, "config.py"))) - set(sys.stdlib_module_names)
+    names = imports(Path("tasks", task, "config.py"))
+    assert not {n for n in names if n.split(".")[0] not in sys.stdlib_module_names and not n.startswith(DECLARING)}
     allowed = {*sys.stdlib_module_names, "numpy"}
     names = imports(Path("tasks", task, "prepare.py"), everywhere=False)
     light = (*(f"common.{name}." for name in ("errors", *LIGHT)), f"tasks.{task}.")
@@ -73,6 +75,13 @@ def test_a_tasks_configuration_and_data_check_need_no_heavy_library(task):
 def test_what_data_checks_share_is_of_the_standard_library(name):
     names = imports(Path("common", f"{name.replace('.', '/')}.py"), everywhere=False)
     light = tuple(f"common.{other}." for other in ("errors", *LIGHT))
+    assert not {n for n in names if n.split(".")[0] not in sys.stdlib_module_names and not n.startswith(light)}
+
+
+@pytest.mark.parametrize("name", ["schema", "task"])
+def test_what_declares_settings_is_of_the_standard_library(name):
+    names = imports(Path("common", "settings", f"{name}.py"), everywhere=False)
+    light = ("common.errors.", *DECLARING)
     assert not {n for n in names if n.split(".")[0] not in sys.stdlib_module_names and not n.startswith(light)}
 
 

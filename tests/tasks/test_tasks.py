@@ -60,7 +60,7 @@ def test_config_yaml(task):
     run = groups.merge(Run, "run", [("config.yaml", content.get("run"))])
     values = groups.merge(type(default(task)), "task", [("config.yaml", content.get("task"))])
     assert not complaints_of_run(groups.build(Run, run))
-    assert not registry.task_part(task, "config").validate(groups.build(type(default(task)), values))
+    assert not groups.complaints_of_task(task, groups.build(type(default(task)), values))
 
 
 def test_prepare(task):

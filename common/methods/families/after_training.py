@@ -1,4 +1,4 @@
-"""What follows on pruning: how long the survivors train, at which rates, from which weights, and with which teacher.
+"""What follows pruning: how long the survivors train, at which rates, from which weights, and with which teacher.
 
 Renda, Frankle and Carbin (ICLR 2020), section 2.2, for a dense training of T steps and a retraining of t: fine-tuning
 keeps the trained weights and the last learning rate; learning-rate rewinding keeps the weights and replays the last t
@@ -11,11 +11,9 @@ import re
 from dataclasses import dataclass
 
 from common import sparsity as sp
-from common.methods.families.base import Method, Sparse
+from common.methods.families.base import Method, Sparse, State, Tensor, allocated
 from common.methods.families.facts import AFTER, Facts
 from common.settings.schema import option
-
-POLICIES = ("full", "fine_tune", "learning_rate", "weights", "none")
 
 
 @dataclass
@@ -24,18 +22,27 @@ class Retraining(Sparse):
 
     retrain: str = option(
         "full",
-        "full: the whole schedule; or, for retrain_share of it: fine_tune (last learning rate), learning_rate (its "
-        "last part again; as fine_tune where the rate is constant) or weights (that, from the weights as they were "
-        "then); none: pruned and scored",
+        "how the survivors are trained",
+        choices={
+            "full": "the whole schedule",
+            "fine_tune": "retrain_share of it at the last learning rate",
+            "learning_rate": "its last retrain_share again; as fine_tune where the rate is constant",
+            "weights": "the same, from the weights as they were then",
+            "none": "not at all: pruned and scored",
+        },
         neutral="full",
     )
-    retrain_share: float = option(1.0, "share of the dense training's steps, but for retrain=full", neutral=1.0)
-    distill: float = option(0.0, "weight of distillation from the dense network, added to the task's loss", neutral=0.0)
-    temperature: float = option(2.0, "of distillation: logits are divided by it", neutral=2.0)
+    retrain_share: float = option(
+        1.0, "share of the dense training's steps, but for retrain=full", above=0, most=1, neutral=1.0
+    )
+    distill: float = option(
+        0.0, "weight of distillation from the dense network, added to the task's loss", least=0, neutral=0.0
+    )
+    temperature: float = option(2.0, "distillation: logits are divided by it", above=0, neutral=2.0)
 
 
 class Retrained(Method):
-    """Base of methods that prune what a parent stage trained and train on."""
+    """Base of methods that prune the network of a parent stage and train it further."""
 
     Config = Retraining
     facts = Facts(
@@ -48,51 +55,43 @@ class Retrained(Method):
     )
     teacher = None
 
-    def complaints(self):
+    def complaints(self) -> list[str]:
         found, c = super().complaints(), self.config
-        if c.retrain not in POLICIES:
-            found.append(f"method.retrain must be one of {', '.join(POLICIES)}; found {c.retrain!r}")
-        if not 0 < c.retrain_share <= 1:
-            found.append(f"method.retrain_share must be in (0, 1], found {c.retrain_share}")
-        elif c.retrain in ("full", "none") and c.retrain_share != 1:
+        if c.retrain in ("full", "none") and c.retrain_share != 1:
             found.append("method.retrain_share is for method.retrain=fine_tune, learning_rate or weights")
-        if not c.distill >= 0:
-            found.append(f"method.distill must not be negative, found {c.distill}")
-        elif c.distill and c.retrain == "none":
+        if c.distill and c.retrain == "none":
             found.append(
                 "method.distill is part of the loss that survivors train on, with method.retrain=none they do not"
             )
-        if not c.temperature > 0:
-            found.append(f"method.temperature must be above 0, found {c.temperature}")
         return found
 
-    def budget(self, steps):
+    def budget(self, steps: int) -> int:
         if self.config.retrain in ("full", "none"):
             return steps if self.config.retrain == "full" else 0
         return max(1, round(self.config.retrain_share * steps))
 
-    def clock(self, step, steps):
+    def clock(self, step: int, steps: int) -> tuple[int, int]:
         if self.config.retrain == "fine_tune":
             return steps - 1, steps
         return steps - self.budget(steps) + step, steps
 
-    def load_trained(self, state) -> None:
-        """Set the parent's weights: the last step's, to train on; without retraining those that were scored, so that
-        one network stands along the whole curve."""
+    def load_trained(self, state: State) -> None:
+        """Set the parent's weights: those of its last step, to be trained further; without retraining those that were
+        scored, so that the whole curve is of one network."""
         state.load(state.parent.scored() if self.config.retrain == "none" else state.parent.weights())
 
-    def restart(self, state) -> None:
-        """Set what the survivors start from, once the masks are chosen on the parent's weights."""
+    def restart(self, state: State) -> None:
+        """Set the weights that the survivors start from, after masks were chosen on the parent's weights."""
         if self.config.retrain == "weights":
             state.load(state.parent.rewound(str(state.run_steps - state.steps)))
 
-    def attach(self, state):
+    def attach(self, state: State) -> None:
         if self.config.distill:
             from common.training.distillation import Teacher  # torch, which listing methods does without
 
             self.teacher = Teacher(state, self.config.temperature)
 
-    def penalty(self, state):
+    def penalty(self, state: State) -> Tensor | float:
         return self.config.distill * self.teacher.loss() if self.teacher else 0
 
 
@@ -102,47 +101,47 @@ class Rewound(Retrained):
     With ``retrain=full`` they train the rest from there: rewinding goes back in the schedule too.
     """
 
-    def complaints(self):
+    def complaints(self) -> list[str]:
         found, rewind = super().complaints(), self.config.rewind
         if rewind != "pretrained" and not re.fullmatch("0|[1-9][0-9]*", rewind):  # one spelling, one identity
             found.append(f"method.rewind must be a step (0, 1, 2, ...) or 'pretrained', found {rewind!r}")
         return found
 
-    def complaints_for(self, steps):
+    def complaints_for(self, steps: int) -> list[str]:
         rewind = self.config.rewind
         if rewind.isdecimal() and int(rewind) > steps:
             return [f"method.rewind={rewind} is beyond the {steps} steps of the dense training"]
         return []
 
-    def budget(self, steps):
+    def budget(self, steps: int) -> int:
         rewind = self.config.rewind
         if self.config.retrain == "full" and rewind.isdecimal():
             return max(0, steps - int(rewind))
         return super().budget(steps)
 
-    def shaped(self):
+    def shaped(self) -> bool:
         return super().shaped() or self.config.rewind not in ("0", "pretrained")
 
 
 class AfterTraining(Retrained):
     """One-shot: prune the dense network by ``masks``, then retrain."""
 
-    def ancestors(self):
+    def ancestors(self) -> list[tuple[str, dict]]:
         return [("dense", {})]
 
-    def start(self, state):
+    def start(self, state: State) -> None:
         self.load_trained(state)
         masks = self.masks(state)
         self.restart(state)
         state.set_masks(masks)
 
-    def masks(self, state) -> dict:
+    def masks(self, state: State) -> dict[str, Tensor]:
         raise NotImplementedError(f"{type(self).__name__} must say which weights of the trained network live")
 
 
 @dataclass
 class MagnitudeRetraining(Retraining):
-    allocation: str = option("global", "global, uniform, erk, erk_plus or rows")
+    allocation: str = allocated()
 
 
 class MagnitudeAfterTraining(AfterTraining):
@@ -151,5 +150,5 @@ class MagnitudeAfterTraining(AfterTraining):
     Config = MagnitudeRetraining
     facts = AfterTraining.facts.but(score="magnitude of the trained weights", choosing=6)
 
-    def masks(self, state):
+    def masks(self, state: State) -> dict[str, Tensor]:
         return self.choose(state, sp.magnitude(state.weights))

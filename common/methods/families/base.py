@@ -4,18 +4,44 @@ A method sees a ``State`` (``common/training/state.py``) and nothing of the task
 imports no torch, so that methods can be listed and validated where there is none.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
 
 from common import sparsity as sp
 from common.methods.families.facts import Facts
 from common.settings.schema import option
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from common.sparsity.scores import Score
+    from common.training.state import State
+else:
+    Score = State = Tensor = Any  # methods are listed and validated without torch
+
+ALLOCATIONS = ("global", "uniform", "erk", "erk_plus", "rows")
+
+
+def allocated(
+    default: str | None = "global", help: str = "how the budget is spread over layers", choices=ALLOCATIONS, **metadata
+) -> Any:
+    """The setting ``allocation``: which rule spreads the budget over layers."""
+    return option(default, help, choices=choices, **metadata)
+
+
+@dataclass
+class NoSettings:
+    """The settings of a method that has none."""
+
 
 @dataclass
 class Sparse:
-    """What every sparse method is told."""
+    """The settings that every sparse method has."""
 
-    sparsity: float = option(0.8, "target share of zeros in the prunable set, in [0, 1)")
+    sparsity: float = option(
+        0.8, "target share of zeros in the prunable set", least=0, below=1, because="it is the share of zeros"
+    )
     structure: str = option(
         "weights",
         "what lives or goes as one: weights (each alone), RxC (blocks of R outputs by C inputs, e.g. 4x4) or N:M (N of "
@@ -28,33 +54,21 @@ class Method:
     """Base of all methods; overriding nothing gives dense training."""
 
     version = 1  # part of every digest: raised when a fix changes results, so that stale results are never reused
-    levels = ("sparsity",)  # the settings that say how sparse; giving one replaces the preset's list of another
-    facts: Facts | None = None  # what docs/methods.md says of it beside what its settings say
+    levels: tuple[str, ...] = ("sparsity",)  # settings that say how sparse; giving one replaces the preset's of another
+    structures: tuple[str, ...] = ("weights", "RxC", "N:M")  # what can live or go as one, see ``sp.form``
+    facts: Facts | None = None  # its row in docs/methods.md, beyond its settings
+    Config: Any = NoSettings  # the dataclass of its settings
 
-    @dataclass
-    class Config:
-        pass
-
-    def __init__(self, config):
+    def __init__(self, config: Any):
         self.config = config
 
     # --- read by the planner, without torch -------------------------------------------------------------------------
 
     def complaints(self) -> list[str]:
-        """Everything wrong with the settings; the base checks the ranges every sparse method shares."""
-        found = []
-        sparsity = getattr(self.config, "sparsity", None)
-        if sparsity is not None and not 0 <= sparsity < 1:
-            found.append(f"method.sparsity is the share of zeros, expected a number in [0, 1), found {sparsity}")
-        if self.given_allocation not in self.allocations:
-            choices = ", ".join(self.allocations)
-            found.append(f"method.allocation must be one of {choices}; found {self.given_allocation!r}")
-        return found + self._complaints_of_structure()
+        """What is wrong with how the settings go together; each alone is checked by its declaration.
 
-    allocations = ("global", "uniform", "erk", "erk_plus", "rows")
-    structures = ("weights", "RxC", "N:M")  # see ``sp.form``
-
-    def _complaints_of_structure(self) -> list[str]:
+        It is asked whatever the settings are, also when one of them is out of its bounds.
+        """
         name, sparsity = self.structure, getattr(self.config, "sparsity", None)
         if name == "weights":
             return []
@@ -90,8 +104,8 @@ class Method:
         """
         return self.structure != "weights" or self.allocation == "erk_plus"
 
-    def complaints_about(self, shapes: dict[str, tuple[int, ...]]) -> list[str]:
-        """What cannot work with prunable weights of these names and shapes, as the stage would say it hours later."""
+    def complaints_about(self, shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
+        """What cannot work with prunable weights of these names and shapes; else the stage would say so hours later."""
         try:
             sp.pools(shapes, self.target, self.allocation, self.structure)
         except ValueError as error:
@@ -110,7 +124,7 @@ class Method:
         return step, self.budget(steps)
 
     def ancestors(self) -> list[tuple[str, dict]]:
-        """The stages that must be finished before this one, from the root: (method name, its settings) each."""
+        """The stages that must be finished before this one, root first, each as (method name, its settings)."""
         return []
 
     # --- for subclasses -------------------------------------------------------------------------------------------
@@ -126,7 +140,7 @@ class Method:
         return getattr(self.config, "allocation", None) or "global"
 
     @property
-    def allocation(self):
+    def allocation(self) -> str | Callable:
         """A rule's name, or a function of (sizes, sparsity, living) that returns pools: see ``choose``."""
         return self.given_allocation
 
@@ -135,7 +149,9 @@ class Method:
         """What lives or goes as one: ``weights``, ``RxC`` or ``N:M``."""
         return getattr(self.config, "structure", "weights")
 
-    def choose(self, state, score, sparsity: float | None = None, within=None, allocation=None) -> dict:
+    def choose(
+        self, state: State, score, sparsity: float | None = None, within=None, allocation=None
+    ) -> dict[str, Tensor]:
         """The masks (``{name: bool}``) that keep the highest scores, by the settings' allocation and structure.
 
         ``sparsity``: the settings' target unless given. ``within``: masks outside which nothing may live.
@@ -146,30 +162,30 @@ class Method:
 
     # --- called by the loop, in this order --------------------------------------------------------------------------
 
-    def attach(self, state) -> None:
+    def attach(self, state: State) -> None:
         """Model built, optimizer not yet; also on resume. For methods that learn more than the weights.
 
         See ``state.learn`` and ``state.reparametrise``. What a resume point holds is put back afterwards.
         """
 
-    def start(self, state) -> None:
+    def start(self, state: State) -> None:
         """Once, on a fresh stage: choose starting weights and masks."""
 
-    def penalty(self, state):
+    def penalty(self, state: State) -> Tensor | float:
         """Added to each step's loss."""
         return 0
 
-    def on_gradients(self, state) -> bool:
+    def on_gradients(self, state: State) -> bool:
         """Gradients are averaged and dense. True says: the topology moved and replaces this optimizer step."""
         return False
 
-    def on_step(self, state) -> None:
+    def on_step(self, state: State) -> None:
         """After the optimizer step; ``state.step`` counts it."""
 
-    def deployed(self, state) -> dict | None:
+    def deployed(self, state: State) -> dict[str, Tensor] | None:
         """The weights (``{name: tensor}``) that validation is to see before the last step, where not the stored ones.
 
-        For methods whose training-mode weights are no weights of a finished network; None: the stored ones.
+        For methods that train with other weights than the finished network will have; None: the stored ones.
         """
         return None
 
@@ -185,7 +201,7 @@ class Method:
         """Have the masks reached their final form after ``step`` of ``steps``? Selection starts there."""
         return True
 
-    def measure(self, state, evaluate) -> dict:
+    def measure(self, state: State, evaluate: Callable) -> dict[str, Any]:
         """Numbers beside the score, or lists of them, by name: once, when training is over.
 
         ``state.model`` has the scored weights and may be changed; ``state.finished`` has the stage's final weights and
@@ -194,15 +210,15 @@ class Method:
         """
         return {}
 
-    def state_dict(self) -> dict:
+    def state_dict(self) -> dict[str, Any]:
         """What resuming needs beyond masks and step, for methods with a memory of their own."""
         return {}
 
-    def load_state_dict(self, state: dict) -> None:
-        if state:
-            raise ValueError(f"{type(self).__module__} keeps no state, the checkpoint has {sorted(state)}")
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        if saved:
+            raise ValueError(f"{type(self).__module__} keeps no state, the checkpoint has {sorted(saved)}")
 
 
-def settings(config) -> dict:
+def settings(config: Any) -> dict[str, Any]:
     """A configuration dataclass as a plain dictionary."""
     return {f.name: getattr(config, f.name) for f in fields(config)}

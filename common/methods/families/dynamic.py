@@ -2,32 +2,24 @@
 
 from dataclasses import dataclass
 
-from common.methods.families import base
+from common.methods.families.base import Method, Sparse, State
 from common.methods.families.facts import DURING, Facts
 from common.settings.schema import option
 
 
 @dataclass
-class Dynamic(base.Sparse):
-    drop_fraction: float = option(0.3, "share of living weights moved at an update")
-    every: int = option(100, "optimizer steps between updates")
-    stop: float = option(0.75, "share of training after which the topology rests")
+class Dynamic(Sparse):
+    drop_fraction: float = option(0.3, "share of living weights moved at an update", above=0, most=1)
+    every: int = option(100, "optimizer steps between updates", least=1)
+    stop: float = option(0.75, "share of training after which the topology rests", above=0, most=1)
 
 
-class Method(base.Method):
+class DynamicTraining(Method):
     Config = Dynamic
     structures = ("weights", "RxC")  # inside a group of M there is next to nowhere to go
     facts = Facts(paper="", when=DURING, score="", schedule="constant, sparse from the start", choosing=8)
 
-    def complaints(self):
-        found, c = super().complaints(), self.config
-        shares = {"drop_fraction": c.drop_fraction, "stop": c.stop}
-        found += [f"method.{n} must be in (0, 1], found {v}" for n, v in shares.items() if not 0 < v <= 1]
-        if c.every < 1:
-            found.append(f"method.every must be at least 1, found {c.every}")
-        return found
-
-    def complaints_for(self, steps):
+    def complaints_for(self, steps: int) -> list[str]:
         """What is wrong with these settings in a training of ``steps`` optimizer steps."""
         if self.config.every < (end := self.end(steps)):
             return []
@@ -41,13 +33,13 @@ class Method(base.Method):
         """The step from which the topology rests, of ``steps``."""
         return round(self.config.stop * steps)
 
-    def start(self, state):
+    def start(self, state: State) -> None:
         for complaint in self.complaints_for(state.steps):  # known only here where run.epochs says how long
             raise ValueError(complaint)
 
-    def due(self, state) -> bool:
+    def due(self, state: State) -> bool:
         """Is an update due after ``state.step`` steps?"""
         return 0 < state.step < self.end(state.steps) and state.step % self.config.every == 0
 
-    def settled(self, step, steps):
+    def settled(self, step: int, steps: int) -> bool:
         return step >= self.end(steps)

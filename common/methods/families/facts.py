@@ -1,12 +1,13 @@
-"""What readers want to know of a method and its settings do not say: a row of docs/methods.md (`make docs`).
+"""What readers want to know about a method beyond its settings: its row in docs/methods.md (`make docs`).
 
-A method declares ``facts`` in its class. What the code says itself is not repeated here: allocations, training steps,
-the stages it stands on, settings and their defaults. What can be measured (``memory``, ``choosing``, ``looks``) is:
-``tests/common/methods/test_facts.py`` compares.
+A method declares ``facts`` in its class. What the code already says is not repeated: allocations, training steps,
+ancestors, settings and their defaults. What can be measured (``memory``, ``choosing``, ``looks``) is compared with
+measurements in ``tests/common/methods/test_facts.py``.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 NEVER, BEFORE, DURING, AFTER = "never", "before training", "during training", "after training"
 ROUNDS, FOUND = "in rounds", "fixed mask found elsewhere"
@@ -15,19 +16,20 @@ WHEN = (NEVER, BEFORE, DURING, AFTER, ROUNDS, FOUND)
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """``paper``: authors, venue and year, or what it is a control of. ``when``: one of ``WHEN``.
+    """``paper``: authors, venue and year, or which method this is a control for. ``when``: one of ``WHEN``.
 
-    ``score``: what the highest of lives. ``schedule``: the sparsity over training. ``topology``: what becomes of pruned
-    weights. ``allocation``: how the budget is spread over layers, where no setting of this name says it.
+    ``score``: the quantity by which weights are kept, the highest live. ``schedule``: sparsity over training.
+    ``topology``: what happens to pruned weights. ``allocation``: how the budget is spread over layers, for methods
+    without a setting of that name.
 
-    ``memory``: bytes a prunable weight all through training, beside the weight, its gradient, the optimizer's two and
-    one for the mask: where a setting is given, as in ``{"": 8, "returning=true": 4}``; those of "" always.
-    ``choosing``: the same while masks are chosen, at that moment's most. ``looks``: batches whose loss is computed for
-    choosing masks; they are no training steps. Both are a number or a function of the settings. ``cost``: what else
-    takes time.
+    ``memory``: bytes per prunable weight throughout training, in addition to the weight, its gradient, the optimizer's
+    two moments and the mask. A key names the setting that costs them, as in ``{"": 8, "returning=true": 4}``; those
+    under "" are always needed. ``choosing``: the peak of the same while masks are chosen. ``looks``: batches whose loss
+    is computed to choose masks; these are not training steps. Both are a number or a function of the settings.
+    ``cost``: what else takes time.
 
-    ``measures``: what ``measure()`` returns beside the score, name -> one line with the unit; reports explain their
-    tables with it.
+    ``measures``: what ``measure()`` returns beside the score, by name, each with one line that gives the unit; reports
+    explain their tables with it.
     """
 
     paper: str
@@ -42,11 +44,11 @@ class Facts:
     cost: str = ""
     measures: Mapping[str, str] = field(default_factory=dict)
 
-    def but(self, **changes) -> "Facts":
-        """The facts of a method that shares the others."""
+    def but(self, **changes: Any) -> "Facts":
+        """The same facts with some changed."""
         return replace(self, **changes)
 
-    def at(self, name: str, config) -> float:
-        """``choosing`` or ``looks`` with the settings ``config``."""
+    def at(self, name: str, config: Any) -> float:
+        """``choosing`` or ``looks`` under the settings ``config``."""
         value = getattr(self, name)
         return value(config) if callable(value) else value

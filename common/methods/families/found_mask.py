@@ -7,18 +7,16 @@ finished stage of gradual magnitude pruning with the settings in force for ``gmp
 from dataclasses import dataclass, fields
 
 from common import sparsity as sp
-from common.methods.families.base import Method, Sparse
+from common.methods.families.base import Method, Sparse, State, allocated
 from common.methods.families.facts import FOUND, Facts
 from common.settings.schema import option
-
-STARTS = ("fresh", "augmented")
 
 
 @dataclass
 class Found(Sparse):
-    """``gmp``'s settings by their own names, so that one word of a command reaches both; None: those in force."""
+    """``gmp``'s settings under the same names, so that one word of a command sets both; None: those in force."""
 
-    allocation: str | None = option(None, "of gmp's pruning, where it is not to be as in force for gmp", neutral=None)
+    allocation: str | None = allocated(None, "how gmp spreads the budget, where not as in force for it", neutral=None)
     begin: float | None = option(None, "the same: share of training after which pruning begins", neutral=None)
     end: float | None = option(None, "the same: share of training at which the target is reached", neutral=None)
     every: int | None = option(None, "the same: optimizer steps between prunings", neutral=None)
@@ -27,7 +25,11 @@ class Found(Sparse):
 
 @dataclass
 class Config(Found):
-    start: str = option("fresh", "fresh: another random initialisation; augmented: with the variance of what remains")
+    start: str = option(
+        "fresh",
+        "the weights that are trained",
+        choices={"fresh": "another random initialisation", "augmented": "one with the variance of what remains"},
+    )
 
 
 class FromGradual(Method):
@@ -43,14 +45,14 @@ class FromGradual(Method):
         choosing=8,
     )
 
-    def ancestors(self):
+    def ancestors(self) -> list[tuple[str, dict]]:
         names = ("sparsity", "structure", *(f.name for f in fields(Found) if f.default is None))
         given = {name: getattr(self.config, name) for name in names}
         return [("gmp", {name: value for name, value in given.items() if value is not None})]
 
 
 class Scratch(FromGradual):
-    """Subclasses say how much longer than the run's steps they train (``times``)."""
+    """Subclasses set ``times``: how many times the run's steps they train."""
 
     Config = Config
     facts = FromGradual.facts.but(
@@ -58,16 +60,10 @@ class Scratch(FromGradual):
     )
     times = 1
 
-    def complaints(self):
-        found = super().complaints()
-        if self.config.start not in STARTS:
-            found.append(f"method.start must be one of {', '.join(STARTS)}; found {self.config.start!r}")
-        return found
-
-    def budget(self, steps):
+    def budget(self, steps: int) -> int:
         return self.times * steps
 
-    def start(self, state):
+    def start(self, state: State) -> None:
         masks = state.parent.masks()
         state.load(state.initialise("scratch"))
         if self.config.start == "augmented":

@@ -1,47 +1,46 @@
 """Pruning during training, in steps along a cubic; shared by what prunes by magnitude, at random or by layer rules."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from common import sparsity as sp
-from common.methods.families import base
+from common.methods.families.base import Method, Sparse, State
 from common.methods.families.facts import DURING, Facts
 from common.settings.schema import option
 
 
 @dataclass
-class Gradual(base.Sparse):
-    begin: float = option(0.1, "share of training after which pruning begins")
-    end: float = option(0.8, "share of training at which the target is reached, exactly")
-    every: int = option(100, "optimizer steps between prunings")
+class Gradual(Sparse):
+    begin: float = option(0.1, "share of training after which pruning begins", least=0, below=1)
+    end: float = option(0.8, "share of training at which the target is reached, exactly", above=0, most=1)
+    every: int = option(100, "optimizer steps between prunings", least=1)
 
 
-class Method(base.Method):
+class GradualPruning(Method):
     """Subclasses say in ``prune`` what goes to reach a sparsity."""
 
     Config = Gradual
     facts = Facts(paper="", when=DURING, score="", schedule="cubic from `begin` to `end`")
 
-    def complaints(self):
+    def complaints(self) -> list[str]:
         found, c = super().complaints(), self.config
-        if not 0 <= c.begin < c.end <= 1:
-            found.append(f"method.begin and method.end must satisfy 0 <= begin < end <= 1, found {c.begin} and {c.end}")
-        if c.every < 1:
-            found.append(f"method.every must be at least 1 step, found {c.every}")
+        if c.begin >= c.end:
+            found.append(f"method.begin must be below method.end, found {c.begin} and {c.end}")
         return found
 
     def window(self, steps: int) -> tuple[int, int]:
         """The first and the last step after which something is pruned, of ``steps`` of this stage."""
         return round(self.config.begin * steps), max(1, round(self.config.end * steps))
 
-    def on_step(self, state):
+    def on_step(self, state: State) -> None:
         begin, end = self.window(state.steps)
         if sp.due(state.step, begin, end, self.config.every):
             self.prune(state, sp.cubic(state.step, begin, end, self.config.sparsity))
 
-    def prune(self, state, sparsity: float) -> None:
+    def prune(self, state: State, sparsity: float) -> None:
         raise NotImplementedError(f"{type(self).__name__} must say what is pruned")
 
-    def settled(self, step, steps):
+    def settled(self, step: int, steps: int) -> bool:
         return step >= self.window(steps)[1]
 
 
@@ -55,7 +54,7 @@ class ByMagnitude(Gradual):
     )
 
 
-class MagnitudeMethod(Method):
+class GradualMagnitudePruning(GradualPruning):
     """The smallest weights go, by the settings' allocation or a subclass's.
 
     Zhu and Gupta multiply weights and masks, so that a pruned weight keeps the value it had. Here it is zero and its
@@ -63,7 +62,7 @@ class MagnitudeMethod(Method):
     """
 
     Config = ByMagnitude
-    facts = Method.facts.but(
+    facts = GradualPruning.facts.but(
         paper="Zhu and Gupta, ICLR 2018 workshops, arXiv:1710.01878",
         score="magnitude",
         topology="shrinks; with `returning` it is chosen anew, and what was pruned may come back",
@@ -71,11 +70,11 @@ class MagnitudeMethod(Method):
         choosing=6,
     )
 
-    def __init__(self, config):
+    def __init__(self, config: Any):
         super().__init__(config)
         self.values: dict = {}  # returning: what each weight was when it last lived
 
-    def prune(self, state, sparsity):
+    def prune(self, state: State, sparsity: float) -> None:
         if not self.config.returning:
             smallest = sp.magnitude(state.weights)
             state.set_masks(self.choose(state, smallest, sparsity, within=state.masks))
@@ -86,11 +85,11 @@ class MagnitudeMethod(Method):
         kept = self.choose(state, sp.magnitude(self.values), sparsity)
         state.set_masks(kept, grown_values=self.values)
 
-    def state_dict(self):
+    def state_dict(self) -> dict[str, Any]:
         return {"values": dict(self.values)} if self.config.returning else {}
 
-    def load_state_dict(self, state):
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
         if self.config.returning:
-            self.values = state["values"]
+            self.values = saved["values"]
         else:
-            super().load_state_dict(state)  # which keeps nothing, and says so
+            super().load_state_dict(saved)  # which keeps nothing, and says so

@@ -9,7 +9,7 @@ from math import ceil, log1p
 
 from common import sparsity as sp
 from common.methods.families.after_training import Retraining, Rewound
-from common.methods.families.base import settings
+from common.methods.families.base import State, allocated, settings
 from common.methods.families.facts import ROUNDS
 from common.settings.schema import option
 
@@ -18,13 +18,15 @@ MOST_ROUNDS = 1000  # each is a training of its own; more is a slip of the pen
 
 @dataclass
 class Config(Retraining):
-    sparsity: float | None = option(None, "target share of zeros; rounds are added until it is met exactly")
-    rounds: int | None = option(None, "instead of a target: how many rounds (needed for allocation=layers)")
-    rate: float = option(0.2, "share of the living weights pruned in a round")
-    rates: dict[str, float] = option(
-        {}, "allocation=layers: rates of single weights by name, e.g. {output.weight: 0.1}"
+    sparsity: float | None = option(  # type: ignore[assignment]  # None where a number of rounds says how sparse
+        None, "target share of zeros; rounds are added until it is met exactly", least=0, below=1
     )
-    allocation: str = option("global", "global: all weights compete; layers: each keeps its own share")
+    rounds: int | None = option(None, "instead of a target: how many rounds (needed for allocation=layers)")
+    rate: float = option(0.2, "share of the living weights pruned in a round", above=0, below=1)
+    rates: dict[str, float] = option(
+        {}, "allocation=layers: rates of single weights by name, e.g. {output.weight: 0.1}", least=0, below=1
+    )
+    allocation: str = allocated(choices={"global": "all weights compete", "layers": "each keeps its own share"})
     rewind: str = option(
         "0",
         "what survivors go back to: a step of the dense training, whose rest they train anew (0: initialisation, all "
@@ -40,7 +42,6 @@ class Tickets(Rewound):
     """
 
     Config = Config
-    allocations = ("global", "layers")
     levels = ("sparsity", "rounds")
     version = 2  # 1 replayed the whole schedule from late weights too
     rounds_method = "imp"  # the method of all rounds but the last
@@ -52,10 +53,8 @@ class Tickets(Rewound):
         choosing=8,
     )
 
-    def complaints(self):
+    def complaints(self) -> list[str]:
         found, c = super().complaints(), self.config
-        if not 0 < c.rate < 1:
-            return [*found, f"method.rate is the share pruned in a round, expected a number in (0, 1), found {c.rate}"]
         if (c.sparsity is None) == (c.rounds is None):
             found.append(
                 "give either method.sparsity (a target) or method.rounds (a number of rounds), not both or none"
@@ -63,7 +62,7 @@ class Tickets(Rewound):
         elif c.sparsity == 0:
             found.append("method.sparsity=0 is dense training: use METHOD=dense")
         rounds = c.rounds
-        if rounds is None and c.sparsity is not None and 0 < c.sparsity < 1:
+        if rounds is None and c.sparsity is not None and 0 < c.sparsity < 1 and 0 < c.rate < 1:
             rounds = ceil(log1p(-c.sparsity) / log1p(-c.rate) - 1e-9)
         if rounds is not None and not 0 <= rounds - 1 < MOST_ROUNDS:
             found.append(f"pruning takes from 1 to {MOST_ROUNDS} rounds, these settings ask for {rounds}")
@@ -77,12 +76,11 @@ class Tickets(Rewound):
             found.append("a ticket is trained in every round: method.retrain=none is for pruning once, after training")
         if c.rates and c.allocation != "layers":
             found.append("method.rates are per layer: they need method.allocation=layers")
-        found += [f"method.rates: {k} must be in [0, 1), found {v}" for k, v in c.rates.items() if not 0 <= v < 1]
         if c.retrain != "full" and c.rewind != "0":
             found.append(f"method.rewind is for method.retrain=full; {c.retrain} says itself what survivors start from")
         return found
 
-    def ancestors(self):
+    def ancestors(self) -> list[tuple[str, dict]]:
         if self.config.sparsity is None:
             earlier = [{"rounds": k} for k in range(1, self.config.rounds)]
         else:
@@ -103,11 +101,11 @@ class Tickets(Rewound):
         return [{"sparsity": step.sparsity, "structure": str(step)} for step in steps]
 
     @property
-    def target(self):
+    def target(self) -> float:
         c = self.config
         return c.sparsity if c.rounds is None else 1 - (1 - c.rate) ** c.rounds
 
-    def shaped(self):
+    def shaped(self) -> bool:
         return super().shaped() or bool(self.config.rates)
 
     def allocation(self, sizes, sparsity, living=None):
@@ -119,7 +117,7 @@ class Tickets(Rewound):
         # shares of the original count, not of the last round's: rounding does not add up over rounds
         return sp.per_layer(sizes, {name: (1 - c.rates.get(name, c.rate)) ** c.rounds for name in sizes})
 
-    def start(self, state):
+    def start(self, state: State) -> None:
         state.load(state.parent.weights())
         masks = self.choose(state, sp.magnitude(state.weights), within=state.parent.masks())
         if self.config.retrain == "full":
@@ -128,5 +126,5 @@ class Tickets(Rewound):
             self.restart(state)
         state.set_masks(masks)
 
-    def go_back(self, state):
+    def go_back(self, state: State) -> None:
         raise NotImplementedError(f"{type(self).__name__} must say what the surviving weights start from")

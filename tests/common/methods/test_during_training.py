@@ -160,7 +160,7 @@ def test_settings_that_cannot_work_are_said_before_training(method):
     else:
         with pytest.raises(UserError, match=r"method\.initial_sparsity must be between 0 and method\.sparsity=0\.8"):
             line(method, {"method.initial_sparsity": 0.9})
-        with pytest.raises(UserError, match=r"method\.end must be below 1"):
+        with pytest.raises(UserError, match=r"method\.end must be in \(0, 1\), found 1.0: the last update"):
             line(method, {"method.end": 1})
 
 

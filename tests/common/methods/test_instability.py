@@ -158,7 +158,7 @@ def test_masks_that_are_not_the_parents_are_a_fault():
         ({"method.rewind": 61}, 0.0, "beyond the 60 steps"),
         ({"method.rewind": "early"}, 0.5, "must be a step"),
         ({"method.retrain": "fine_tune"}, 0.0, "are for tickets"),
-        ({"method.points": 2}, 0.0, "must be from 3"),
+        ({"method.points": 2}, 0.0, r"must be in \[3, 1000\], found 2"),
         ({"method.copy": -1}, 0.0, "must not be negative"),
     ],
 )

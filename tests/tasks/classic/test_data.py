@@ -14,9 +14,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from common.settings import groups
 from common.stage.identity import fingerprint
 from tasks.classic import data, prepare
-from tasks.classic.config import Config, validate
+from tasks.classic.config import Config
 from tasks.classic.files import digits_mnist_cifar10
 from tests.support.classic_files import cifar_files, complaint, idx, mnist_files, settings_of, write
 from tests.support.places import SHARED
@@ -181,13 +182,13 @@ def test_a_whole_first_batch_asks_for_all_five(tmp_path, monkeypatch, kind):
 
 
 def test_every_complaint_about_the_settings_comes_at_once():
-    assert validate(Config()) == []
+    assert groups.complaints_of_task("classic", Config()) == []
     wrong = Config(dataset="minst", model="resnet20", validation=-1)
-    complaints = validate(wrong)
+    complaints = groups.complaints_of_task("classic", wrong)
     assert len(complaints) == 3
     assert "did you mean 'mnist'?" in complaints[0] and "did you mean 'resnet-20'?" in complaints[1]
-    assert "augment" in validate(Config(augment=True))[0]
-    assert "task.dataset=mnist" in validate(Config(data="somewhere"))[0]
+    assert "augment" in groups.complaints_of_task("classic", Config(augment=True))[0]
+    assert "task.dataset=mnist" in groups.complaints_of_task("classic", Config(data="somewhere"))[0]
 
 
 # --- splits ----------------------------------------------------------------------------------------------------------

@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 
 from common.data import hub
 from common.data.files import checksum
+from common.settings import groups
 from tasks.protein import data, prepare
 from tasks.protein.alphabet import LETTERS, RESIDUES, Alphabet, plain
-from tasks.protein.config import Config, validate
+from tasks.protein.config import Config
 from tasks.protein.files import addresses, datasets, fasta_csv_pickle, generated, weights
 from tests.support.file_server import Server
 from tests.support.protein_files import (
@@ -541,23 +542,24 @@ def test_a_leak_is_of_the_part_that_the_sequence_is_in(tmp_path):
     "values, expected",
     [
         ({"dataset": "hp-s2c3"}, "did you mean 'hp-s2c"),
-        ({"fold": 10}, "task.fold must be 0-9"),
-        ({"fold": -2}, "task.fold must be at least -1"),
+        ({"fold": 10}, "task.fold must be in [-1, 9], found 10: -1 stands for the run's seed"),
+        ({"fold": -2}, "task.fold must be in [-1, 9], found -2"),
         ({"boundaries": [50.0, 40.0]}, "task.boundaries must rise"),
         ({"width": 20, "heads": 4}, "must be a multiple of twice task.heads"),
         ({"hub": "facebook/esm2_t6_8M_UR50D"}, "is trained from scratch"),
         ({"pretrained": "x"}, "is trained from scratch"),
         ({"data": "x"}, "the generated sequences need no files"),
         ({"dataset": "meltome", "file": "a/b.csv"}, "expected a file's name"),
-        ({"dropout": 1.0}, "task.dropout must lie in [0, 1)"),
+        ({"dropout": 1.0}, "task.dropout must be in [0, 1)"),
         ({"backbone_rate": 0.0}, "nothing of the model is ever frozen"),
         ({"pooling": "first"}, "transformer has none"),
-        ({"crop": "middle"}, "task.crop is 'middle', which is none of start, ends"),
+        ({"crop": "middle"}, "task.crop must be one of start, ends; found 'middle'"),
     ],
 )
 def test_settings_that_cannot_work(values, expected):
-    assert any(expected in text for text in validate(Config(**values))), validate(Config(**values))
-    assert not validate(Config())
+    found = groups.complaints_of_task("protein", Config(**values))
+    assert any(expected in text for text in found), found
+    assert not groups.complaints_of_task("protein", Config())
 
 
 def test_a_validation_split_must_leave_something(tmp_path):

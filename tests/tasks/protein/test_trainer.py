@@ -23,7 +23,7 @@ from launch.plan import fits_the_model, planner
 from launch.request import arguments
 from tasks.protein import composition, data, model
 from tasks.protein.alphabet import RESIDUES, Alphabet
-from tasks.protein.config import Config, validate
+from tasks.protein.config import Config
 from tasks.protein.encoders import esm_if1, geometry, proteinmpnn, transformer
 from tasks.protein.files import datasets, fingerprint, structures
 from tasks.protein.trainer import balanced_accuracy, ranks, spearman
@@ -434,12 +434,12 @@ pretrained_paper = {"model": "esm", "hub": "facebook/esm1b_t33_650M_UR50S", "pre
         ({"hidden": 64}, "task.head=linear has no hidden layer"),
         ({"target": "temperature", "boundaries": [50.0]}, "task.target=temperature has no classes"),
         ({"dataset": "meltome", "boundaries": [50.0]}, "task.target=temperature has no classes"),
-        ({"boundaries": [50.0, float("inf")]}, "task.boundaries must be finite"),
-        ({"boundaries": [float("nan")]}, "task.boundaries must be finite"),
+        ({"boundaries": [50.0, float("inf")]}, "task.boundaries must be finite, found inf"),
+        ({"boundaries": [float("nan")]}, "task.boundaries must be finite, found nan"),
     ],
 )
 def test_settings_that_would_say_what_is_not_done_are_refused(values, expected):
-    (found,) = validate(Config(**values))
+    (found,) = groups.complaints_of_task("protein", Config(**values))
     assert expected in found
 
 
@@ -451,7 +451,7 @@ def test_settings_that_are_used_are_not():
         {"width": 64, "layers": 3, "heads": 2},
         {"dataset": "meltome", "target": "class", "boundaries": [50.0]},
     ):
-        assert not validate(Config(**values)), values
+        assert not groups.complaints_of_task("protein", Config(**values)), values
 
 
 def test_the_papers_preset_with_weights_of_ones_own_says_what_to_empty(tmp_path):
