@@ -3,6 +3,7 @@
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from common import paths, registry
 from common.errors import UserError
@@ -11,9 +12,12 @@ from launch.request import compose, grid
 from launch.request.arguments import Request
 from launch.slurm import cluster
 
+if TYPE_CHECKING:
+    from launch.plan.planner import Plan, Stage
+
 
 def plan(request: Request) -> int:
-    """what a sweep would train: new, done, shared and why, and what it costs; nothing is started or written"""
+    """Print the plan of a request, with its cost."""
     from launch.plan import estimate, fits_the_model, outline, planner
 
     place = _place(request)
@@ -30,14 +34,14 @@ def plan(request: Request) -> int:
 
 
 def smoke(request: Request) -> int:
-    """the first cell of a sweep in a few steps, here and now; keeps nothing"""
+    """Try the first cell of a request."""
     from launch.local import smoke
 
     return smoke.smoke(request)
 
 
 def sweep(request: Request) -> int:
-    """train what is missing, here or on CLUSTER=; here it ends with table, curves and MLflow; repeat it at will"""
+    """Train what a request asks for, or submit it."""
     from launch.plan import fits_the_model, outline, planner
 
     usable(paths.runs(), "RUNS", write=True)
@@ -61,10 +65,10 @@ def sweep(request: Request) -> int:
 
 
 def retry(request: Request) -> int:
-    """train again what failed and what that blocks, with the same settings; TASK=, METHOD=, RUN= choose"""
+    """Train again what failed, or submit it."""
+    from launch import wording
     from launch.monitor import retry
     from launch.plan import planner
-    from launch.runs import wording
     from launch.slurm import states
 
     usable(paths.runs(), "RUNS", write=True)
@@ -89,15 +93,15 @@ def retry(request: Request) -> int:
 
 
 def prepare(request: Request) -> int:
-    """fetch and check the data a task's settings name, into DATA or data/<task>/"""
+    """Fetch the data that a request names."""
     for settings in grid.data_sets(request):
         registry.task_part(request.task, "prepare").prepare(settings)
     return 0
 
 
-def _arrays(wanted, place: cluster.Cluster) -> list[str]:
+def _arrays(wanted: "Plan", place: cluster.Cluster) -> list[str]:
     """How many arrays a sweep would be, as far as that is known without asking Slurm."""
-    from launch.runs import wording
+    from launch import wording
     from launch.slurm import arrays
 
     todo = [stage for stage in wanted.todo() if stage.state not in ("queued", "running")]
@@ -110,11 +114,11 @@ def _arrays(wanted, place: cluster.Cluster) -> list[str]:
     return [f"to submit: {wording.amount(elements, 'element')} of {wording.amount(len(found), 'array')}{limits}"]
 
 
-def _train_here(todo: list, folder: Path, workers: int) -> tuple[int, bool]:
+def _train_here(todo: "list[Stage]", folder: Path, workers: int) -> tuple[int, bool]:
     """Train on this machine: the exit code, and whether it came to an end of its own."""
+    from launch import wording
     from launch.local import sweep
     from launch.local.progress import Progress
-    from launch.runs import wording
 
     if queued := sum(stage.state == "queued" for stage in todo):
         print(f"note: jobs of yours wait to train {queued} of these; they will find them done (or: make cancel)")
@@ -126,11 +130,11 @@ def _train_here(todo: list, folder: Path, workers: int) -> tuple[int, bool]:
     return result.code, not (result.error or result.interrupted)
 
 
-def _submit(wanted, place: cluster.Cluster, request: Request) -> int:
+def _submit(wanted: "Plan", place: cluster.Cluster, request: Request) -> int:
     """Hand what is missing to Slurm, and say what happens next."""
+    from launch import wording
     from launch.mlflow_view import sync
     from launch.plan import planner
-    from launch.runs import wording
     from launch.slurm import submit
 
     if not wanted.todo():
@@ -160,11 +164,11 @@ def _submit(wanted, place: cluster.Cluster, request: Request) -> int:
     return 0
 
 
-def show(wanted) -> int:
+def show(wanted: "Plan") -> int:
     """The end of a sweep: table and curves of what was asked for, what failed, MLflow."""
+    from launch import wording
     from launch.mlflow_view import sync
     from launch.report.show import write_report
-    from launch.runs import wording
     from launch.slurm import states
 
     found = states.read(wanted.task)
@@ -185,7 +189,7 @@ def show(wanted) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     if len(lost) > len(failed):
-        amount = f"{wording.amount(len(lost), 'stage')} asked for {'is' if len(lost) == 1 else 'are'}"
+        amount = f"{wording.amount(len(lost), 'stage')} asked for {wording.be(len(lost))}"
         print(f"error: {amount} not finished; `make status` names them", file=sys.stderr)
     print("all runs side by side: make ui (MLflow)")
     return 1 if lost else 0

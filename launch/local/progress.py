@@ -79,7 +79,7 @@ class Progress:
         elif event.kind == "failed":
             self.failures += 1
             reason = (event.reason.strip().splitlines() or ["no reason was recorded"])[-1]
-            self.line(f"failed: {label(event.stage)}: {reason}")
+            self.line(f"failed: {label(event.stage) if event.stage else 'a stage'}: {reason}")
         elif event.kind == "stopping":
             self.stopping = True
             self.line("stopping: running stages finish their step and write a checkpoint (Ctrl-C again kills them)")

@@ -12,10 +12,10 @@ from pathlib import Path
 from common import paths, record
 from common.errors import UserError
 from common.settings import groups
+from launch import wording
 from launch.plan import planner
 from launch.request import grid
 from launch.request.arguments import Request
-from launch.runs import wording
 
 STEPS = (20, 50, 100, 200, 500, 1000, 2000)  # the fewest that the method accepts are taken
 

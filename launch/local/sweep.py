@@ -21,7 +21,7 @@ import submitit
 from common import paths
 from common.errors import UserError
 from launch.local import devices
-from launch.local.order import Forest, Result
+from launch.local.order import Order, Result
 from launch.local.pool import Pool
 from launch.local.progress import Event
 from launch.local.worker import serve
@@ -45,21 +45,21 @@ def run(
     removed again when all went well. A stage that fails blocks its descendants only. Raises ``UserError`` where nothing
     can be written.
     """
-    forest = Forest(stages)
+    order = Order(stages)
     workers = devices.workers() if workers is None else workers
     parent = Path(sweep or paths.sweeps() / "local").absolute()
     try:
         parent.mkdir(parents=True, exist_ok=True)
         # Fresh every time: submitit names results by process id and hands out an old one when the id comes round again.
         folder = Path(tempfile.mkdtemp(prefix="local-", dir=parent))
-        with Pool(forest, max(1, min(workers, forest.width)), progress, submitter(folder)) as pool:
+        with Pool(order, max(1, min(workers, order.width)), progress, submitter(folder)) as pool:
             pool.work()
     except BrokenPipeError:  # nobody reads the progress any more, which says nothing about the folder
         raise
     except OSError as error:
         advice = "make room there, or choose another folder with RUNS=<folder>"
         raise UserError(f"cannot run stages in {parent}: {error}; {advice}") from error
-    result = forest.result()
+    result = order.result()
     result.interrupted, result.error = pool.signals > 0, pool.error
     if result.code == 0:
         shutil.rmtree(folder, ignore_errors=True)

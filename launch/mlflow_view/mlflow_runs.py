@@ -14,7 +14,7 @@ def stage(client, experiment: str, record, known: dict | None, labels: dict[str,
     found = _find(client, experiment, condition)
     if found and not (known and found.info.run_id == known["run"]):  # someone deleted the run, or the offsets
         known = _filled(found)
-    if found and content.valid(record, known):
+    if found and known and content.valid(record, known):
         return dict(known), False
     if found:
         client.delete_run(found.info.run_id)

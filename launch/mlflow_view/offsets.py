@@ -38,8 +38,9 @@ class Offsets:
     def news(self, stage: Record) -> bool:
         """Whether MLflow does not have the stage as it is now."""
         known = self.stages.get(stage.key)
-        same = known and known["state"] == stage.state and known["offset"] == committed(stage)
-        return not (same and valid(stage, known))
+        if known is None or known["state"] != stage.state or known["offset"] != committed(stage):
+            return True
+        return not valid(stage, known)
 
     def know(self, task: str, identity: str) -> None:
         """Forget what was sent to an experiment that is no longer there (its database was replaced)."""

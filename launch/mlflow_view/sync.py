@@ -14,6 +14,7 @@ import logging
 import os
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -45,6 +46,9 @@ _replaced: list[Path] = []
 TRAINING = {"mlflow.experimentKind": "custom_model_development"}
 
 
+Report = Callable[[str], object]  # where a message for the user goes
+
+
 class SyncResult(NamedTuple):
     """Runs created, metric values sent, and stages of which nothing new was to send."""
 
@@ -53,7 +57,7 @@ class SyncResult(NamedTuple):
     skipped: int
 
 
-def sync(records: list[Record], runs: Path, uri: str | None = None, report=print) -> SyncResult:
+def sync(records: list[Record], runs: Path, uri: str | None = None, report: Report = print) -> SyncResult:
     """Send what is new in ``records`` to MLflow; raises ``UserError`` where it cannot be reached (nothing is lost)."""
     runs, uri = Path(runs).absolute(), uri or address(runs)
     records = [r for r in records if r.config and not r.problem]
@@ -66,7 +70,7 @@ def sync(records: list[Record], runs: Path, uri: str | None = None, report=print
         own = runs / "mlflow.db" if uri == own_file(runs) else None
         damaged = own is not None and database.condition(own, thorough=True) == "damaged"
         while True:
-            if damaged:
+            if own is not None and damaged:
                 _replace(own, offsets, report)
             try:
                 return _attempt(records, offsets, runs, uri, own is not None)
@@ -76,7 +80,7 @@ def sync(records: list[Record], runs: Path, uri: str | None = None, report=print
                 damaged = True
 
 
-def establish(task: str, runs: Path, report=print) -> bool:
+def establish(task: str, runs: Path, report: Report = print) -> bool:
     """Create database and experiment once, before anything could race for them.
 
     False, and a note, where that cannot be done now: the records do not need it, and the next ``sync`` makes up for it.
@@ -121,7 +125,7 @@ def _attempt(records, offsets, runs, uri, own) -> SyncResult:
     return result
 
 
-def _replace(own: Path, offsets: Offsets, report) -> None:
+def _replace(own: Path, offsets: Offsets, report: Report) -> None:
     """Make room for a new database: all of it comes from the records."""
     try:
         aside = database.set_aside(own)
@@ -156,7 +160,7 @@ def _send(client, records, offsets, runs, uri) -> SyncResult:
         if not shown or stage.problem or not offsets.news(stage):
             skipped += shown
             continue
-        experiment, above = experiments[stage.task], (stage.task, content.owner(stage, members))
+        experiment, above = experiments[stage.task], (stage.task, content.owner(stage, members) or "")
         if above[1] and above not in parents:
             parents[above] = mlflow_runs.sweep(client, experiment, *above, content.began(stage))
             offsets.sweeps["/".join(above)] = ""  # its status is still to be sent, also should this sync break off
@@ -177,7 +181,7 @@ def _send(client, records, offsets, runs, uri) -> SyncResult:
         offsets.stages[stage.key] = known
         offsets.save(at_least=1.0)
     for sweep in content.sweeps(latest, members):
-        above = sweep[:2]
+        above = sweep.task, sweep.name
         if _changed(sweep, offsets):
             run = mlflow_runs.sweep(client, experiments[sweep.task], *above, content.milliseconds(time.time()))
             for child in children[above] if run != parents.get(above, run) else []:

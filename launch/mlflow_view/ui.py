@@ -11,13 +11,14 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 
 from common.errors import UserError
+from launch import wording
 from launch.mlflow_view.address import address, shown
 from launch.mlflow_view.offsets import Offsets
 from launch.mlflow_view.sync import SETTINGS, sync
-from launch.runs import wording
 from launch.slurm import states
 
 EVERY = 10  # seconds between two syncs
@@ -32,7 +33,7 @@ SERVER = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_SQLALCHEMYSTORE
 say = functools.partial(print, flush=True)
 
 
-def ui(runs: Path, port: int = 5000, report=say) -> None:
+def ui(runs: Path, port: int = 5000, report: Callable[[str], object] = say) -> None:
     """Sync, serve the view on this machine until Ctrl-C, and sync again every ten seconds meanwhile.
 
     With ``MLFLOW_TRACKING_URI`` at a server there is nothing to start: sync, say where to look, and keep syncing.
@@ -80,7 +81,7 @@ def _ctrl_c():
             raise KeyboardInterrupt
         return True
 
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
     numbers = [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]  # as under nohup
     before = {number: signal.signal(number, end) for number in numbers}
     try:

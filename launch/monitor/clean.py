@@ -10,12 +10,14 @@ from pathlib import Path
 
 from common import paths
 from common.errors import UserError
+from launch import wording
 from launch.runs import ledger, locks, records
+from launch.runs.lineage import Lineage
 from launch.runs.records import Record
+from launch.runs.state import MOVING
 
 SHOWN = 10  # stages named in a list
 SETTLED = 3600.0  # seconds; what was touched later may belong to a sweep that is just starting or ending
-LIVE = ("running", "queued", "unknown")
 
 
 @dataclass
@@ -23,12 +25,12 @@ class Group:
     """Things of one kind that go together: ``items`` are (paths, the stage whose lock is held meanwhile, or None)."""
 
     title: str
-    items: list[tuple[list[Path], Path | None]]
+    items: Sequence[tuple[list[Path], Path | None]]
     size: int = 0
 
-    def __post_init__(self):
-        self.items = [([path for path in group if _exists(path)], stage) for group, stage in self.items]
-        self.items = [item for item in self.items if item[0]]
+    def __post_init__(self) -> None:
+        items = [([path for path in group if os.path.lexists(path)], stage) for group, stage in self.items]
+        self.items = [item for item in items if item[0]]
         self.size = sum(_size(path) for group, _ in self.items for path in group)
 
 
@@ -44,8 +46,7 @@ class Cleaning:
         lines = [f"in {self.runs}:"]
         for group in self.groups:
             lines.append(f"  {group.title}: {len(group.items)}, {_bytes(group.size)}")
-            lines += [f"    {path}" for paths_, _ in group.items[:3] for path in paths_[:1]]
-            lines += [f"    and {len(group.items) - 3} more"] if len(group.items) > 3 else []
+            lines += [f"  {line}" for line in wording.listed([str(several[0]) for several, _ in group.items], 3)]
         return "\n".join(lines + [f"  note: {note}" for note in self.notes])
 
 
@@ -59,7 +60,7 @@ def plan(
     """What to delete; nothing is deleted yet. ``found``: all records as ``states.read`` gives them.
 
     Without ``chosen``: leftovers, or the weights of finished stages. With it: those whole stages (or their weights),
-    with all that stands on them where ``descendants`` is set.
+    with all that descends from them where ``descendants`` is set.
     """
     where = Path(where or paths.runs())
     if weights:
@@ -106,15 +107,16 @@ def _logs(where: Path, found: Sequence[Record]) -> list[Path]:
 
 def _code(where: Path, found: Sequence[Record]) -> list[Path]:
     """Snapshots that no element refers to which lives, or may live, or whose submission was cut short."""
-    needed = {r.element.code for r in found if r.element is not None and r.job.alive is not False}
+    needed = {r.element.code for r in found if r.element is not None and r.job is not None and r.job.alive is not False}
     needed |= {element.code for element in ledger.elements(where) if element.id is None}
     needed = {os.path.realpath(code) for code in needed if code}
     return [path for path in _folders(where / ".code", hidden=True) if os.path.realpath(path) not in needed]
 
 
 def _weights(where: Path, found: Sequence[Record], chosen: list[Record]) -> Cleaning:
-    """Final weights and snapshots of finished stages on which no unfinished stage stands."""
-    needed = _needed([record for record in found if record.state != "done"], found)
+    """Final weights and snapshots of finished stages from which no unfinished stage descends."""
+    lineage = Lineage(found)
+    needed = {above.digest for r in found if r.state != "done" for above in lineage.ancestors(r)}
     done = [record for record in chosen if record.state == "done"]
     free = [record for record in done if record.digest not in needed]
     files = [
@@ -132,16 +134,16 @@ def _weights(where: Path, found: Sequence[Record], chosen: list[Record]) -> Clea
 
 
 def _stages(where: Path, found: Sequence[Record], chosen: list[Record], descendants: bool) -> Cleaning:
-    names = {record.digest for record in chosen}
-    below = _below(names, found)
+    lineage = Lineage(found)
+    below = lineage.descendants([record.digest for record in chosen])
     notes = []
     if below and descendants:
         notes.append(f"{len(below)} of these stand on the others: {_names(below)}")
         chosen = chosen + below
     elif below:
         notes.append(f"kept, though standing on these ({len(below)}; DESCENDANTS=1 takes them along): {_names(below)}")
-    busy = [record for record in found if record.state in LIVE]
-    used = {record.digest for record in busy} | _needed(busy, found)
+    busy = [record for record in found if record.state in MOVING]
+    used = {one.digest for record in busy for one in (record, *lineage.ancestors(record))}
     kept = [record for record in chosen if record.digest in used]
     if kept:
         notes.append(f"kept, as running, queued, or needed by what is ({len(kept)}): {_names(kept)}")
@@ -151,33 +153,6 @@ def _stages(where: Path, found: Sequence[Record], chosen: list[Record], descenda
         notes.append(f"finished among them: {finished}; their results are lost")
     group = Group("whole stages", [([record.folder], record.folder) for record in gone])
     return Cleaning(where, [group] if group.items else [], notes)
-
-
-def _needed(stages: Sequence[Record], found: Sequence[Record]) -> set[str]:
-    """Digests of everything that ``stages`` stand on."""
-    parents = {record.digest: str(record.config.get("parent") or "") for record in found}
-    needed: set[str] = set()
-    for record in stages:
-        parent = parents.get(record.digest, "")
-        while parent and parent not in needed:
-            needed.add(parent)
-            parent = parents.get(parent, "")
-    return needed
-
-
-def _below(names: set[str], found: Sequence[Record]) -> list[Record]:
-    """What stands on ``names``, directly or not."""
-    children: dict[str, list[Record]] = {}
-    for record in found:
-        children.setdefault(str(record.config.get("parent") or ""), []).append(record)
-    below: dict[str, Record] = {}
-    todo = list(names)
-    while todo:
-        for record in children.get(todo.pop(), []):
-            if record.digest not in names and record.digest not in below:
-                below[record.digest] = record
-                todo.append(record.digest)
-    return list(below.values())
 
 
 def clean(planned: Cleaning, confirm: Callable[[str], bool]) -> int:
@@ -228,12 +203,8 @@ def _delete(path: Path, stage: Path | None, runs: Path) -> str:
         return f"{problem.filename or path}: {problem.strerror}"
 
 
-def _lock(stage: Path):
+def _lock(stage: Path) -> contextlib.AbstractContextManager[int]:
     return locks.exclusive(paths.lock(stage), "process", report=lambda _: None, patience=0.0)
-
-
-def _exists(path: Path) -> bool:
-    return os.path.lexists(path)
 
 
 def _settled(path: Path) -> bool:
@@ -274,5 +245,4 @@ def _bytes(size: float) -> str:
 
 
 def _names(several: Sequence[Record]) -> str:
-    shown = ", ".join(records.label(record).replace("  ", " ") for record in several[:3])
-    return shown + (f" and {len(several) - 3} more" if len(several) > 3 else "")
+    return wording.some([records.label(record).replace("  ", " ") for record in several], 3)

@@ -7,20 +7,20 @@ import textwrap
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
+from typing import Any, TextIO
 
-from launch.report.board import level
+from launch.report.rows import level
 from launch.request import folds, variants
 from launch.runs.jobs import UNKNOWN
-from launch.runs.records import STATES, Record
-from launch.runs.wording import amount
+from launch.runs.records import Record
+from launch.runs.state import ENDED_BADLY, MOVING, STATES
+from launch.wording import amount, listed, span
 
 LINES, STAGES = 24, 8  # rows of a section that fit on one screen; beyond that a section is summarised
 ROOM = 40  # lines of one screen, shared by the sections
 WIDTH, SHORT = 110, 24  # columns of a screen; of settings that a row has room for beside those of its method
 BUNDLES = 8  # such settings that are told below the table
 NAMED = ("queued", "new", "unknown")  # lists of names for who asks for them
-ENDED_BADLY = ("failed", "blocked", "cancelled", "broken")
-MOVING = ("running", "queued", "unknown")  # states that may change without anybody's doing
 
 
 def status(records: list[Record]) -> dict:
@@ -38,7 +38,9 @@ def status(records: list[Record]) -> dict:
         "counts": _counts(records),
         "lines": lines,
         "pending": dict(Counter(r.reason for r in records if r.job and r.state == "queued").most_common()),
-        "scheduler": next((r.job.reason for r in records if r.job and r.element.id and r.job.state == UNKNOWN), ""),
+        "scheduler": next(
+            (r.job.reason for r in records if r.job and r.element and r.element.id and r.job.state == UNKNOWN), ""
+        ),
         "running": [_stage(r) for r in records if r.state == "running"],
         "failures": [{**_stage(r), "reason": _reason(r)} for r in records if r.state == "failed"],
         **{state: [_stage(r) for r in records if r.state == state] for state in NAMED},
@@ -55,7 +57,7 @@ def text(document: dict, names: int | None = None) -> str:
         return "no stages yet: `make plan` shows what a sweep would run, `make sweep` runs it"
     out, common = [_first(document)], _common(document)
     bundles = _bundles(document["lines"], common)
-    document = {name: _told_apart(value, common, bundles) for name, value in document.items()}
+    document = {name: _shortened(value, common, bundles) for name, value in document.items()}
     if document["pending"]:
         few = [f"{number} {_short(reason, 40)}" for reason, number in list(document["pending"].items())[:5]]
         out.append(f"queued: {', '.join(few)}")
@@ -92,7 +94,7 @@ def text(document: dict, names: int | None = None) -> str:
     return "\n".join(out)
 
 
-def watch(read: Callable[[], list[Record]], every: float = 5.0, out=None) -> int:
+def watch(read: Callable[[], list[Record]], every: float = 5.0, out: TextIO | None = None) -> int:
     """Show the text again and again until nothing runs or waits any more (1 where something failed), or Ctrl-C (0).
 
     On a terminal it is redrawn; elsewhere it is written once, then a line whenever a count changes, and at the end.
@@ -146,13 +148,16 @@ def _bundles(lines: list[dict], common: dict[str, list[str]]) -> dict[tuple[str,
     return {parts: f"#{number}" for number, parts in enumerate(long, 1)}
 
 
-def _told_apart(value, common: dict[str, list[str]], bundles: dict[tuple[str, ...], str]):
+def _shortened(value: object, common: dict[str, list[str]], bundles: dict[tuple[str, ...], str]) -> Any:
     """A list of rows or stages with, as variant, those settings alone that not all rows of the task have."""
     if not isinstance(value, list) or not all("variant" in item for item in value):
         return value
-    own = [_own(item, common) for item in value]
-    own = [[bundles[tuple(some)], *method] if tuple(some) in bundles else [*some, *method] for some, method in own]
-    return [{**item, "variant": variants.plain(parts)} for item, parts in zip(value, own, strict=True)]
+    found = []
+    for item in value:
+        general, method = _own(item, common)
+        mark = bundles.get(tuple(general))
+        found.append({**item, "variant": variants.plain([*(general if mark is None else [mark]), *method])})
+    return found
 
 
 def _key(record: Record, variant: str) -> tuple:
@@ -167,7 +172,7 @@ def _order(key: tuple) -> tuple:
 
 
 def _line(key: tuple, records: list[Record]) -> dict:
-    done = [r.summary for r in records if r.state == "done"]
+    done = [r.summary for r in records if r.state == "done" and r.summary]
     scores = [summary["score"] for summary in done if _finite(summary.get("score"))]
     metrics = sorted({str(summary.get("metric")) for summary in done})
     return {
@@ -190,7 +195,7 @@ def _stage(record: Record) -> dict:
     """One stage, with how far it came."""
     base = {"digest": record.digest, "task": record.task, "method": record.method, "variant": record.variant}
     progress = {name: record.status.get(name) for name in ("step", "steps", "attempt", "host", "updated")}
-    if record.element is not None:
+    if record.element is not None and record.job is not None:
         progress |= {"job": record.element.id, "node": record.job.node or None}
     return {**base, "sparsity": record.sparsity, "replicate": record.replicate, "seed": record.seed, **progress}
 
@@ -199,7 +204,7 @@ def _reason(record: Record) -> str:
     return record.reason or "no reason recorded; see error.txt in its folder"
 
 
-def _finite(value) -> bool:
+def _finite(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
@@ -220,13 +225,9 @@ def _summed(group: list[dict]) -> dict:
         "stages": sum(line["stages"] for line in group),
         "counts": counts,
         "collapsed": sum(line["collapsed"] for line in group),
-        "sparsity": _span([f"{level:.2%}" for level in (min(levels), max(levels))]) if levels else "-",
-        "score": _span([f"{score:.2f}" for score in (min(scores), max(scores))]) if scores else "-",
+        "sparsity": span([f"{level:.2%}" for level in (min(levels), max(levels))], " - ") if levels else "-",
+        "score": span([f"{score:.2f}" for score in (min(scores), max(scores))], " - ") if scores else "-",
     }
-
-
-def _span(ends: list[str]) -> str:
-    return " - ".join(dict.fromkeys(ends))
 
 
 def _table(lines: list[dict], detailed: bool) -> list[str]:
@@ -264,9 +265,7 @@ def _progress(stage: dict) -> str:
 
 
 def _section(title: str, items: list, line: Callable[[dict], str], room: int) -> list[str]:
-    rest = len(items) - room
-    shown = [f"  {line(item)}" for item in items[:room]]
-    return ["", f"{title}:", *shown, *([f"  and {rest} more (LAST=1000 names them)"] if rest > 0 else [])]
+    return ["", f"{title}:", *listed([line(item) for item in items], room, " (LAST=1000 names them)")]
 
 
 def _name(stage: dict) -> str:

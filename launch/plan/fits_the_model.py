@@ -107,7 +107,7 @@ def main() -> None:
     os.dup2(2, 1)
     models: dict = {}
     try:
-        answer = [_answer(question, models) for question in json.load(sys.stdin)]
+        answer: list[dict] | dict[str, str] | str = [_answer(question, models) for question in json.load(sys.stdin)]
     except UserError as error:  # the task's own word on what it was asked
         answer = {"refused": str(error)}
     except BaseException as error:  # whatever a task's files raise, SystemExit too

@@ -86,11 +86,12 @@ class Composer:
             _mapping(f"{where}: methods", layer.get("methods"), tuple(registry.methods()))
         self.axes_origin = f"{place if special.get('sweep') else general}: sweep"
         self.axes = _mapping(self.axes_origin, special.get("sweep") or amount.get("sweep"))
-        self.default_methods = special.get("compare") or amount.get("compare")
-        if not isinstance(self.default_methods, list) or not self.default_methods:
-            raise UserError(f"{general}: compare must be a list of methods, found {self.default_methods!r}")
-        self._cache: dict = {}
-        self._told: dict = {}
+        compare = special.get("compare") or amount.get("compare")
+        if not isinstance(compare, list) or not compare:
+            raise UserError(f"{general}: compare must be a list of methods, found {compare!r}")
+        self.default_methods: list[str] = compare
+        self._cache: dict[tuple[str, bool], dict[str, dict]] = {}
+        self._defaults: dict[str, dict[str, dict]] = {}
 
     def axis(self, method: str, key: str) -> list:
         """The preset's values of one dotted key, each as the type of its field."""
@@ -98,13 +99,13 @@ class Composer:
         cls = groups.classes(self.task, method)[group]
         return [groups.merge(cls, group, [(self.axes_origin, {name: value})])[name] for value in self.axes[key]]
 
-    def told(self, method: str) -> dict[str, dict]:
-        """The identity of the embedded default, from which variants are told."""
-        if method not in self._told:
+    def defaults(self, method: str) -> dict[str, dict]:
+        """What determines results in the embedded default, from which variants differ."""
+        if method not in self._defaults:
             base = self.settings(method, embedded=True)
             classes = groups.classes(self.task, method)
-            self._told[method] = {group: identity.identity(cls, base[group]) for group, cls in classes.items()}
-        return self._told[method]
+            self._defaults[method] = {group: identity.identity(cls, base[group]) for group, cls in classes.items()}
+        return self._defaults[method]
 
     def embedded_data(self) -> str:
         """The checksum of the embedded default's data."""
@@ -121,7 +122,7 @@ class Composer:
                     cls[group],
                     group,
                     [
-                        (o, (v.get("methods") or {}).get(method) if group == "method" else v.get(group))
+                        (o, ((v.get("methods") or {}).get(method) if group == "method" else v.get(group)) or {})
                         for o, v in layers
                     ],
                 )

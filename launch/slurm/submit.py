@@ -16,7 +16,8 @@ from pathlib import Path
 
 from common import paths, record
 from common.errors import UserError
-from launch.runs import ledger, locks, wording
+from launch import wording
+from launch.runs import ledger, locks
 from launch.slurm import arrays, cluster, frozen_code, sbatch, states
 from launch.slurm.cluster import Cluster
 
@@ -81,7 +82,7 @@ def _locked(stages, place: Cluster, names: dict, write, lock: int) -> Submission
     result = Submission(waiting=sum(s.key in alive for s in stages), stages=len(todo))
     if not todo:
         return result
-    parents = {key.split("/")[1]: element.id for key, element in alive.items()}
+    parents = {key.split("/")[1]: element.id for key, element in alive.items() if element.id}
     found = divide(todo, place, parents)
     code = frozen_code.freeze()
     _try_out(found[0], place, code)  # before a stage is opened that is to be trained again although it is done
