@@ -52,8 +52,8 @@ def why(request: Request) -> int:
     from launch.runs import records
     from launch.slurm import states
 
-    found = states.read(_task(request))
-    print(why.why(records.find(_named(request), found), found))
+    all_stages = states.read(_task(request))
+    print(why.why(records.find(_named(request), all_stages), all_stages))
     return 0
 
 
@@ -68,12 +68,12 @@ def clean(request: Request) -> int:
     """Delete what is not needed, or what was asked for."""
     from launch.monitor import clean
 
-    chosen, found = _filtered(request)
+    chosen, all_stages = _filtered(request)
     # all leftovers go, whichever stage they are of; weights and whole stages are those asked for
     named = {"method", "run"} | ({"task"} if request.weights == "1" else set())
     whole = chosen if named & set(request.given) else None
     descendants = request.descendants == "1"
-    return clean.clean(clean.plan(found, whole, request.weights == "1", descendants), _asks(request))
+    return clean.clean(clean.plan(all_stages, whole, request.weights == "1", descendants), _asks(request))
 
 
 def report(request: Request) -> int:
@@ -85,24 +85,24 @@ def report(request: Request) -> int:
     chosen = set(request.given) - {"task"}
     stages = planner.make(request) if chosen else None
     wished = set(stages.wished) if stages else None
-    found = states.read(request.task)
-    done = [r for r in found if r.done and (wished is None or r.digest in wished)]
+    all_stages = states.read(request.task)
+    done = [r for r in all_stages if r.done and (wished is None or r.digest in wished)]
     # the dense line comes with every method: alone, it is no report of those asked for
     lacking = [name for name in request.methods if name not in {r.method for r in done}]
-    others = _others(found, stages, lacking) if stages and (lacking or not done) else ""
+    others = _others(all_stages, stages, lacking) if stages and (lacking or not done) else ""
     nothing = f"nothing of {', '.join(lacking) or 'this'}{' with these settings' * bool(others)} is finished"
     if not done or (lacking and lacking == request.methods):
         raise UserError(
             f"{nothing} for task {request.task} in {paths.runs()}: 'make sweep' with the same words trains it, "
             f"'make status' shows what there is{others}{_elsewhere(request)}"
         )
-    write_report(request.task, found, wished)
+    write_report(request.task, all_stages, wished)
     if lacking:
         print(f"note: {nothing}: `make sweep` with the same words trains it{others}")
     return 0
 
 
-def _others(found: "list[Record]", plan: "Plan", lacking: list[str]) -> str:
+def _others(all_stages: "list[Record]", plan: "Plan", lacking: list[str]) -> str:
     """What of the methods ``lacking`` (or, of none, of all asked for) is finished with other settings; "" for nothing.
 
     With the words that lead from one of the stages asked for to the nearest that is there.
@@ -112,11 +112,11 @@ def _others(found: "list[Record]", plan: "Plan", lacking: list[str]) -> str:
     from launch.request import variants
     from launch.runs import records
 
-    old = records.outdated(found)
+    old = records.outdated(all_stages)
     configs = [plan.stages[digest].config for digest in plan.wished]
     wished = {own["method"]: own for own in reversed(configs) if own["method"] in lacking or not lacking}
     alike = {own["label"]: own for own in configs}
-    there = [r for r in found if r.done and r.digest not in old and r.method in wished and reasons.whole(r.config)]
+    there = [r for r in all_stages if r.done and r.digest not in old and r.method in wished and reasons.whole(r.config)]
     if not there:
         return ""
     pairs = [(alike.get(r.config["label"], wished[r.method]), r) for r in there]
@@ -184,10 +184,10 @@ def _filtered(request: Request) -> "tuple[list[Record], list[Record]]":
 
     for name in request.methods:
         registry.method(name)
-    task, found = _task(request), states.read()
-    chosen = [records.find(request.run, found)] if request.run else found
+    task, all_stages = _task(request), states.read()
+    chosen = [records.find(request.run, all_stages)] if request.run else all_stages
     chosen = [r for r in chosen if task in (None, r.task)]
-    return [r for r in chosen if not request.methods or r.method in request.methods], found
+    return [r for r in chosen if not request.methods or r.method in request.methods], all_stages
 
 
 def _asks(request: Request) -> Callable[[str], bool]:

@@ -72,13 +72,13 @@ def retry(request: Request) -> int:
     from launch.slurm import states
 
     usable(paths.runs(), "RUNS", write=True)
-    found = states.read(request.task if "task" in request.given else None)
-    chosen = retry.chosen(found, request)
+    all_stages = states.read(request.task if "task" in request.given else None)
+    chosen = retry.chosen(all_stages, request)
     if not chosen:
         print("nothing failed here; `make status` shows what there is")
         return 0
     code = 0
-    for (task, name, preset), stages in retry.places(chosen, found, request).items():
+    for (task, name, preset), stages in retry.places(chosen, all_stages, request).items():
         one = Request(task=task, cluster=name, preset=preset, workers=request.workers)
         one.cluster_overrides = request.cluster_overrides
         wanted = planner.Plan(task, "retry", {s.digest: s for s in stages}, [s.digest for s in stages])
@@ -108,10 +108,10 @@ def _arrays(wanted: "Plan", place: cluster.Cluster) -> list[str]:
     if not todo:
         return []
     most, limit = place.max_array_size or 1001, place.max_submitted or None
-    found = arrays.arrays(todo, None, most, limit, need=lambda stage: stage.processes)
-    elements = sum(len(array.lanes) for array in found)
+    to_submit = arrays.arrays(todo, None, most, limit, need=lambda stage: stage.processes)
+    elements = sum(len(array.lanes) for array in to_submit)
     limits = "" if place.max_array_size and place.max_submitted else " (fewer where Slurm's own limits are small)"
-    return [f"to submit: {wording.amount(elements, 'element')} of {wording.amount(len(found), 'array')}{limits}"]
+    return [f"to submit: {wording.amount(elements, 'element')} of {wording.amount(len(to_submit), 'array')}{limits}"]
 
 
 def _train_here(todo: "list[Stage]", folder: Path, workers: int) -> tuple[int, bool]:
@@ -154,10 +154,9 @@ def _submit(wanted: "Plan", place: cluster.Cluster, request: Request) -> int:
         print(f"nothing new to submit: {on_their_way}")
         return 0
     numbers = result.numbers
-    span = numbers[0] if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
     parts = (result.stages, "stage"), (result.elements, "element"), (len(numbers), "array")
     stages, elements, arrays = (wording.amount(*part) for part in parts)
-    print(f"submitted {stages} as {elements} of {arrays} (job {span})", flush=True)
+    print(f"submitted {stages} as {elements} of {arrays} (job {wording.span(numbers)})", flush=True)
     if result.waiting:
         print(on_their_way)
     print("look at it: make status WATCH=1 · make why RUN=<first letters> · make ui; afterwards: make report")
@@ -171,10 +170,10 @@ def show(wanted: "Plan") -> int:
     from launch.report.show import write_report
     from launch.slurm import states
 
-    found = states.read(wanted.task)
-    own = [r for r in found if r.digest in wanted.stages]
+    all_stages = states.read(wanted.task)
+    own = [r for r in all_stages if r.digest in wanted.stages]
     failed = [r for r in own if r.state in ("failed", "blocked")]
-    write_report(wanted.task, found, set(wanted.wished))
+    write_report(wanted.task, all_stages, set(wanted.wished))
     for stage in failed[:10]:
         error = paths.error(stage.folder)  # a process that was killed had no time to write it
         where = f" (traceback in {error})" if stage.state == "failed" and error.exists() else ""
@@ -184,7 +183,7 @@ def show(wanted: "Plan") -> int:
         print(f"... and {len(failed) - 10} more: `make status` lists them")
     print("MLflow is brought up to date ...", flush=True)
     try:
-        sync.sync(found, paths.runs())
+        sync.sync(all_stages, paths.runs())
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -196,7 +195,7 @@ def show(wanted: "Plan") -> int:
 
 
 def _place(request: Request) -> "int | cluster.Cluster":
-    """Where to train: the number of workers here (0: one a core), or a Slurm cluster."""
+    """Where to train: the number of workers here (0: one for each core), or a Slurm cluster."""
     path = cluster.file_of(request.cluster)
     if request.cluster == "local":
         if request.cluster_overrides:

@@ -38,7 +38,7 @@ class Result:
 class Order:
     """Stages to do. A parent that is not among them counts as done already."""
 
-    def __init__(self, stages: Iterable[Stage]):
+    def __init__(self, stages: Iterable[Stage]) -> None:
         self.stages = {stage.digest: stage for stage in stages}
         self.position = {digest: number for number, digest in enumerate(self.stages)}
         self.lineage = Lineage(self.stages.values())

@@ -56,7 +56,9 @@ class Pool:
     worker could start.
     """
 
-    def __init__(self, order: Order, size: int, progress: Callable[[Event], None], submit: Callable[[str, int], Any]):
+    def __init__(
+        self, order: Order, size: int, progress: Callable[[Event], None], submit: Callable[[str, int], Any]
+    ) -> None:
         self.order, self.size, self.progress, self.submit = order, size, progress, submit
         self.members: dict[int, Member] = {}
         self.jobs: list = []

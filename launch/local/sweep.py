@@ -12,7 +12,7 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from launch.plan.planner import Stage
 
 LIBRARIES = ("OMP_NUM", "MKL_NUM", "OPENBLAS_NUM", "NUMEXPR_NUM", "VECLIB_MAXIMUM")
-FOREVER = 60 * 24 * 365  # minutes; submitit ends a local job after a few unless told otherwise
+FOREVER = 60 * 24 * 365  # minutes; submitit ends a local job after a few unless asked otherwise
 
 
 def run(
@@ -41,9 +41,9 @@ def run(
 ) -> Result:
     """Do ``stages`` (their folders hold ``config.yaml``), at most ``workers`` at once, and return once none is left.
 
-    ``workers=None``: one a GPU, or one a core. Logs go to a fresh folder in ``sweep`` (default ``runs/.sweeps/local``),
-    removed again when all went well. A stage that fails blocks its descendants only. Raises ``UserError`` where nothing
-    can be written.
+    ``workers=None``: one for each GPU, or core. Logs go to a fresh folder in ``sweep`` (default:
+    ``runs/.sweeps/local``), removed again when all went well. A stage that fails blocks its descendants
+    only. Raises ``UserError`` where nothing can be written.
     """
     order = Order(stages)
     workers = devices.workers() if workers is None else workers
@@ -82,7 +82,7 @@ def submitter(folder: Path) -> Callable[[str, int], submitit.Job]:
 
 
 @contextlib.contextmanager
-def _environment():
+def _environment() -> Iterator[None]:
     """What workers inherit: one thread, our packages first, and deaf to Ctrl-C, which reaches them through the driver.
 
     submitit kills a job one second after a SIGINT to its process group, too soon for a checkpoint. Blocked (not

@@ -45,7 +45,7 @@ def serve(address: str, number: int, cwd: str, device: str | None) -> None:
 class Worker:
     """This process, as the driver's other end."""
 
-    def __init__(self, driver: Connection, address: str):
+    def __init__(self, driver: Connection, address: str) -> None:
         self.driver = driver
         self.address = address
         self.stopping = ""  # "", "stop" (let the stage write its checkpoint) or "kill"

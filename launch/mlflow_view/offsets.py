@@ -19,7 +19,7 @@ class Offsets:
     stand in the run's ``synced`` tag, and sending a line twice leaves one point.
     """
 
-    def __init__(self, runs: Path, uri: str):
+    def __init__(self, runs: Path, uri: str) -> None:
         self.path = runs / ".sync" / f"{hashlib.sha256(uri.encode()).hexdigest()[:16]}.json"
         own = Path(uri[len("sqlite:///") :]) if uri.startswith("sqlite:///") else None
         try:
@@ -50,10 +50,6 @@ class Offsets:
                     del known[name]
         self.experiments[task] = identity
 
-    def forget(self) -> None:
-        """Nothing was sent yet: the database is a new one."""
-        self.stages, self.sweeps, self.experiments = {}, {}, {}
-
     def save(self, at_least: float = 0.0) -> None:
         """Write the file, unless that was done less than ``at_least`` seconds ago; ``UserError`` where it cannot be."""
         if time.monotonic() - self.saved < at_least:
@@ -70,16 +66,16 @@ class Offsets:
         self.saved = time.monotonic()
 
 
-def _mapping(stored, name: str) -> dict:
+def _mapping(stored: object, name: str) -> dict:
     """A part of a file that anyone may have damaged."""
     value = stored.get(name) if isinstance(stored, dict) else None
     return value if isinstance(value, dict) else {}
 
 
-def _words(stored, name: str) -> dict[str, str]:
+def _words(stored: object, name: str) -> dict[str, str]:
     return {key: value for key, value in _mapping(stored, name).items() if isinstance(value, str)}
 
 
-def _is_entry(value) -> bool:
+def _is_entry(value: object) -> bool:
     kinds = {"run": str, "offset": int, "seal": int, "state": str}
     return isinstance(value, dict) and all(isinstance(value.get(name), kind) for name, kind in kinds.items())

@@ -22,12 +22,12 @@ PAUSE = 1.0
 
 def cancel(
     chosen: Sequence[Record],
-    found: Sequence[Record],
+    all_stages: Sequence[Record],
     confirm: Callable[[str], bool],
     asks: queue.Ask = queue.ask,
     patience: float = PATIENCE,
 ) -> int:
-    """Cancel the array elements of ``chosen`` that Slurm still holds; ``found``: all records, for who else is affected.
+    """Cancel the array elements of ``chosen`` that Slurm still holds. ``all_stages``: to say which others that affects.
 
     Exit code 0, also when nothing was to be done or the answer was no; 1 when Slurm still holds some as before.
     ``UserError`` where Slurm does not answer, or where ``confirm`` cannot ask.
@@ -47,7 +47,7 @@ def cancel(
     if not elements:
         print("nothing to cancel: Slurm holds none of these")
         return 0
-    print("\n".join(_announce(held, elements, found)), flush=True)
+    print("\n".join(_announce(held, elements, all_stages)), flush=True)
     if not confirm(f"Cancel {amount(len(elements), 'job')}?"):
         print("nothing was cancelled")
         return 0
@@ -62,7 +62,7 @@ def _held_by(record: Record) -> Element | None:
     return record.element if waits else None
 
 
-def _announce(held: list[Record], elements: dict[str, Element], found: Sequence[Record]) -> list[str]:
+def _announce(held: list[Record], elements: dict[str, Element], all_stages: Sequence[Record]) -> list[str]:
     lines = [f"{amount(len(held), 'stage')} in {amount(len(elements), 'job')} would be cancelled:"]
     lines += listed([f"{records.label(r)}  job {r.element.id}" for r in held if r.element], SHOWN)
     names = {record.key for record in held}
@@ -72,11 +72,11 @@ def _announce(held: list[Record], elements: dict[str, Element], found: Sequence[
         for stage in element.stages
         if stage not in names and not paths.done(element.sweep.parent.parent / stage).exists()
     }
-    by_name = {record.key: record for record in found}
+    by_name = {record.key: record for record in all_stages}
     if others:
         lines.append(f"with them goes what else these jobs hold, {amount(len(others), 'stage')}:")
         lines += listed([records.label(by_name[name]) if name in by_name else name for name in sorted(others)], SHOWN)
-    below = Lineage(found).descendants([name.split("/")[1] for name in (*names, *others)])
+    below = Lineage(all_stages).descendants([name.split("/")[1] for name in (*names, *others)])
     stuck = [r for r in below if (element := _held_by(r)) and element.id not in elements]
     if stuck:
         lines.append(f"Slurm will cancel {amount(len(stuck), 'stage')} more, which cannot start without them")

@@ -51,35 +51,35 @@ class Cleaning:
 
 
 def plan(
-    found: Sequence[Record],
+    all_stages: Sequence[Record],
     chosen: Sequence[Record] | None = None,
     weights: bool = False,
     descendants: bool = False,
     where: Path | None = None,
 ) -> Cleaning:
-    """What to delete; nothing is deleted yet. ``found``: all records as ``states.read`` gives them.
+    """What to delete; nothing is deleted yet. ``all_stages``: all records as ``states.read`` gives them.
 
     Without ``chosen``: leftovers, or the weights of finished stages. With it: those whole stages (or their weights),
     with all that descends from them where ``descendants`` is set.
     """
     where = Path(where or paths.runs())
     if weights:
-        return _weights(where, found, list(found if chosen is None else chosen))
+        return _weights(where, all_stages, list(all_stages if chosen is None else chosen))
     if chosen is not None:
-        return _stages(where, found, list(chosen), descendants)
-    return _leftovers(where, found)
+        return _stages(where, all_stages, list(chosen), descendants)
+    return _leftovers(where, all_stages)
 
 
-def _leftovers(where: Path, found: Sequence[Record]) -> Cleaning:
-    done = [record for record in found if record.state == "done"]
+def _leftovers(where: Path, all_stages: Sequence[Record]) -> Cleaning:
+    done = [record for record in all_stages if record.state == "done"]
     points = (paths.checkpoint, paths.previous_checkpoint, paths.next_checkpoint)
     resume = [([*(point(r.folder) for point in points), *r.folder.glob(".*.tmp")], r.folder) for r in done]
     groups = [Group("resume points of finished stages", resume)]
     notes = []
-    if any(r.job is not None and r.job.alive is None for r in found):
+    if any(r.job is not None and r.job.alive is None for r in all_stages):
         notes.append("Slurm does not say what became of some jobs: logs and frozen code stay")
     else:
-        logs, code = _logs(where, found), _code(where, found)
+        logs, code = _logs(where, all_stages), _code(where, all_stages)
         old = {path for path in logs if _settled(path) and _settled(path.parent)} | {p for p in code if _settled(p)}
         for title, unused in (("logs of sweeps that are finished", logs), ("frozen code that no job needs", code)):
             groups.append(Group(title, [([path], None) for path in unused if path in old]))
@@ -90,13 +90,13 @@ def _leftovers(where: Path, found: Sequence[Record]) -> Cleaning:
     return Cleaning(where, [group for group in groups if group.items], notes)
 
 
-def _logs(where: Path, found: Sequence[Record]) -> list[Path]:
+def _logs(where: Path, all_stages: Sequence[Record]) -> list[Path]:
     """Log folders in sweeps all of whose stages are done or cancelled (or were deleted)."""
     asked: dict[str, list[str]] = {}
     for (task, digest), sweeps in records.sweeps(where).items():
         for sweep in sweeps:
             asked.setdefault(sweep, []).append(f"{task}/{digest}")
-    states = {record.key: record.state for record in found}
+    states = {record.key: record.state for record in all_stages}
     over = []
     for sweep, stages in asked.items():
         folder = where / ".sweeps" / sweep
@@ -105,18 +105,20 @@ def _logs(where: Path, found: Sequence[Record]) -> list[Path]:
     return over
 
 
-def _code(where: Path, found: Sequence[Record]) -> list[Path]:
+def _code(where: Path, all_stages: Sequence[Record]) -> list[Path]:
     """Snapshots that no element refers to which lives, or may live, or whose submission was cut short."""
-    needed = {r.element.code for r in found if r.element is not None and r.job is not None and r.job.alive is not False}
+    needed = {
+        r.element.code for r in all_stages if r.element is not None and r.job is not None and r.job.alive is not False
+    }
     needed |= {element.code for element in ledger.elements(where) if element.id is None}
     needed = {os.path.realpath(code) for code in needed if code}
     return [path for path in _folders(where / ".code", hidden=True) if os.path.realpath(path) not in needed]
 
 
-def _weights(where: Path, found: Sequence[Record], chosen: list[Record]) -> Cleaning:
+def _weights(where: Path, all_stages: Sequence[Record], chosen: list[Record]) -> Cleaning:
     """Final weights and snapshots of finished stages from which no unfinished stage descends."""
-    lineage = Lineage(found)
-    needed = {above.digest for r in found if r.state != "done" for above in lineage.ancestors(r)}
+    lineage = Lineage(all_stages)
+    needed = {above.digest for r in all_stages if r.state != "done" for above in lineage.ancestors(r)}
     done = [record for record in chosen if record.state == "done"]
     free = [record for record in done if record.digest not in needed]
     files = [
@@ -133,8 +135,8 @@ def _weights(where: Path, found: Sequence[Record], chosen: list[Record]) -> Clea
     return Cleaning(where, [group] if group.items else [], notes)
 
 
-def _stages(where: Path, found: Sequence[Record], chosen: list[Record], descendants: bool) -> Cleaning:
-    lineage = Lineage(found)
+def _stages(where: Path, all_stages: Sequence[Record], chosen: list[Record], descendants: bool) -> Cleaning:
+    lineage = Lineage(all_stages)
     below = lineage.descendants([record.digest for record in chosen])
     notes = []
     if below and descendants:
@@ -142,7 +144,7 @@ def _stages(where: Path, found: Sequence[Record], chosen: list[Record], descenda
         chosen = chosen + below
     elif below:
         notes.append(f"kept, though standing on these ({len(below)}; DESCENDANTS=1 takes them along): {_names(below)}")
-    busy = [record for record in found if record.state in MOVING]
+    busy = [record for record in all_stages if record.state in MOVING]
     used = {one.digest for record in busy for one in (record, *lineage.ancestors(record))}
     kept = [record for record in chosen if record.digest in used]
     if kept:

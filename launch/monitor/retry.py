@@ -13,29 +13,31 @@ from launch.runs.records import Record, outdated
 from launch.runs.state import BARRED
 
 
-def chosen(found: list[Record], request: Request) -> list[Record]:
-    """Among all records those that failed and match METHOD and RUN, what they stand on, and what they block."""
+def chosen(all_stages: list[Record], request: Request) -> list[Record]:
+    """Among all records those that failed and match METHOD and RUN, their unfinished ancestors, and what they block."""
     for name in request.methods:
         registry.method(name)
     if request.run:
-        one = records.find(request.run, found)
+        one = records.find(request.run, all_stages)
         if one.state not in (*BARRED, "interrupted"):
             raise UserError(f"{one.digest} is {one.state}: only what did not get done can be tried again")
         own = [one]
     elif request.methods:
-        own = [r for r in found if r.state in ("failed", "blocked") and r.method in request.methods]
+        own = [r for r in all_stages if r.state in ("failed", "blocked") and r.method in request.methods]
     else:
-        own = [r for r in found if r.state == "failed"]
-    lineage = Lineage(found)
+        own = [r for r in all_stages if r.state == "failed"]
+    lineage = Lineage(all_stages)
     if not (request.run or request.methods):  # blocked by what was mended since
-        own += [r for r in found if r.state == "blocked" and (above := lineage.parent(r)) is not None and above.done]
+        own += [
+            r for r in all_stages if r.state == "blocked" and (above := lineage.parent(r)) is not None and above.done
+        ]
     taken = {r.digest: r for r in own}
-    for one in own:  # what a blocked stage stands on, and did not get done
+    for one in own:  # what blocks it, should it be blocked
         missing = itertools.takewhile(lambda above: above.state in BARRED, lineage.ancestors(one))
         taken |= {above.digest: above for above in missing}
-    blocked = lineage.descendants(taken, through=lambda record: record.state == "blocked")
-    taken |= {r.digest: r for r in blocked}
-    if old := outdated(found) & set(taken):
+    below = lineage.descendants(taken, through=lambda record: record.state == "blocked")
+    taken |= {record.digest: record for record in below}
+    if old := outdated(all_stages) & set(taken):
         raise UserError(
             f"{len(old)} of them were planned for an older version of the code ({', '.join(sorted(old)[:3])}): "
             "'make sweep' plans them anew"
@@ -43,9 +45,9 @@ def chosen(found: list[Record], request: Request) -> list[Record]:
     return list(taken.values())
 
 
-def places(own: list[Record], found: list[Record], request: Request) -> dict[tuple[str, str, str], list[Stage]]:
+def places(own: list[Record], all_stages: list[Record], request: Request) -> dict[tuple[str, str, str], list[Stage]]:
     """(task, cluster, preset) -> stages, parents first; the cluster asked for, or the one they were on."""
-    lineage = Lineage(found)
+    lineage = Lineage(all_stages)
     chosen: dict[tuple[str, str, str], list[Stage]] = defaultdict(list)
     for record in sorted(own, key=lineage.depth):
         name, preset = (record.element.cluster, record.element.preset) if record.element else ("local", "default")
@@ -63,7 +65,7 @@ def _stage(record: Record, depth: int) -> Stage:
         content["parent"],
         depth,
         record.folder,
-        record.seed,
+        content["seed"],
         content["sparsity"],
         record.state,
         "asked for again",

@@ -9,17 +9,18 @@ from collections import Counter, defaultdict
 from collections.abc import Callable
 from typing import Any, TextIO
 
+from launch.report.average import finite
 from launch.report.rows import level
 from launch.request import folds, variants
 from launch.runs.jobs import UNKNOWN
 from launch.runs.records import Record
 from launch.runs.state import ENDED_BADLY, MOVING, STATES
-from launch.wording import amount, listed, span
+from launch.wording import amount, listed, percent, span
 
 LINES, STAGES = 24, 8  # rows of a section that fit on one screen; beyond that a section is summarised
 ROOM = 40  # lines of one screen, shared by the sections
 WIDTH, SHORT = 110, 24  # columns of a screen; of settings that a row has room for beside those of its method
-BUNDLES = 8  # such settings that are told below the table
+BUNDLES = 8  # such settings that are listed below the table
 NAMED = ("queued", "new", "unknown")  # lists of names for who asks for them
 
 
@@ -173,7 +174,7 @@ def _order(key: tuple) -> tuple:
 
 def _line(key: tuple, records: list[Record]) -> dict:
     done = [r.summary for r in records if r.state == "done" and r.summary]
-    scores = [summary["score"] for summary in done if _finite(summary.get("score"))]
+    scores = [summary["score"] for summary in done if finite(summary.get("score"))]
     metrics = sorted({str(summary.get("metric")) for summary in done})
     return {
         **dict(zip(("task", "dataset", "model", "method", "variant", "sparsity"), key)),
@@ -204,10 +205,6 @@ def _reason(record: Record) -> str:
     return record.reason or "no reason recorded; see error.txt in its folder"
 
 
-def _finite(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
 def _by_method(lines: list[dict]) -> list[dict]:
     """One line per method: counts added up, sparsities and scores as their range."""
     groups = defaultdict(list)
@@ -225,7 +222,7 @@ def _summed(group: list[dict]) -> dict:
         "stages": sum(line["stages"] for line in group),
         "counts": counts,
         "collapsed": sum(line["collapsed"] for line in group),
-        "sparsity": span([f"{level:.2%}" for level in (min(levels), max(levels))], " - ") if levels else "-",
+        "sparsity": span([percent(level) for level in (min(levels), max(levels))], " - ") if levels else "-",
         "score": span([f"{score:.2f}" for score in (min(scores), max(scores))], " - ") if scores else "-",
     }
 
@@ -240,7 +237,7 @@ def _table(lines: list[dict], detailed: bool) -> list[str]:
         counts = line["counts"]
         sparsity, score = line["sparsity"], line["score"]
         if detailed:
-            sparsity = "-" if sparsity is None else f"{sparsity:.2%}"
+            sparsity = "-" if sparsity is None else percent(sparsity)
             score = "-" if score is None else f"{score:.2f}"
         name = _short(_method(line), 34)
         name = name if cut[name] == 1 else _method(line)  # what sets it apart from another is not to be cut
@@ -259,7 +256,7 @@ def _method(line: dict) -> str:
 
 def _progress(stage: dict) -> str:
     steps = f"step {stage['step']}/{stage['steps']}" if stage["steps"] else "starting"
-    silent = time.time() - stage["updated"] if _finite(stage["updated"]) else None
+    silent = time.time() - stage["updated"] if finite(stage["updated"]) else None
     job = f"  job {stage['job']} on {stage['node'] or '?'}" if stage.get("job") else ""
     return f"{_name(stage)}  {steps}" + (f", last word {silent:.0f} s ago" if silent is not None else "") + job
 
@@ -269,7 +266,7 @@ def _section(title: str, items: list, line: Callable[[dict], str], room: int) ->
 
 
 def _name(stage: dict) -> str:
-    level = "" if stage["sparsity"] is None else f" {stage['sparsity']:.2%}"
+    level = "" if stage["sparsity"] is None else f" {percent(stage['sparsity'])}"
     variant = f" ({_short(stage['variant'], 30)})" if stage["variant"] else ""
     own = f"{level} {folds.pair(stage['replicate'], stage['seed'])}{variant}"
     return f"{stage['digest'][:12]}  {stage['task']} {_short(stage['method'], 24)}{own}"

@@ -1,4 +1,4 @@
-"""Why a stage is where it is: reason, job, time, attempts, what it stands on, the end of its error, what helps."""
+"""Why a stage is where it is: reason, job, time, attempts, what it starts from, the end of its error, what helps."""
 
 import itertools
 import time
@@ -27,10 +27,10 @@ PENDING = {
 }
 
 
-def why(record: Record, found: Iterable[Record]) -> str:
-    """Everything known about one stage, for a reader. ``found``: all records, for what it stands on."""
-    lineage = Lineage(found)
-    # the unfinished stages that it stands on, nearest first: the last one is to blame
+def why(record: Record, all_stages: Iterable[Record]) -> str:
+    """Everything known about one stage, for a reader. ``all_stages``: all records, for its ancestors."""
+    lineage = Lineage(all_stages)
+    # its unfinished ancestors, nearest first: the last one is to blame
     chain = [] if record.done else [*itertools.takewhile(lambda above: not above.done, lineage.ancestors(record))]
     rows = [("state", record.state + (f": {record.reason}" if record.reason else "")), *_facts(record)]
     lines = [records.label(record), f"  folder    {record.folder}"]

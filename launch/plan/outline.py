@@ -60,8 +60,8 @@ def text(plan: Plan) -> str:
     lines += [f"  note: {note}"] if (note := reasons.edited(plan.stages.values())) else []
     lines += [f"  data, {wording.amount(n, 'stage')}: {remark}" for n, remark in wording.kinds(plan.remarks.values())]
     others = [stage for stage in plan.stages.values() if stage.state not in ("new", "done")]
-    lines += [f"  {stage.digest[:8]} {stage.method} {stage.state}: {stage.why}" for stage in others[:20]]
-    return "\n".join(lines + ([f"  ... and {len(others) - 20} more"] if len(others) > 20 else []))
+    lines += wording.listed([f"{stage.digest[:8]} {stage.method} {stage.state}: {stage.why}" for stage in others], 20)
+    return "\n".join(lines)
 
 
 def _span(levels: list[float]) -> str:

@@ -18,6 +18,7 @@ from launch.request import compose, folds, grid, variants
 from launch.request.arguments import Request
 from launch.runs import state
 from launch.runs.lineage import Lineage
+from launch.runs.records import Loader
 from launch.slurm import states
 
 Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
@@ -76,7 +77,7 @@ class Plan:
 class Forest:
     """Adds lines of stages, naming each by its digest; equal ones meet."""
 
-    def __init__(self, composer: compose.Composer):
+    def __init__(self, composer: compose.Composer) -> None:
         self.composer, self.task = composer, composer.task
         self.stages: dict[str, Stage] = {}
         self.remarks: dict[str, tuple[str, ...]] = {}
@@ -242,7 +243,7 @@ def _content(stage: Stage) -> str | None:
     if before == content:
         return None
     try:
-        there = yaml.load(before, Loader=reasons.Loader)
+        there = yaml.load(before, Loader=Loader)
         keys = ("task", "method", "settings", "versions", "data", "parent")
         same = identity.digest(*(there[key] for key in keys)) == stage.digest
     except (yaml.YAMLError, UserError, LookupError, TypeError, AttributeError, ValueError):

@@ -19,6 +19,7 @@ from common import paths, record
 from common.settings import groups
 from launch import wording
 from launch.request.arguments import GROUPS
+from launch.runs.records import Loader
 from launch.runs.state import NEVER
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 MOST = 2000  # folders looked into; reading a configuration takes a third of a millisecond
 MOST_REASONS = 5  # that a plan gives
 MOST_EDITED = 8  # files that it names
-Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @cache

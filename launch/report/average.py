@@ -85,8 +85,8 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 def finite(value: object) -> bool:
-    """Is it a number?"""
-    return isinstance(value, int | float) and math.isfinite(value)
+    """Is it a number, and neither infinite nor NaN?"""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _between(scores: dict[Pair, float], part: int) -> float | None:

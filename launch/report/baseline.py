@@ -1,4 +1,4 @@
-"""The score of the best constant answer, told apart by data as the rows of a table are."""
+"""The score of the best constant answer, for each of the data that the rows of a table are about."""
 
 import statistics
 from collections import defaultdict

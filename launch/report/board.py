@@ -34,7 +34,7 @@ class Board:
     seeds: list[int]
     baselines: dict[str, float] = field(default_factory=dict)  # label -> the mean score of the best constant answer
     warnings: list[str] = field(default_factory=list)
-    constants: list[str] = field(default_factory=list)  # the same for readers, a line each where data are told apart
+    constants: list[str] = field(default_factory=list)  # the same for readers, a line for each of the data
     splits: list[str] = field(default_factory=list)  # every fold there is a result of, as ``task.fold=3``
     drawn: str = ""  # for readers: that the seed chooses the fold, where it does
 

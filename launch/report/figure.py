@@ -51,7 +51,7 @@ def draw(board: Board, path: Path) -> None:
 
 
 def position(sparsity: float) -> float:
-    """Where a share of zeros stands on the axis: the number of times the weights were halved."""
+    """The place of a share of zeros on the axis: the number of times the weights were halved."""
     return -math.log2(max(1 - sparsity, 1e-12))
 
 
@@ -92,7 +92,7 @@ def _curve(axes: Axes, board: Board, method: str, order: int, colour: str, marke
     # Colour and marker belong to the method; its variants differ in dashes, and in how much of a marker is filled.
     variant = [label for label in board.methods if _name(label) == _name(method)].index(method)
     dash, fill = ("-", "--", ":", "-.")[variant % 4], ("full", "none", "left", "top", "right")[variant % 5]
-    # Markers show where there are results; methods may stand on different levels, so lines join their own.
+    # Markers show where there are results; methods may have different levels, so lines join their own.
     points = board.curve(method)
     x, cells = [position(level) for level, _ in points], [cell for _, cell in points]
     mean, spread = [cell.mean for cell in cells], [cell.deviation or 0.0 for cell in cells]

@@ -33,7 +33,7 @@ class Row:
     collapsed: bool | None
     digest: str
     parent: str | None
-    variant: str  # told from today's defaults; those it was trained under may differ
+    variant: str  # against today's defaults; those it was trained under may differ
     zeros: float | None
     replicate: str
     data: str

@@ -8,11 +8,11 @@ from common.errors import UserError
 from launch.runs.records import Record
 
 
-def write_report(task: str, found: list[Record], wished: set[str] | None) -> None:
-    """Print the table and write the report: of the stages ``wished`` among the records ``found``, or of all."""
+def write_report(task: str, all_stages: list[Record], wished: set[str] | None) -> None:
+    """Print the table and write the report: of the stages ``wished`` among the records ``all_stages``, or of all."""
     from launch.report import tables
 
-    report = tables.arrange(task, found, [r for r in found if wished is None or r.digest in wished])
+    report = tables.arrange(task, all_stages, [r for r in all_stages if wished is None or r.digest in wished])
     print(f"\n{report.text()}\n", flush=True)
     try:
         written = report.write(paths.reports())

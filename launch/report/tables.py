@@ -20,7 +20,7 @@ from launch.runs.records import Record
 from launch.wording import percent
 
 NONE = "no finished stages yet"
-WARNINGS = 5  # kinds that a terminal is told; the page has all
+WARNINGS = 5  # kinds that a terminal shows; the page has all
 WIDTH = 110  # columns of the plain-text table before it continues in a second block
 
 

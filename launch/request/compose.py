@@ -3,6 +3,7 @@
 import re
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -28,6 +29,7 @@ _Loader.yaml_implicit_resolvers = {
 
 @cache
 def read_yaml(path: Path) -> dict:
+    """The mapping in a YAML file. ``UserError`` where it cannot be read, or holds anything else."""
     try:
         return _mapping(str(path), yaml.load(path.read_text(), Loader=_Loader))
     except yaml.YAMLError as error:
@@ -36,7 +38,7 @@ def read_yaml(path: Path) -> dict:
         raise UserError(f"{path} cannot be read: {error}") from None
 
 
-def _mapping(origin: str, value, valid: tuple = ()) -> dict:
+def _mapping(origin: str, value: Any, valid: tuple[str, ...] = ()) -> dict:
     """``value``, nothing taken for empty. ``UserError`` when it is no mapping or has a key that is not ``valid``."""
     if not isinstance(value or {}, dict):
         raise UserError(f"{origin} must hold keys and values, found {value!r}")
@@ -64,7 +66,7 @@ def own_presets(task: str) -> list[str]:
 class Composer:
     """Settings of any method under one task and preset: dataclass < task < its exceptions < preset < command line."""
 
-    def __init__(self, request: Request):
+    def __init__(self, request: Request) -> None:
         self.task = request.task
         registry.task_part(self.task, "config")  # an unknown task fails here, with the names
         origin = f"tasks/{self.task}/config.yaml"

@@ -15,7 +15,7 @@ from common import registry
 from common.errors import UserError
 from launch import wording
 
-Pair = tuple[str, int | None]  # what one result of a cell is told by: its split as ``text`` has it, and its seed
+Pair = tuple[str, int | None]  # a result's split, as ``text`` has it, and its seed
 
 
 @cache

@@ -150,7 +150,7 @@ def _default(task: str, name: str) -> str:
         return ""
 
 
-def text(value) -> str:
+def text(value: object) -> str:
     """A value as it is given on the command line; in quotes only where they tell a text from nothing, or hold it."""
     if isinstance(value, str) and re.fullmatch(r"[\w.:/+-]+", value) and value.lower() not in ("null", "none"):
         return value

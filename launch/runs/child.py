@@ -34,7 +34,7 @@ class Child:
         train: Callable[[Callable], str],
         close: Callable[[], None] = lambda: None,
         on_terminate: object = None,
-    ):
+    ) -> None:
         self.folder = Path(folder)
         self.status: int | None = None  # as waitpid gives it, once the child has ended
         self._outcomes, write = os.pipe()

@@ -24,7 +24,7 @@ S = TypeVar("S", bound=Descendant)
 class Lineage(Generic[S]):
     """The family of some stages, by digest."""
 
-    def __init__(self, stages: Iterable[S]):
+    def __init__(self, stages: Iterable[S]) -> None:
         self.stages: dict[str, S] = {stage.digest: stage for stage in stages}
         self._children: dict[str, list[S]] = {}
         for stage in self.stages.values():

@@ -2,11 +2,11 @@
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -93,7 +93,7 @@ class Record:
         return str(self.config.get("method") or (self.summary or {}).get("method") or "?")
 
     @property
-    def seed(self):
+    def seed(self) -> int | None:
         return self.config.get("seed")
 
     @property
@@ -135,7 +135,7 @@ class Record:
     def model(self) -> str:
         return str(self.setting("task", "model") or "")
 
-    def setting(self, part: str, key: str):
+    def setting(self, part: str, key: str) -> Any:
         """``settings.<part>.<key>`` of the configuration, or None."""
         settings = self.config.get("settings")
         section = settings.get(part) if isinstance(settings, dict) else None
@@ -232,7 +232,7 @@ def _folders(where: Path) -> list[os.DirEntry]:
         return []
 
 
-def _load(path: Path, parse, problems: list[str], needed: bool):
+def _load(path: Path, parse: Callable[[str], object], problems: list[str], needed: bool) -> dict | None:
     """The mapping in a file, or None; what is wrong with it is appended to ``problems``."""
     try:
         value = parse(path.read_text())
@@ -250,7 +250,7 @@ def _load(path: Path, parse, problems: list[str], needed: bool):
     return value
 
 
-def _number(value) -> float | None:
+def _number(value: object) -> float | None:
     return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 
@@ -272,6 +272,6 @@ def find(prefix: str, found: Iterable[Record]) -> Record:
 
 def label(record: Record) -> str:
     """One line: name, what it is, state."""
-    level = "" if record.sparsity is None else f" {record.sparsity:.2%}"
+    level = "" if record.sparsity is None else f" {wording.percent(record.sparsity)}"
     what = f"{record.task} {record.method}{level} {folds.pair(record.replicate, record.seed)}"
     return f"{record.digest[:12]}  {what}  {record.state}" + (f"  {record.variant}" if record.variant else "")

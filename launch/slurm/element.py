@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from common import paths, record
@@ -105,7 +105,7 @@ class ThisElement:
         self.rounds += 1
         token = f"{self.id}-{self.restarts}-{self.rounds}"
 
-        def work(stop) -> str:
+        def work(stop: Callable[[], object]) -> str:
             from common.stage import run  # torch is imported here, in the child, and nowhere else
             from common.training.processes import distributed
 
