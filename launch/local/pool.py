@@ -118,7 +118,7 @@ class Pool:
         for member in self.members.values():
             while member.ready and not member.stage and self.order.ready:
                 stage = self.order.pop()
-                if paths.done(stage.folder).exists():  # another sweep was faster
+                if record.finished(stage.folder):  # another sweep was faster
                     self.end(stage, "done")
                     continue
                 member.stage, member.started = stage, False
@@ -203,10 +203,10 @@ class Pool:
     def look(self) -> None:
         """At what nobody reports: stages held by another process, workers that never came, the clock."""
         for digest, stage in list(self.waiting.items()):
-            if paths.done(stage.folder).exists() or not locks.held(paths.lock(stage.folder)):
+            if record.finished(stage.folder) or not locks.held(paths.lock(stage.folder)):
                 del self.waiting[digest]
                 status = record.read_status(stage.folder)
-                if status.get("state") == "failed" and not paths.done(stage.folder).exists():
+                if status.get("state") == "failed" and not record.finished(stage.folder):
                     self.end(stage, "failed", status.get("reason") or "failed in another process")
                 else:
                     self.order.push(digest)

@@ -4,8 +4,8 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 
-from common import paths
 from common.errors import UserError
+from common.record import finished
 from launch.runs import ledger, records
 from launch.runs.jobs import Job
 from launch.runs.ledger import Element
@@ -70,7 +70,7 @@ def _announce(held: list[Record], elements: dict[str, Element], all_stages: Sequ
         stage
         for element in elements.values()
         for stage in element.stages
-        if stage not in names and not paths.done(element.sweep.parent.parent / stage).exists()
+        if stage not in names and not finished(element.sweep.parent.parent / stage)
     }
     by_name = {record.key: record for record in all_stages}
     if others:

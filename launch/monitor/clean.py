@@ -10,6 +10,7 @@ from pathlib import Path
 
 from common import paths
 from common.errors import UserError
+from common.record import finished
 from launch import wording
 from launch.runs import ledger, locks, records
 from launch.runs.lineage import Lineage
@@ -150,9 +151,9 @@ def _stages(where: Path, all_stages: Sequence[Record], chosen: list[Record], des
     if kept:
         notes.append(f"kept, as running, queued, or needed by what is ({len(kept)}): {_names(kept)}")
     gone = [record for record in chosen if record.digest not in used]
-    finished = sum(record.state == "done" for record in gone)
-    if finished:
-        notes.append(f"finished among them: {finished}; their results are lost")
+    lost = sum(record.state == "done" for record in gone)
+    if lost:
+        notes.append(f"finished among them: {lost}; their results are lost")
     group = Group("whole stages", [([record.folder], record.folder) for record in gone])
     return Cleaning(where, [group] if group.items else [], notes)
 
@@ -190,7 +191,7 @@ def _delete(path: Path, stage: Path | None, runs: Path) -> str:
         return f"{path} leads out of {runs} by a link"
     try:
         with _lock(stage) if stage is not None and stage.exists() else contextlib.nullcontext():
-            if stage is not None and path != stage and not paths.done(stage).exists():
+            if stage is not None and path != stage and not finished(stage):
                 return f"{path}: its stage is being trained again"
             if not path.is_dir():
                 path.unlink(missing_ok=True)
