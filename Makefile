@@ -1,7 +1,41 @@
 # Names for commands; the work is done by `python -m launch <verb> key=value ...`. `make help` lists them.
 
+# >>> written by `make docs` from launch/cli/verbs.py
+known := TASK METHOD PRESET DATA CLUSTER WORKERS RUN WATCH LAST WEIGHTS DESCENDANTS YES FORMAT PORT SET RUNS REPORTS ARGS PYTHON
+verbs := plan smoke sweep status tail why retry cancel clean report ui sync prepare test lint docs
+arguments = $${TASK:+"task=$$TASK"} $${METHOD:+"method=$$METHOD"} $${PRESET:+"preset=$$PRESET"} \
+	$${DATA:+"data=$$DATA"} $${CLUSTER:+"cluster=$$CLUSTER"} $${WORKERS:+"workers=$$WORKERS"} \
+	$${RUN:+"run=$$RUN"} $${WATCH:+"watch=$$WATCH"} $${LAST:+"last=$$LAST"} $${WEIGHTS:+"weights=$$WEIGHTS"} \
+	$${DESCENDANTS:+"descendants=$$DESCENDANTS"} $${YES:+"yes=$$YES"} $${FORMAT:+"format=$$FORMAT"} \
+	$${PORT:+"port=$$PORT"} $$SET
+define without_environment
+make plan       what a sweep would train: new, done, shared and why, and what it costs; nothing is started or written
+make smoke      the first cell of a sweep in a few steps, here and now; keeps nothing
+make sweep      train what is missing, here or on CLUSTER=; here it ends with table, curves and MLflow; repeat it at will
+make status     how far every stage is; METHOD= for some, LAST=1000 for names; WATCH=1 looks until everything has ended
+make tail       the last lines that RUN=<first letters> recorded and printed; WATCH=1 follows
+make why        why RUN=<first letters> is where it is: reason, last lines of the error, node, attempts, time used
+make retry      train again what failed and what that blocks, with the same settings; TASK=, METHOD=, RUN= choose
+make cancel     take what is queued or running off the cluster: all, or of TASK=, METHOD=, RUN=; asks (YES=1 does not)
+make clean      remove what is no longer needed; WEIGHTS=1 finished weights too, METHOD= or RUN= whole stages; asks
+make report     reports/<task>/results.csv, tables and curves: of all that is done, or of what the same words would sweep
+make ui         open the MLflow UI, kept up to date while it is open
+make sync       fill MLflow from runs/
+make prepare    fetch and check the data a task's settings name, into DATA or data/<task>/
+make test       run the tests; ARGS="-k name" for some
+make lint       check style and types
+make docs       write docs/methods.md and the Makefile's list of verbs anew, from the code
+make help       verbs, keys, tasks and methods; METHOD=, TASK= or CLUSTER= lists their settings
+make clean-environment   remove .venv
+
+with TASK= METHOD= PRESET= DATA= CLUSTER= WORKERS= RUN= WATCH= LAST= WEIGHTS= DESCENDANTS= YES= FORMAT= PORT=
+SET= RUNS= REPORTS= ARGS= PYTHON=
+as in: make sweep TASK=classic METHOD=imp,omp_after SET="run.seed=0,1 method.sparsity=0.8"
+Once .venv is there, which the first command but this one sets up, `make help` says what each is.
+endef
+# <<<
+
 # A misspelt variable would otherwise be ignored without a word.
-known := TASK METHOD PRESET DATA CLUSTER WORKERS SET RUNS REPORTS RUN WATCH LAST WEIGHTS DESCENDANTS YES FORMAT PORT ARGS PYTHON
 given := $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
 unknown := $(filter-out $(known) -*-% MAKE%,$(given))
 ifneq ($(unknown),)
@@ -16,14 +50,6 @@ asked_python := $(value PYTHON)
 PYTHON ?= python3
 export PYTHON
 
-# Values reach the verbs through the environment, so the shell never reads them as commands. SET is split at spaces
-# and nothing else (set -f: no file names for its stars and brackets).
-verbs := plan smoke sweep status tail why retry cancel clean report ui prepare sync test lint docs
-arguments = $${TASK:+"task=$$TASK"} $${METHOD:+"method=$$METHOD"} $${PRESET:+"preset=$$PRESET"} \
-	$${DATA:+"data=$$DATA"} $${CLUSTER:+"cluster=$$CLUSTER"} $${WORKERS:+"workers=$$WORKERS"} $${PORT:+"port=$$PORT"} \
-	$${FORMAT:+"format=$$FORMAT"} $${RUN:+"run=$$RUN"} $${WATCH:+"watch=$$WATCH"} $${WEIGHTS:+"weights=$$WEIGHTS"} \
-	$${DESCENDANTS:+"descendants=$$DESCENDANTS"} $${LAST:+"last=$$LAST"} $${YES:+"yes=$$YES"} $$SET
-
 # Packages of other Pythons (as cluster modules set them) would stand before the pinned ones; mlflow sends no statistics.
 unexport PYTHONPATH PYTHONHOME
 export MLFLOW_DISABLE_TELEMETRY ?= true
@@ -31,6 +57,8 @@ export MLFLOW_DISABLE_TELEMETRY ?= true
 .DEFAULT_GOAL := help
 .PHONY: $(verbs) help clean-environment
 
+# Values reach the verbs through the environment, so the shell never reads them as commands. SET is split at spaces
+# and nothing else (set -f: no file names for its stars and brackets).
 $(verbs): .venv/ready
 	@set -f; exec .venv/bin/python -m launch $@ $(arguments)
 
@@ -55,28 +83,5 @@ help:
 ifeq ($(ready),yes)
 	@set -f; exec .venv/bin/python -m launch help $(arguments)
 else
-	@printf '%s\n' \
-	'make sweep      train what is missing, here (then table and curves) or on CLUSTER=<name>' \
-	'make plan       what a sweep would train, what is shared or done, what it costs; trains nothing' \
-	'make smoke      the first cell in a few steps, here and now' \
-	'make status     how far every stage is (WATCH=1 keeps looking)' \
-	'make tail       the last lines of RUN=<first letters of its name>' \
-	'make why        why RUN= is where it is' \
-	'make retry      train again what failed' \
-	'make cancel     take what is queued or running off the cluster (asks)' \
-	'make clean      remove what is no longer needed (asks)' \
-	'make report     reports/<task>/results.csv and the curves, from what is done' \
-	'make ui         open the MLflow UI (PORT=5000)' \
-	'make sync       fill MLflow from runs/' \
-	'make prepare    fetch the data of TASK into DATA' \
-	'make test       the tests (ARGS="-k name" for some)' \
-	'make lint       style' \
-	'make docs       docs/methods.md, from the code of the methods' \
-	'make help       this; once .venv is there, also tasks, methods and settings' \
-	'make clean-environment   remove .venv' \
-	'' \
-	'TASK=classic METHOD=imp,omp_after PRESET=laptop DATA=<folder> CLUSTER=local WORKERS=4 SET="a.b=c d.e=f,g"' \
-	'RUN=<first letters of a stage> for tail, why, retry, cancel, clean; WATCH=1 LAST=50 YES=1 WEIGHTS=1 DESCENDANTS=1' \
-	'RUNS=<folder> and REPORTS=<folder> move runs/ and reports/; FORMAT=json for plan and status' \
-	'PYTHON=python3.11 chooses the Python of .venv, which the first command that needs it sets up'
+	@: $(info $(without_environment))
 endif

@@ -4,35 +4,32 @@ import dataclasses
 
 from common import registry
 from common.settings import groups, schema
-from launch.cli import methods_page
-from launch.request import arguments, compose
+from launch.cli import methods_page, verbs
+from launch.request import compose
 from launch.request.arguments import Request
 from launch.slurm import cluster
 from launch.slurm.cluster import Cluster
 
 
-def text(verbs: dict) -> str:
-    """Verbs with the first line of their documentation, keys, tasks, methods and presets."""
+def help(request: Request) -> int:
+    """Print what can be asked for; of methods, a task or a cluster that are named, their settings."""
+    print(settings(request) if {"method", "task", "cluster"} & set(request.given) else text())
+    return 0
+
+
+def text() -> str:
+    """Verbs, keys, tasks, methods and presets."""
+    further = {task: compose.own_presets(task) for task in registry.tasks()}
     lines = [
         'make <verb> TASK= METHOD= PRESET= DATA= SET="a.b=c d.e=f,g" ...     or: python -m launch <verb> key=value ...',
         "",
-    ]
-    lines += [f"  {name:<9} {verb.__doc__}" for name, verb in verbs.items()]
-    lines += ["", *(f"  {name.upper():<9} {meaning}" for name, meaning in arguments.KEYS.items())]
-    lines += [
-        "  SET       any setting, several values as a,b (help METHOD=rigl TASK=classic lists them)",
-        "  RUNS      folder of all results (default: runs);  REPORTS: of tables and figures (default: reports)",
-        "  PYTHON    make: the Python of .venv, which the first command sets up; make clean-environment removes it",
+        *verbs.listing(),
         "",
         f"  tasks:    {', '.join(registry.tasks())}",
         f"  methods:  {', '.join(registry.methods())}",
         f"  presets:  {', '.join(compose.presets())}",
         f"  clusters: {', '.join(cluster.names())}; or CLUSTER=<file>",
-        *(
-            f"            {task} also: {', '.join(own)}"
-            for task in registry.tasks()
-            if (own := compose.own_presets(task))
-        ),
+        *(f"            {task} also: {', '.join(presets)}" for task, presets in further.items() if presets),
     ]
     return "\n".join(lines)
 
@@ -54,10 +51,9 @@ def settings(request: Request) -> str:
         cls = groups.classes(request.task, name)[group]
         title += f'  (SET="{group}.<key>=<value>", several values as a,b)'
         if group == "method" and methods_page.declared(name):
-            told = methods_page.rows(name) | {
-                f"measures {n}": text for n, text in methods_page.facts(name).measures.items()
-            }
-            lines += [name, *(f"  {what:<24} {said}" for what, said in told.items() if said), ""]
+            measures = {f"measures {n}": meaning for n, meaning in methods_page.facts(name).measures.items()}
+            rows = methods_page.rows(name) | measures
+            lines += [name, *(f"  {what:<24} {value}" for what, value in rows.items() if value), ""]
         lines += _fields(title, cls, composer.settings(name)[group])
     if "cluster" in request.given and request.cluster != "local":
         title = f'cluster.* of {request.cluster}  (SET="cluster.<key>=<value>")'
@@ -65,7 +61,7 @@ def settings(request: Request) -> str:
     return "\n".join(lines).rstrip()
 
 
-def _fields(title: str, cls, values: dict) -> list[str]:
+def _fields(title: str, cls: type, values: dict) -> list[str]:
     """A title, a line for every field with its value and meaning, and an empty line."""
     fields = dataclasses.fields(cls)
     return [title, *(f"  {f.name:<20} {values[f.name]!s:<18} {schema.meaning(f)}" for f in fields), ""]

@@ -1,20 +1,22 @@
-"""The verbs that look, and those that tidy up: status, tail, why, report, sync, ui, cancel, clean, test, lint, docs."""
+"""The verbs that look, and those that tidy up: status, tail, why, report, sync, ui, cancel, clean."""
 
 import json
-import os
-import shlex
-import subprocess
-import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from common import paths, record, registry
+from common import paths, registry
 from common.errors import UserError
 from launch.cli.checks import number
-from launch.report.show import short, write_report
+from launch.report.show import write_report
 from launch.request.arguments import Request
+
+if TYPE_CHECKING:
+    from launch.plan.planner import Plan
+    from launch.runs.records import Record
 
 
 def status(request: Request) -> int:
-    """how far every stage is; METHOD= for some, LAST=1000 for names; WATCH=1 looks until everything has ended"""
+    """Print the state of every stage, once or again and again."""
     from launch.monitor import status
     from launch.slurm import queue, states
 
@@ -22,7 +24,7 @@ def status(request: Request) -> int:
     for name in request.methods:
         registry.method(name)
 
-    def read(asks=queue.ask) -> list:
+    def read(asks: queue.Ask = queue.ask) -> "list[Record]":
         return [r for r in states.read(task, asks=asks) if not request.methods or r.method in request.methods]
 
     if request.watch == "1":
@@ -35,7 +37,7 @@ def status(request: Request) -> int:
 
 
 def tail(request: Request) -> int:
-    """the last lines that RUN=<first letters> recorded and printed; WATCH=1 follows"""
+    """Print the last lines of one stage, and follow it if asked to."""
     from launch.monitor import tail
     from launch.runs import records
     from launch.slurm import states
@@ -45,37 +47,37 @@ def tail(request: Request) -> int:
 
 
 def why(request: Request) -> int:
-    """why RUN=<first letters> is where it is: reason, last lines of the error, node, attempts, time used"""
+    """Print what is known about one stage."""
     from launch.monitor import why
     from launch.runs import records
     from launch.slurm import states
 
-    found = states.read(_task(request))
-    print(why.why(records.find(_named(request), found), found))
+    all_stages = states.read(_task(request))
+    print(why.why(records.find(_named(request), all_stages), all_stages))
     return 0
 
 
 def cancel(request: Request) -> int:
-    """take what is queued or running off the cluster: all, or of TASK=, METHOD=, RUN=; asks (YES=1 does not)"""
+    """Take stages off the cluster."""
     from launch.monitor import cancel
 
     return cancel.cancel(*_filtered(request), _asks(request))
 
 
 def clean(request: Request) -> int:
-    """remove what is no longer needed; WEIGHTS=1 finished weights too, METHOD= or RUN= whole stages; asks"""
+    """Delete what is not needed, or what was asked for."""
     from launch.monitor import clean
 
-    chosen, found = _filtered(request)
+    chosen, all_stages = _filtered(request)
     # all leftovers go, whichever stage they are of; weights and whole stages are those asked for
     named = {"method", "run"} | ({"task"} if request.weights == "1" else set())
     whole = chosen if named & set(request.given) else None
     descendants = request.descendants == "1"
-    return clean.clean(clean.plan(found, whole, request.weights == "1", descendants), _asks(request))
+    return clean.clean(clean.plan(all_stages, whole, request.weights == "1", descendants), _asks(request))
 
 
 def report(request: Request) -> int:
-    """reports/<task>/results.csv, tables and curves: of all that is done, or of what the same words would sweep"""
+    """Print the tables and write the report."""
     from launch.plan import planner
     from launch.slurm import states
 
@@ -83,37 +85,38 @@ def report(request: Request) -> int:
     chosen = set(request.given) - {"task"}
     stages = planner.make(request) if chosen else None
     wished = set(stages.wished) if stages else None
-    found = states.read(request.task)
-    done = [r for r in found if r.done and (wished is None or r.digest in wished)]
+    all_stages = states.read(request.task)
+    done = [r for r in all_stages if r.done and (wished is None or r.digest in wished)]
     # the dense line comes with every method: alone, it is no report of those asked for
     lacking = [name for name in request.methods if name not in {r.method for r in done}]
-    others = _others(found, stages, lacking) if stages and (lacking or not done) else ""
+    others = _others(all_stages, stages, lacking) if stages and (lacking or not done) else ""
     nothing = f"nothing of {', '.join(lacking) or 'this'}{' with these settings' * bool(others)} is finished"
     if not done or (lacking and lacking == request.methods):
         raise UserError(
             f"{nothing} for task {request.task} in {paths.runs()}: 'make sweep' with the same words trains it, "
             f"'make status' shows what there is{others}{_elsewhere(request)}"
         )
-    write_report(request.task, found, wished)
+    write_report(request.task, all_stages, wished)
     if lacking:
         print(f"note: {nothing}: `make sweep` with the same words trains it{others}")
     return 0
 
 
-def _others(found: list, plan, lacking: list[str]) -> str:
+def _others(all_stages: "list[Record]", plan: "Plan", lacking: list[str]) -> str:
     """What of the methods ``lacking`` (or, of none, of all asked for) is finished with other settings; "" for nothing.
 
     With the words that lead from one of the stages asked for to the nearest that is there.
     """
+    from launch import wording
     from launch.plan import reasons
     from launch.request import variants
-    from launch.runs import records, wording
+    from launch.runs import records
 
-    old = records.outdated(found)
-    wished = [plan.stages[digest].config for digest in reversed(plan.wished)]
-    wished = {own["method"]: own for own in wished if own["method"] in lacking or not lacking}
-    alike = {own["label"]: own for own in (plan.stages[digest].config for digest in plan.wished)}
-    there = [r for r in found if r.done and r.digest not in old and r.method in wished and reasons.whole(r.config)]
+    old = records.outdated(all_stages)
+    configs = [plan.stages[digest].config for digest in plan.wished]
+    wished = {own["method"]: own for own in reversed(configs) if own["method"] in lacking or not lacking}
+    alike = {own["label"]: own for own in configs}
+    there = [r for r in all_stages if r.done and r.digest not in old and r.method in wished and reasons.whole(r.config)]
     if not there:
         return ""
     pairs = [(alike.get(r.config["label"], wished[r.method]), r) for r in there]
@@ -124,9 +127,9 @@ def _others(found: list, plan, lacking: list[str]) -> str:
     if own["data"] != nearest.config.get("data"):
         words.append(f"task.data={nearest.config['settings']['task'].get('data') or '<other data>'}")
     methods = ", ".join(dict.fromkeys(r.method for r in there))
-    told = f", such as {nearest.method} with {' '.join(words)}" if words else ""
-    are = "is" if len(there) == 1 else "are"
-    return f". With other settings there {are} {wording.amount(len(there), 'stage')} of {methods}{told}"
+    example = f", such as {nearest.method} with {' '.join(words)}" if words else ""
+    stages = wording.amount(len(there), "stage")
+    return f". With other settings there {wording.be(len(there))} {stages} of {methods}{example}"
 
 
 def _elsewhere(request: Request) -> str:
@@ -138,9 +141,9 @@ def _elsewhere(request: Request) -> str:
 
 
 def sync(request: Request) -> int:
-    """fill MLflow from runs/"""
+    """Bring MLflow up to date."""
+    from launch import wording
     from launch.mlflow_view import sync
-    from launch.runs import wording
     from launch.slurm import states
 
     result = sync.sync(states.read(), paths.runs())
@@ -150,44 +153,10 @@ def sync(request: Request) -> int:
 
 
 def ui(request: Request) -> int:
-    """open the MLflow UI, kept up to date while it is open"""
+    """Serve the MLflow view until Ctrl-C."""
     from launch.mlflow_view import ui
 
     ui.ui(paths.runs(), number(request.port or "5000", "port", 1, 65535))
-    return 0
-
-
-def test(request: Request) -> int:
-    """run the tests; ARGS="-k name" for some"""
-    try:
-        arguments = shlex.split(os.environ.get("ARGS", ""))
-    except ValueError as error:
-        raise UserError(f"ARGS must be words for pytest, found {os.environ['ARGS']!r} ({error})") from None
-    return subprocess.call([sys.executable, "-m", "pytest", *arguments], cwd=paths.root())
-
-
-def lint(request: Request) -> int:
-    """check the style"""
-    checks = (["check", "."], ["format", "--check", "."])
-    return max(subprocess.call([sys.executable, "-m", "ruff", *check], cwd=paths.root()) for check in checks)
-
-
-def docs(request: Request) -> int:
-    """write docs/methods.md anew, from the code of the methods"""
-    from launch.cli import methods_page
-
-    path, page = paths.root() / "docs" / "methods.md", methods_page.text()
-    silent = [name for name in registry.methods() if not methods_page.declared(name)]
-    try:
-        same = path.exists() and path.read_text() == page
-        if not same:
-            path.parent.mkdir(exist_ok=True)
-            record.write_text(path, page)
-    except OSError as error:
-        raise UserError(f"cannot write {path} ({error.strerror or error})") from None
-    print(f"{short(path)} {'is what the code says' if same else 'is written'}")
-    if silent:
-        print(f"without {', '.join(silent)}: no facts = Facts(...) in class Method (common/methods/families/facts.py)")
     return 0
 
 
@@ -208,20 +177,20 @@ def _named(request: Request) -> str:
     return request.run
 
 
-def _filtered(request: Request) -> tuple[list, list]:
+def _filtered(request: Request) -> "tuple[list[Record], list[Record]]":
     """The records that TASK, METHOD and RUN choose, and those of every task."""
     from launch.runs import records
     from launch.slurm import states
 
     for name in request.methods:
         registry.method(name)
-    task, found = _task(request), states.read()
-    chosen = [records.find(request.run, found)] if request.run else found
+    task, all_stages = _task(request), states.read()
+    chosen = [records.find(request.run, all_stages)] if request.run else all_stages
     chosen = [r for r in chosen if task in (None, r.task)]
-    return [r for r in chosen if not request.methods or r.method in request.methods], found
+    return [r for r in chosen if not request.methods or r.method in request.methods], all_stages
 
 
-def _asks(request: Request):
+def _asks(request: Request) -> Callable[[str], bool]:
     """What asks before something is lost; YES=1 answers it."""
     from launch.cli.ask import confirm
 

@@ -3,6 +3,7 @@
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from common import paths, registry
 from common.errors import UserError
@@ -11,9 +12,12 @@ from launch.request import compose, grid
 from launch.request.arguments import Request
 from launch.slurm import cluster
 
+if TYPE_CHECKING:
+    from launch.plan.planner import Plan, Stage
+
 
 def plan(request: Request) -> int:
-    """what a sweep would train: new, done, shared and why, and what it costs; nothing is started or written"""
+    """Print the plan of a request, with its cost."""
     from launch.plan import estimate, fits_the_model, outline, planner
 
     place = _place(request)
@@ -30,14 +34,14 @@ def plan(request: Request) -> int:
 
 
 def smoke(request: Request) -> int:
-    """the first cell of a sweep in a few steps, here and now; keeps nothing"""
+    """Try the first cell of a request."""
     from launch.local import smoke
 
     return smoke.smoke(request)
 
 
 def sweep(request: Request) -> int:
-    """train what is missing, here or on CLUSTER=; here it ends with table, curves and MLflow; repeat it at will"""
+    """Train what a request asks for, or submit it."""
     from launch.plan import fits_the_model, outline, planner
 
     usable(paths.runs(), "RUNS", write=True)
@@ -61,20 +65,20 @@ def sweep(request: Request) -> int:
 
 
 def retry(request: Request) -> int:
-    """train again what failed and what that blocks, with the same settings; TASK=, METHOD=, RUN= choose"""
+    """Train again what failed, or submit it."""
+    from launch import wording
     from launch.monitor import retry
     from launch.plan import planner
-    from launch.runs import wording
     from launch.slurm import states
 
     usable(paths.runs(), "RUNS", write=True)
-    found = states.read(request.task if "task" in request.given else None)
-    chosen = retry.chosen(found, request)
+    all_stages = states.read(request.task if "task" in request.given else None)
+    chosen = retry.chosen(all_stages, request)
     if not chosen:
         print("nothing failed here; `make status` shows what there is")
         return 0
     code = 0
-    for (task, name, preset), stages in retry.places(chosen, found, request).items():
+    for (task, name, preset), stages in retry.places(chosen, all_stages, request).items():
         one = Request(task=task, cluster=name, preset=preset, workers=request.workers)
         one.cluster_overrides = request.cluster_overrides
         wanted = planner.Plan(task, "retry", {s.digest: s for s in stages}, [s.digest for s in stages])
@@ -89,32 +93,32 @@ def retry(request: Request) -> int:
 
 
 def prepare(request: Request) -> int:
-    """fetch and check the data a task's settings name, into DATA or data/<task>/"""
+    """Fetch the data that a request names."""
     for settings in grid.data_sets(request):
         registry.task_part(request.task, "prepare").prepare(settings)
     return 0
 
 
-def _arrays(wanted, place: cluster.Cluster) -> list[str]:
+def _arrays(wanted: "Plan", place: cluster.Cluster) -> list[str]:
     """How many arrays a sweep would be, as far as that is known without asking Slurm."""
-    from launch.runs import wording
+    from launch import wording
     from launch.slurm import arrays
 
     todo = [stage for stage in wanted.todo() if stage.state not in ("queued", "running")]
     if not todo:
         return []
     most, limit = place.max_array_size or 1001, place.max_submitted or None
-    found = arrays.arrays(todo, None, most, limit, need=lambda stage: stage.processes)
-    elements = sum(len(array.lanes) for array in found)
+    to_submit = arrays.arrays(todo, None, most, limit, need=lambda stage: stage.processes)
+    elements = sum(len(array.lanes) for array in to_submit)
     limits = "" if place.max_array_size and place.max_submitted else " (fewer where Slurm's own limits are small)"
-    return [f"to submit: {wording.amount(elements, 'element')} of {wording.amount(len(found), 'array')}{limits}"]
+    return [f"to submit: {wording.amount(elements, 'element')} of {wording.amount(len(to_submit), 'array')}{limits}"]
 
 
-def _train_here(todo: list, folder: Path, workers: int) -> tuple[int, bool]:
+def _train_here(todo: "list[Stage]", folder: Path, workers: int) -> tuple[int, bool]:
     """Train on this machine: the exit code, and whether it came to an end of its own."""
+    from launch import wording
     from launch.local import sweep
     from launch.local.progress import Progress
-    from launch.runs import wording
 
     if queued := sum(stage.state == "queued" for stage in todo):
         print(f"note: jobs of yours wait to train {queued} of these; they will find them done (or: make cancel)")
@@ -126,11 +130,11 @@ def _train_here(todo: list, folder: Path, workers: int) -> tuple[int, bool]:
     return result.code, not (result.error or result.interrupted)
 
 
-def _submit(wanted, place: cluster.Cluster, request: Request) -> int:
+def _submit(wanted: "Plan", place: cluster.Cluster, request: Request) -> int:
     """Hand what is missing to Slurm, and say what happens next."""
+    from launch import wording
     from launch.mlflow_view import sync
     from launch.plan import planner
-    from launch.runs import wording
     from launch.slurm import submit
 
     if not wanted.todo():
@@ -150,27 +154,26 @@ def _submit(wanted, place: cluster.Cluster, request: Request) -> int:
         print(f"nothing new to submit: {on_their_way}")
         return 0
     numbers = result.numbers
-    span = numbers[0] if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
     parts = (result.stages, "stage"), (result.elements, "element"), (len(numbers), "array")
     stages, elements, arrays = (wording.amount(*part) for part in parts)
-    print(f"submitted {stages} as {elements} of {arrays} (job {span})", flush=True)
+    print(f"submitted {stages} as {elements} of {arrays} (job {wording.span(numbers)})", flush=True)
     if result.waiting:
         print(on_their_way)
     print("look at it: make status WATCH=1 · make why RUN=<first letters> · make ui; afterwards: make report")
     return 0
 
 
-def show(wanted) -> int:
+def show(wanted: "Plan") -> int:
     """The end of a sweep: table and curves of what was asked for, what failed, MLflow."""
+    from launch import wording
     from launch.mlflow_view import sync
     from launch.report.show import write_report
-    from launch.runs import wording
     from launch.slurm import states
 
-    found = states.read(wanted.task)
-    own = [r for r in found if r.digest in wanted.stages]
+    all_stages = states.read(wanted.task)
+    own = [r for r in all_stages if r.digest in wanted.stages]
     failed = [r for r in own if r.state in ("failed", "blocked")]
-    write_report(wanted.task, found, set(wanted.wished))
+    write_report(wanted.task, all_stages, set(wanted.wished))
     for stage in failed[:10]:
         error = paths.error(stage.folder)  # a process that was killed had no time to write it
         where = f" (traceback in {error})" if stage.state == "failed" and error.exists() else ""
@@ -180,19 +183,19 @@ def show(wanted) -> int:
         print(f"... and {len(failed) - 10} more: `make status` lists them")
     print("MLflow is brought up to date ...", flush=True)
     try:
-        sync.sync(found, paths.runs())
+        sync.sync(all_stages, paths.runs())
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     if len(lost) > len(failed):
-        amount = f"{wording.amount(len(lost), 'stage')} asked for {'is' if len(lost) == 1 else 'are'}"
+        amount = f"{wording.amount(len(lost), 'stage')} asked for {wording.be(len(lost))}"
         print(f"error: {amount} not finished; `make status` names them", file=sys.stderr)
     print("all runs side by side: make ui (MLflow)")
     return 1 if lost else 0
 
 
 def _place(request: Request) -> "int | cluster.Cluster":
-    """Where to train: the number of workers here (0: one a core), or a Slurm cluster."""
+    """Where to train: the number of workers here (0: one for each core), or a Slurm cluster."""
     path = cluster.file_of(request.cluster)
     if request.cluster == "local":
         if request.cluster_overrides:

@@ -23,7 +23,7 @@ def gpus() -> list[str]:
 
 
 def workers() -> int:
-    """One worker a GPU where there are GPUs, else one a core this process may use."""
+    """One worker for each GPU where there are GPUs, else one for each core this process may use."""
     found = len(gpus())
     if found:
         return found

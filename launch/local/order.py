@@ -1,12 +1,14 @@
-"""Which stage comes next: a forest of stages, each waiting for its parent; pure bookkeeping, no processes, no files."""
+"""Which stage comes next: each stage waits for its parent; pure bookkeeping, no processes, no files."""
 
 from __future__ import annotations
 
 import heapq
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from launch.runs.lineage import Lineage
 
 if TYPE_CHECKING:
     from launch.plan.planner import Stage
@@ -33,23 +35,16 @@ class Result:
         return 1 if self.error or self.failed or self.blocked or self.stopped or self.left else 0
 
 
-class Forest:
+class Order:
     """Stages to do. A parent that is not among them counts as done already."""
 
-    def __init__(self, stages: Iterable[Stage]):
+    def __init__(self, stages: Iterable[Stage]) -> None:
         self.stages = {stage.digest: stage for stage in stages}
-        self.order = {digest: number for number, digest in enumerate(self.stages)}
-        self.children: dict[str, list[str]] = defaultdict(list)
-        for digest, stage in self.stages.items():
-            if stage.parent in self.stages:
-                self.children[stage.parent].append(digest)
-        self.height = dict.fromkeys(self.stages, 1)  # stages in the longest chain that starts here
-        for digest in self.stages:
-            length, parent = 2, self.stages[digest].parent
-            while parent in self.stages and self.height[parent] < length:
-                self.height[parent] = length
-                length, parent = length + 1, self.stages[parent].parent
-        self.width = sum(not self.children[digest] for digest in self.stages)  # most stages that can ever run at once
+        self.position = {digest: number for number, digest in enumerate(self.stages)}
+        self.lineage = Lineage(self.stages.values())
+        self.height = self.lineage.heights()
+        leaves = [digest for digest in self.stages if not self.lineage.children(digest)]
+        self.width = len(leaves)  # most stages that can ever run at once
         self.outcome: dict[str, str] = {}
         self.reason: dict[str, str] = {}
         self.lost: Counter = Counter()  # times a stage's worker died under it
@@ -60,7 +55,7 @@ class Forest:
 
     def push(self, digest: str) -> None:
         """Longest chain first, so that a chain of ten starts before ten leaves; then the order of the plan."""
-        heapq.heappush(self.ready, (-self.height[digest], self.order[digest], digest))
+        heapq.heappush(self.ready, (-self.height[digest], self.position[digest], digest))
 
     def pop(self) -> Stage:
         return self.stages[heapq.heappop(self.ready)[-1]]
@@ -68,15 +63,14 @@ class Forest:
     def end(self, digest: str, outcome: str, reason: str = "") -> list[str]:
         """Note how a stage ended; returns the descendants that are blocked by it."""
         self.outcome[digest], self.reason[digest] = outcome, reason
-        blocked = []
         if outcome == "done":
-            for child in self.children[digest]:
-                self.push(child)
-        elif outcome in ("failed", "blocked"):
-            blocked = list(self.children[digest])
-            for child in blocked:  # grows while it is walked
-                blocked.extend(self.children[child])
-                self.outcome[child], self.reason[child] = "blocked", f"its ancestor {digest} {outcome}"
+            for stage in self.lineage.children(digest):
+                self.push(stage.digest)
+        if outcome not in ("failed", "blocked"):
+            return []
+        blocked = [stage.digest for stage in self.lineage.descendants([digest])]
+        for child in blocked:
+            self.outcome[child], self.reason[child] = "blocked", f"its ancestor {digest} {outcome}"
         return blocked
 
     def over(self) -> bool:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common import paths, record
-from launch.local.order import Forest
+from launch.local.order import Order
 from launch.local.progress import Event
 from launch.runs import locks
 from launch.runs.child import GRACE, mark
@@ -43,7 +43,7 @@ class Member:
     stage: Stage | None = None
     started: bool = False  # the stage it has
 
-    def send(self, *message) -> None:
+    def send(self, *message: object) -> None:
         with contextlib.suppress(OSError):  # gone: the end of its socket is noticed on the next round
             if self.connection:
                 self.connection.send(message)
@@ -56,8 +56,10 @@ class Pool:
     worker could start.
     """
 
-    def __init__(self, forest: Forest, size: int, progress: Callable[[Event], None], submit: Callable[[str, int], Any]):
-        self.forest, self.size, self.progress, self.submit = forest, size, progress, submit
+    def __init__(
+        self, order: Order, size: int, progress: Callable[[Event], None], submit: Callable[[str, int], Any]
+    ) -> None:
+        self.order, self.size, self.progress, self.submit = order, size, progress, submit
         self.members: dict[int, Member] = {}
         self.jobs: list = []
         self.waiting: dict[str, Stage] = {}  # stages that another process holds
@@ -81,7 +83,7 @@ class Pool:
                     self.handlers[number] = signal.signal(number, self.interrupt)
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         try:
             self.dismiss()
         finally:
@@ -91,19 +93,19 @@ class Pool:
                 signal.signal(number, handler)
         self.tell("end")
 
-    def interrupt(self, *_) -> None:
+    def interrupt(self, *_: object) -> None:
         self.signals += 1
 
     def work(self) -> None:
         """Until every stage ended, a signal came, or workers turn out not to start."""
-        while not (self.forest.over() or self.signals or self.error):
+        while not (self.order.over() or self.signals or self.error):
             self.hand_out()
             # No more hands than stages that could use them: those under way and those ready (children may follow any).
-            if len(self.members) < self.size and self.forest.ready:
+            if len(self.members) < self.size and self.order.ready:
                 self.staff()
             self.listen(PAUSE)
             self.look()
-            if not any(member.stage for member in self.members.values()) and not self.forest.ready and not self.waiting:
+            if not any(member.stage for member in self.members.values()) and not self.order.ready and not self.waiting:
                 break  # what is left waits for a stage that was stopped
 
     def staff(self) -> None:
@@ -114,9 +116,9 @@ class Pool:
 
     def hand_out(self) -> None:
         for member in self.members.values():
-            while member.ready and not member.stage and self.forest.ready:
-                stage = self.forest.pop()
-                if paths.done(stage.folder).exists():  # another sweep was faster
+            while member.ready and not member.stage and self.order.ready:
+                stage = self.order.pop()
+                if record.finished(stage.folder):  # another sweep was faster
                     self.end(stage, "done")
                     continue
                 member.stage, member.started = stage, False
@@ -125,18 +127,19 @@ class Pool:
                 member.send("run", stage.digest, str(Path(stage.folder).absolute()), key)
 
     def listen(self, timeout: float) -> None:
-        connected = {member.connection: number for number, member in self.members.items() if member.connection}
-        for source in wait([self.socket, *connected], timeout):
-            if source is self.socket:
-                self.greet(Connection(self.socket.accept()[0].detach()))
+        connected = [(number, member) for number, member in self.members.items() if member.connection]
+        heard = wait([self.socket, *(member.connection for _, member in connected if member.connection)], timeout)
+        for number, member in connected:
+            if member.connection is None or member.connection not in heard:
                 continue
-            number = connected[source]
             try:
-                message = source.recv()
+                message = member.connection.recv()
             except (EOFError, OSError):
                 self.lose(number)
                 continue
-            self.hear(self.members[number], *message)
+            self.hear(member, *message)
+        if self.socket in heard:
+            self.greet(Connection(self.socket.accept()[0].detach()))
 
     def greet(self, connection: Connection) -> None:
         try:
@@ -149,7 +152,7 @@ class Pool:
         if self.leaving:
             member.send("stop")
 
-    def hear(self, member: Member, kind: str, *content) -> None:
+    def hear(self, member: Member, kind: str, *content: Any) -> None:
         if kind == "ready":
             member.ready = True
         elif kind == "broken":
@@ -160,6 +163,8 @@ class Pool:
         elif kind == "ended":
             _, outcome, reason, seconds = content
             stage, member.stage = member.stage, None
+            if stage is None:
+                return
             if outcome == "busy":
                 self.waiting[stage.digest] = stage
                 self.tell("waiting", stage, seconds, reason)
@@ -167,10 +172,10 @@ class Pool:
                 self.end(stage, outcome, reason, seconds)
 
     def end(self, stage: Stage, outcome: str, reason: str = "", seconds: float = 0.0) -> None:
-        blocked = self.forest.end(stage.digest, outcome, reason)
+        blocked = self.order.end(stage.digest, outcome, reason)
         self.tell(outcome, stage, seconds, reason)
         for digest in blocked:
-            self.tell("blocked", self.forest.stages[digest], reason=self.forest.reason[digest])
+            self.tell("blocked", self.order.stages[digest], reason=self.order.reason[digest])
 
     def lose(self, number: int) -> None:
         """A worker is gone."""
@@ -187,10 +192,10 @@ class Pool:
         if stage is None:
             return
         if not member.started:
-            self.forest.push(stage.digest)
+            self.order.push(stage.digest)
             return
-        self.forest.lost[stage.digest] += 1
-        if self.forest.lost[stage.digest] < LOSSES:
+        self.order.lost[stage.digest] += 1
+        if self.order.lost[stage.digest] < LOSSES:
             self.waiting[stage.digest] = stage  # its child may still be writing a checkpoint
         else:
             self.end(stage, *mark(stage.folder, "failed", f"its worker died {LOSSES} times", -1))
@@ -198,13 +203,13 @@ class Pool:
     def look(self) -> None:
         """At what nobody reports: stages held by another process, workers that never came, the clock."""
         for digest, stage in list(self.waiting.items()):
-            if paths.done(stage.folder).exists() or not locks.held(paths.lock(stage.folder)):
+            if record.finished(stage.folder) or not locks.held(paths.lock(stage.folder)):
                 del self.waiting[digest]
                 status = record.read_status(stage.folder)
-                if status.get("state") == "failed" and not paths.done(stage.folder).exists():
+                if status.get("state") == "failed" and not record.finished(stage.folder):
                     self.end(stage, "failed", status.get("reason") or "failed in another process")
                 else:
-                    self.forest.push(digest)
+                    self.order.push(digest)
         for number, member in list(self.members.items()):
             if not member.connection and member.job.done():
                 self.lose(number)
@@ -216,9 +221,9 @@ class Pool:
         running = [member.stage for member in self.members.values() if member.stage]
         states = [record.read_status(stage.folder) if kind == "tick" else {} for stage in running]
         steps = tuple((stage, state.get("step") or 0, state.get("steps") or 0) for stage, state in zip(running, states))
-        forest = self.forest
-        ended = sum(outcome != "stopped" for outcome in forest.outcome.values())
-        event = Event(kind, stage, seconds, reason, ended, len(forest.stages), steps, forest.chain(), self.size)
+        order = self.order
+        ended = sum(outcome != "stopped" for outcome in order.outcome.values())
+        event = Event(kind, stage, seconds, reason, ended, len(order.stages), steps, order.chain(), self.size)
         try:
             self.progress(event)
         except BrokenPipeError:  # say so once; what is left is to stop the workers, in silence

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO
 
+from launch import wording
 from launch.request import folds
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class Progress:
 
     def __init__(
         self, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic, width: int | None = None
-    ):
+    ) -> None:
         self.stream = sys.stdout if stream is None else stream
         self.clock = clock
         self.terminal = self.stream.isatty()
@@ -79,7 +80,7 @@ class Progress:
         elif event.kind == "failed":
             self.failures += 1
             reason = (event.reason.strip().splitlines() or ["no reason was recorded"])[-1]
-            self.line(f"failed: {label(event.stage)}: {reason}")
+            self.line(f"failed: {label(event.stage) if event.stage else 'a stage'}: {reason}")
         elif event.kind == "stopping":
             self.stopping = True
             self.line("stopping: running stages finish their step and write a checkpoint (Ctrl-C again kills them)")
@@ -125,9 +126,8 @@ class Progress:
         if left is not None:
             parts.append(f"about {duration(left)} left")
         names = [label(stage) + (f" {step}/{steps}" if steps else "") for stage, step, steps in event.running]
-        more = [f"and {len(names) - 4} more"] if len(names) > 4 else []
         if names or not event.ended:
-            parts.append(", ".join(names[:4] + more) or "starting workers")
+            parts.append(wording.some(names, 4) or "starting workers")
         return " | ".join(parts)
 
     def left(self, event: Event) -> float | None:

@@ -1,4 +1,4 @@
-"""``make smoke``: the first cell of a sweep, with all it stands on, in a few steps on this machine; keeps nothing.
+"""``make smoke``: the first cell of a sweep, with all its ancestors, in a few steps on this machine; keeps nothing.
 
 What it shows is that data, model, method, evaluation and records work together; its score means nothing.
 """
@@ -12,10 +12,11 @@ from pathlib import Path
 from common import paths, record
 from common.errors import UserError
 from common.settings import groups
+from launch import wording
+from launch.local.order import Result
 from launch.plan import planner
 from launch.request import grid
 from launch.request.arguments import Request
-from launch.runs import wording
 
 STEPS = (20, 50, 100, 200, 500, 1000, 2000)  # the fewest that the method accepts are taken
 
@@ -47,7 +48,7 @@ def smoke(request: Request) -> int:
         summary = record.read_json(paths.summary(some.folder))
         zeros, score = summary["sparsity"], summary["score"]
         print(
-            f"works: {time.monotonic() - began:.0f} s on {summary['device']}, sparsity {zeros:.2%}, test "
+            f"works: {time.monotonic() - began:.0f} s on {summary['device']}, sparsity {wording.percent(zeros)}, test "
             f"{summary['metric']} {score:.2f} after so few steps; nothing was kept"
         )
         shutil.rmtree(folder)
@@ -71,5 +72,5 @@ def _short(task: str, cell: grid.Cell) -> grid.Cell:
     raise UserError(f"{cell.method} does not work in {STEPS[-1]} steps: {found[0]}")
 
 
-def _reason(result) -> str:
+def _reason(result: Result) -> str:
     return result.error or next(iter(result.reasons.values()), "it was interrupted")

@@ -12,7 +12,7 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,7 @@ import submitit
 from common import paths
 from common.errors import UserError
 from launch.local import devices
-from launch.local.order import Forest, Result
+from launch.local.order import Order, Result
 from launch.local.pool import Pool
 from launch.local.progress import Event
 from launch.local.worker import serve
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from launch.plan.planner import Stage
 
 LIBRARIES = ("OMP_NUM", "MKL_NUM", "OPENBLAS_NUM", "NUMEXPR_NUM", "VECLIB_MAXIMUM")
-FOREVER = 60 * 24 * 365  # minutes; submitit ends a local job after a few unless told otherwise
+FOREVER = 60 * 24 * 365  # minutes; submitit ends a local job after a few unless asked otherwise
 
 
 def run(
@@ -41,25 +41,25 @@ def run(
 ) -> Result:
     """Do ``stages`` (their folders hold ``config.yaml``), at most ``workers`` at once, and return once none is left.
 
-    ``workers=None``: one a GPU, or one a core. Logs go to a fresh folder in ``sweep`` (default ``runs/.sweeps/local``),
-    removed again when all went well. A stage that fails blocks its descendants only. Raises ``UserError`` where nothing
-    can be written.
+    ``workers=None``: one for each GPU, or core. Logs go to a fresh folder in ``sweep`` (default:
+    ``runs/.sweeps/local``), removed again when all went well. A stage that fails blocks its descendants
+    only. Raises ``UserError`` where nothing can be written.
     """
-    forest = Forest(stages)
+    order = Order(stages)
     workers = devices.workers() if workers is None else workers
     parent = Path(sweep or paths.sweeps() / "local").absolute()
     try:
         parent.mkdir(parents=True, exist_ok=True)
         # Fresh every time: submitit names results by process id and hands out an old one when the id comes round again.
         folder = Path(tempfile.mkdtemp(prefix="local-", dir=parent))
-        with Pool(forest, max(1, min(workers, forest.width)), progress, submitter(folder)) as pool:
+        with Pool(order, max(1, min(workers, order.width)), progress, submitter(folder)) as pool:
             pool.work()
     except BrokenPipeError:  # nobody reads the progress any more, which says nothing about the folder
         raise
     except OSError as error:
         advice = "make room there, or choose another folder with RUNS=<folder>"
         raise UserError(f"cannot run stages in {parent}: {error}; {advice}") from error
-    result = forest.result()
+    result = order.result()
     result.interrupted, result.error = pool.signals > 0, pool.error
     if result.code == 0:
         shutil.rmtree(folder, ignore_errors=True)
@@ -82,7 +82,7 @@ def submitter(folder: Path) -> Callable[[str, int], submitit.Job]:
 
 
 @contextlib.contextmanager
-def _environment():
+def _environment() -> Iterator[None]:
     """What workers inherit: one thread, our packages first, and deaf to Ctrl-C, which reaches them through the driver.
 
     submitit kills a job one second after a SIGINT to its process group, too soon for a checkpoint. Blocked (not

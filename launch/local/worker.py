@@ -18,7 +18,7 @@ import signal
 import sys
 import time
 import traceback
-from multiprocessing.connection import Client, wait
+from multiprocessing.connection import Client, Connection, wait
 from pathlib import Path
 from types import ModuleType
 
@@ -43,7 +43,9 @@ def serve(address: str, number: int, cwd: str, device: str | None) -> None:
 
 
 class Worker:
-    def __init__(self, driver, address: str):
+    """This process, as the driver's other end."""
+
+    def __init__(self, driver: Connection, address: str) -> None:
         self.driver = driver
         self.address = address
         self.stopping = ""  # "", "stop" (let the stage write its checkpoint) or "kill"
@@ -56,16 +58,16 @@ class Worker:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.signal(signal.SIGTERM, self.terminate)
 
-    def terminate(self, *_) -> None:
+    def terminate(self, *_: object) -> None:
         self.stopping = self.stopping or "stop"
 
-    def send(self, *message) -> None:
+    def send(self, *message: object) -> None:
         try:
             self.driver.send(message)
         except OSError:
             self.terminate()  # the driver is gone
 
-    def receive(self, timeout: float | None):
+    def receive(self, timeout: float | None) -> tuple | None:
         """The next order to run a stage, or None: nothing new, or ``self.stopping`` changed."""
         wait([self.driver, self.awake], timeout)
         with contextlib.suppress(BlockingIOError):  # no signal came
@@ -96,8 +98,9 @@ class Worker:
             self.send("broken", str(error) if isinstance(error, UserError) else traceback.format_exc())
             raise
 
-    def train(self, run: ModuleType, digest: str, folder: str, key: str) -> None:
-        folder = Path(folder)
+    def train(self, run: ModuleType, digest: str, place: str, key: str) -> None:
+        """Train the stage in the folder ``place``; ``key``: what has to be loaded once for it and its like."""
+        folder = Path(place)
         if key not in self.warm:
             run.warm(folder)
             self.warm.add(key)

@@ -62,7 +62,7 @@ def points(stage: Record, start: int, end: int) -> Iterator[tuple[str, float, in
 
 def final(stage: Record) -> Iterator[tuple[str, float, int, int]]:
     """The numbers of ``summary.json`` at the stage's last step."""
-    summary = {k: v for k, v in stage.summary.items() if k not in ("seed", "sparsity_target")}
+    summary = {k: v for k, v in (stage.summary or {}).items() if k not in ("seed", "sparsity_target")}
     moment, step = milliseconds(stage.status.get("updated")), int(_number(summary.get("steps")))
     measurements = summary.get("measurements")
     if isinstance(measurements, dict):
@@ -72,9 +72,9 @@ def final(stage: Record) -> Iterator[tuple[str, float, int, int]]:
 
 def parameters(stage: Record) -> dict[str, str]:
     """The flattened configuration (``task.epochs``, ...) and the coordinates of the sweep."""
-    flat = {}
+    flat: dict[str, str] = {}
 
-    def walk(prefix, value):
+    def walk(prefix: str, value: object) -> None:
         if isinstance(value, dict) and value:
             for key, inner in value.items():
                 walk(f"{prefix}.{key}" if prefix else str(key), inner)
@@ -155,7 +155,8 @@ def sweeps(stages: list[Record], members: dict[tuple[str, str], list[str]]) -> l
     A sweep has ended when all its stages have, and failed when one of them did.
     """
     found = {(stage.task, stage.digest): stage for stage in stages}
-    tasks, groups = {stage.task for stage in stages}, {}
+    tasks = {stage.task for stage in stages}
+    groups: dict[tuple[str, str], list[Record | None]] = {}
     for (task, digest), names in members.items():
         if task in tasks:
             groups.setdefault((task, names[0]), []).append(found.get((task, digest)))
@@ -163,7 +164,7 @@ def sweeps(stages: list[Record], members: dict[tuple[str, str], list[str]]) -> l
     for (task, name), own in groups.items():
         words = {WAITING if stage is None else status(stage) for stage in own}
         verdict = next(word for word in ("RUNNING", WAITING, "FAILED", "KILLED", "FINISHED") if word in words)
-        end = max(map(ended, own)) if verdict in ENDED else None
+        end = max(ended(stage) for stage in own if stage is not None) if verdict in ENDED else None
         result.append(Sweep(task, name, verdict, end))
     return result
 
@@ -178,11 +179,12 @@ def again(stage: Record) -> Record:
     return replace(fresh, **{name: getattr(stage, name) for name in names})
 
 
-def milliseconds(seconds) -> int:
+def milliseconds(seconds: object) -> int:
+    """Of what a file gives as seconds; 0 for anything that is no number."""
     return round(_number(seconds) * 1000)
 
 
-def _number(value) -> float:
+def _number(value: object) -> float:
     """A number of a file that anyone may have edited; 0 for anything that is none."""
     return value if isinstance(value, (int, float)) and math.isfinite(value) else 0
 

@@ -48,6 +48,6 @@ def set_aside(database: Path) -> Path:
     return database.rename(aside)
 
 
-def unhurried(connection, _) -> None:
+def unhurried(connection: sqlite3.Connection, _: object) -> None:
     """For SQLAlchemy's connect event: do not wait for the disk."""
     connection.execute("PRAGMA synchronous = OFF")

@@ -5,16 +5,27 @@ system has no locks) may both create one. Each looks again after it has created:
 others are deleted. All decide alike, and who comes last sees all of them, so one remains.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from launch.mlflow_view import content
+from launch.runs.records import Record
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
 
 
-def stage(client, experiment: str, record, known: dict | None, labels: dict[str, str]) -> tuple[dict, bool]:
+def stage(
+    client: MlflowClient, experiment: str, record: Record, known: dict | None, labels: dict[str, str]
+) -> tuple[dict, bool]:
     """The stage's entry of the offsets (see ``launch.mlflow_view.offsets``), and whether its run is new."""
     condition = f"tags.digest = '{record.digest}'"
     found = _find(client, experiment, condition)
     if found and not (known and found.info.run_id == known["run"]):  # someone deleted the run, or the offsets
         known = _filled(found)
-    if found and content.valid(record, known):
+    if found and known and content.valid(record, known):
         return dict(known), False
     if found:
         client.delete_run(found.info.run_id)
@@ -23,7 +34,7 @@ def stage(client, experiment: str, record, known: dict | None, labels: dict[str,
     return _filled(kept), made
 
 
-def sweep(client, experiment: str, task: str, name: str, start: int) -> str:
+def sweep(client: MlflowClient, experiment: str, task: str, name: str, start: int) -> str:
     """The run of a sweep; ``start`` in milliseconds."""
     condition = f"tags.kind = 'sweep' and tags.sweep = '{name}'"
     found = _find(client, experiment, condition)
@@ -32,7 +43,7 @@ def sweep(client, experiment: str, task: str, name: str, start: int) -> str:
     return found.info.run_id
 
 
-def set_status(client, run: str, status: str, end: int | None) -> None:
+def set_status(client: MlflowClient, run: str, status: str, end: int | None) -> None:
     """``end``: milliseconds, for a run that has ended."""
     if status in content.ENDED:
         client.set_terminated(run, status, end)
@@ -40,14 +51,16 @@ def set_status(client, run: str, status: str, end: int | None) -> None:
         client.update_run(run, status=status)
 
 
-def _create(client, experiment, condition, name, start, labels):
+def _create(
+    client: MlflowClient, experiment: str, condition: str, name: str, start: int, labels: dict[str, str]
+) -> tuple[bool, Run]:
     """Whether the run that remains is the one created here, and that run."""
     made = client.create_run(experiment, start_time=start, tags=labels, run_name=name)
     kept = _find(client, experiment, condition) or made
     return kept.info.run_id == made.info.run_id, kept
 
 
-def _find(client, experiment, condition):
+def _find(client: MlflowClient, experiment: str, condition: str) -> Run | None:
     """The run that fulfils the condition, or None."""
     found = sorted(client.search_runs([experiment], condition, max_results=50), key=lambda run: run.info.run_id)
     for other in found[1:]:
@@ -55,7 +68,7 @@ def _find(client, experiment, condition):
     return found[0] if found else None
 
 
-def _filled(run) -> dict:
+def _filled(run: Run) -> dict:
     """How far a run was filled: its ``synced`` tag, written last."""
     offset, checksum, state = (run.data.tags.get("synced") or "0 0 -").split()
     return {"run": run.info.run_id, "offset": int(offset), "seal": int(checksum), "state": state.strip("-")}

@@ -19,7 +19,7 @@ class Offsets:
     stand in the run's ``synced`` tag, and sending a line twice leaves one point.
     """
 
-    def __init__(self, runs: Path, uri: str):
+    def __init__(self, runs: Path, uri: str) -> None:
         self.path = runs / ".sync" / f"{hashlib.sha256(uri.encode()).hexdigest()[:16]}.json"
         own = Path(uri[len("sqlite:///") :]) if uri.startswith("sqlite:///") else None
         try:
@@ -38,8 +38,9 @@ class Offsets:
     def news(self, stage: Record) -> bool:
         """Whether MLflow does not have the stage as it is now."""
         known = self.stages.get(stage.key)
-        same = known and known["state"] == stage.state and known["offset"] == committed(stage)
-        return not (same and valid(stage, known))
+        if known is None or known["state"] != stage.state or known["offset"] != committed(stage):
+            return True
+        return not valid(stage, known)
 
     def know(self, task: str, identity: str) -> None:
         """Forget what was sent to an experiment that is no longer there (its database was replaced)."""
@@ -48,10 +49,6 @@ class Offsets:
                 for name in [name for name in known if name.startswith(f"{task}/")]:
                     del known[name]
         self.experiments[task] = identity
-
-    def forget(self) -> None:
-        """Nothing was sent yet: the database is a new one."""
-        self.stages, self.sweeps, self.experiments = {}, {}, {}
 
     def save(self, at_least: float = 0.0) -> None:
         """Write the file, unless that was done less than ``at_least`` seconds ago; ``UserError`` where it cannot be."""
@@ -69,16 +66,16 @@ class Offsets:
         self.saved = time.monotonic()
 
 
-def _mapping(stored, name: str) -> dict:
+def _mapping(stored: object, name: str) -> dict:
     """A part of a file that anyone may have damaged."""
     value = stored.get(name) if isinstance(stored, dict) else None
     return value if isinstance(value, dict) else {}
 
 
-def _words(stored, name: str) -> dict[str, str]:
+def _words(stored: object, name: str) -> dict[str, str]:
     return {key: value for key, value in _mapping(stored, name).items() if isinstance(value, str)}
 
 
-def _is_entry(value) -> bool:
+def _is_entry(value: object) -> bool:
     kinds = {"run": str, "offset": int, "seal": int, "state": str}
     return isinstance(value, dict) and all(isinstance(value.get(name), kind) for name, kind in kinds.items())

@@ -9,13 +9,16 @@ changed, and its run is replaced. Values that are not finite are sent as NaN: ML
 flattens every chart; ``metrics.jsonl`` keeps the original. MLflow is imported only when there is something to send.
 """
 
+from __future__ import annotations
+
 import contextlib
 import logging
 import os
 import time
 from collections import defaultdict
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from common import paths
 from common.errors import UserError
@@ -25,12 +28,15 @@ from launch.mlflow_view.offsets import Offsets
 from launch.runs import locks
 from launch.runs.records import Record, sweeps
 
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
 SHORT = 10  # seconds a sweep waits for a sync that is running before it goes on without
 METRICS, PARAMS = 800, 100  # of one batch; MLflow takes 1000 entries in all, of which 100 parameters
 # A short patience with a server that does not answer: the records wait in their files. Whoever sets these, is obeyed.
 SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # two lines a stage
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # two lines for each stage
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
 }
@@ -45,6 +51,9 @@ _replaced: list[Path] = []
 TRAINING = {"mlflow.experimentKind": "custom_model_development"}
 
 
+Report = Callable[[str], object]  # where a message for the user goes
+
+
 class SyncResult(NamedTuple):
     """Runs created, metric values sent, and stages of which nothing new was to send."""
 
@@ -53,7 +62,7 @@ class SyncResult(NamedTuple):
     skipped: int
 
 
-def sync(records: list[Record], runs: Path, uri: str | None = None, report=print) -> SyncResult:
+def sync(records: list[Record], runs: Path, uri: str | None = None, report: Report = print) -> SyncResult:
     """Send what is new in ``records`` to MLflow; raises ``UserError`` where it cannot be reached (nothing is lost)."""
     runs, uri = Path(runs).absolute(), uri or address(runs)
     records = [r for r in records if r.config and not r.problem]
@@ -66,7 +75,7 @@ def sync(records: list[Record], runs: Path, uri: str | None = None, report=print
         own = runs / "mlflow.db" if uri == own_file(runs) else None
         damaged = own is not None and database.condition(own, thorough=True) == "damaged"
         while True:
-            if damaged:
+            if own is not None and damaged:
                 _replace(own, offsets, report)
             try:
                 return _attempt(records, offsets, runs, uri, own is not None)
@@ -76,7 +85,7 @@ def sync(records: list[Record], runs: Path, uri: str | None = None, report=print
                 damaged = True
 
 
-def establish(task: str, runs: Path, report=print) -> bool:
+def establish(task: str, runs: Path, report: Report = print) -> bool:
     """Create database and experiment once, before anything could race for them.
 
     False, and a note, where that cannot be done now: the records do not need it, and the next ``sync`` makes up for it.
@@ -98,17 +107,18 @@ def establish(task: str, runs: Path, report=print) -> bool:
     return False
 
 
-def _news(records, offsets, runs) -> bool:
+def _news(records: list[Record], offsets: Offsets, runs: Path) -> bool:
+    """Is there anything that MLflow does not have?"""
     if any(offsets.shows(stage) and offsets.news(stage) for stage in records):
         return True
     return any(_changed(sweep, offsets) for sweep in content.sweeps(records, sweeps(runs)))
 
 
-def _changed(sweep: content.Sweep, offsets) -> bool:
+def _changed(sweep: content.Sweep, offsets: Offsets) -> bool:
     return offsets.sweeps.get(f"{sweep.task}/{sweep.name}", sweep.status) != sweep.status
 
 
-def _attempt(records, offsets, runs, uri, own) -> SyncResult:
+def _attempt(records: list[Record], offsets: Offsets, runs: Path, uri: str, own: bool) -> SyncResult:
     """Send, and note how far that went, also where it broke off."""
     try:
         with _mlflow(uri, own) as client:
@@ -121,7 +131,7 @@ def _attempt(records, offsets, runs, uri, own) -> SyncResult:
     return result
 
 
-def _replace(own: Path, offsets: Offsets, report) -> None:
+def _replace(own: Path, offsets: Offsets, report: Report) -> None:
     """Make room for a new database: all of it comes from the records."""
     try:
         aside = database.set_aside(own)
@@ -131,12 +141,11 @@ def _replace(own: Path, offsets: Offsets, report) -> None:
             "repeat `make sync`, which fills a new one from the records"
         ) from problem
     _replaced.append(own)
-    offsets.forget()
     report(f"{own} was damaged and is now {aside.name}; a new one is filled from the records")
 
 
-def _send(client, records, offsets, runs, uri) -> SyncResult:
-    """Send all that is new; one run a stage, one parent run a sweep."""
+def _send(client: MlflowClient, records: list[Record], offsets: Offsets, runs: Path, uri: str) -> SyncResult:
+    """Send all that is new; one run for each stage, one parent run for each sweep."""
     from mlflow.exceptions import MlflowException
 
     members = sweeps(runs)
@@ -156,16 +165,15 @@ def _send(client, records, offsets, runs, uri) -> SyncResult:
         if not shown or stage.problem or not offsets.news(stage):
             skipped += shown
             continue
-        experiment, above = experiments[stage.task], (stage.task, content.owner(stage, members))
+        experiment, above = experiments[stage.task], (stage.task, content.owner(stage, members) or "")
         if above[1] and above not in parents:
             parents[above] = mlflow_runs.sweep(client, experiment, *above, content.began(stage))
             offsets.sweeps["/".join(above)] = ""  # its status is still to be sent, also should this sync break off
         labels = content.tags(stage, members.get((stage.task, stage.digest), []))
         labels |= {"mlflow.parentRunId": parents[above]} if above in parents else {}
         for last in (False, True):
-            known = offsets.stages.get(stage.key)
             try:
-                known, new = mlflow_runs.stage(client, experiment, stage, known, labels)
+                known, new = mlflow_runs.stage(client, experiment, stage, offsets.stages.get(stage.key), labels)
                 sent += _send_stage(client, stage, known, labels, uri)
                 break
             except MlflowException as problem:
@@ -177,7 +185,7 @@ def _send(client, records, offsets, runs, uri) -> SyncResult:
         offsets.stages[stage.key] = known
         offsets.save(at_least=1.0)
     for sweep in content.sweeps(latest, members):
-        above = sweep[:2]
+        above = sweep.task, sweep.name
         if _changed(sweep, offsets):
             run = mlflow_runs.sweep(client, experiments[sweep.task], *above, content.milliseconds(time.time()))
             for child in children[above] if run != parents.get(above, run) else []:
@@ -187,7 +195,7 @@ def _send(client, records, offsets, runs, uri) -> SyncResult:
     return SyncResult(created, sent, skipped)
 
 
-def _send_stage(client, stage, known, labels, uri) -> int:
+def _send_stage(client: MlflowClient, stage: Record, known: dict, labels: dict[str, str], uri: str) -> int:
     """Send what is new of one stage and bring ``known`` up to date; returns the number of values sent."""
     from mlflow.entities import Metric, Param, RunTag
 
@@ -216,7 +224,7 @@ def _send_stage(client, stage, known, labels, uri) -> int:
     return len(values)
 
 
-def _experiment(client, task, runs, uri) -> tuple[str, str]:
+def _experiment(client: MlflowClient, task: str, runs: Path, uri: str) -> tuple[str, str]:
     """The experiment named after the task, created once: its id, and what tells it from one in another database."""
     from mlflow.exceptions import MlflowException
 
@@ -229,8 +237,8 @@ def _experiment(client, task, runs, uri) -> tuple[str, str]:
         except MlflowException as problem:
             if problem.error_code != "RESOURCE_ALREADY_EXISTS":  # then another machine's sync was quicker
                 raise
-        found = client.get_experiment_by_name(task)
-    elif found.lifecycle_stage == "deleted":
+        return _experiment(client, task, runs, uri)  # there it is now
+    if found.lifecycle_stage == "deleted":
         client.restore_experiment(found.experiment_id)
     for key, value in TRAINING.items():  # an experiment made by an earlier version, or by hand
         if key not in found.tags:
@@ -239,7 +247,7 @@ def _experiment(client, task, runs, uri) -> tuple[str, str]:
 
 
 @contextlib.contextmanager
-def _mlflow(uri: str, own: bool):
+def _mlflow(uri: str, own: bool) -> Iterator[MlflowClient]:
     """An MLflow client that is quiet, patient for seconds instead of minutes, and reports to nobody.
 
     Our ``own`` database file is written without waiting for the disk (half the time, a tenth where the disk is slow): a

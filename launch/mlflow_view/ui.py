@@ -11,13 +11,15 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO
 
 from common.errors import UserError
+from launch import wording
 from launch.mlflow_view.address import address, shown
 from launch.mlflow_view.offsets import Offsets
-from launch.mlflow_view.sync import SETTINGS, sync
-from launch.runs import wording
+from launch.mlflow_view.sync import SETTINGS, Report, sync
 from launch.slurm import states
 
 EVERY = 10  # seconds between two syncs
@@ -32,7 +34,7 @@ SERVER = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_SQLALCHEMYSTORE
 say = functools.partial(print, flush=True)
 
 
-def ui(runs: Path, port: int = 5000, report=say) -> None:
+def ui(runs: Path, port: int = 5000, report: Report = say) -> None:
     """Sync, serve the view on this machine until Ctrl-C, and sync again every ten seconds meanwhile.
 
     With ``MLFLOW_TRACKING_URI`` at a server there is nothing to start: sync, say where to look, and keep syncing.
@@ -63,15 +65,15 @@ def ui(runs: Path, port: int = 5000, report=say) -> None:
 
 
 @contextlib.contextmanager
-def _ctrl_c():
+def _ctrl_c() -> Iterator[Callable[[], bool]]:
     """A polite kill or a closed terminal ends the server, too.
 
     Yields a function that raises KeyboardInterrupt once more where one was asked for before: Python drops what is
     raised inside a callback of a weak reference, of which the libraries of a sync have many.
     """
-    asked = []
+    asked: list[int] = []
 
-    def end(number, frame):
+    def end(number: int, frame: object) -> None:
         asked.append(number)
         raise KeyboardInterrupt
 
@@ -80,7 +82,7 @@ def _ctrl_c():
             raise KeyboardInterrupt
         return True
 
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
     numbers = [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]  # as under nohup
     before = {number: signal.signal(number, end) for number in numbers}
     try:
@@ -90,14 +92,16 @@ def _ctrl_c():
             signal.signal(number, handler)
 
 
-def _pages(server: str, runs: Path, uri: str, report) -> None:
+def _pages(server: str, runs: Path, uri: str, report: Report) -> None:
     """The address of each task's runs; MLflow's front page opens on language-model traces, where there are none."""
     report(f"MLflow: {server}")
     for task, identity in sorted(Offsets(runs, uri).experiments.items()):
         report(f"  {task}: {server}/#/experiments/{identity.partition('/')[0]}/runs?workflowType=machine_learning")
 
 
-def _follow(server: subprocess.Popen, runs: Path, uri: str, report, log, go_on) -> None:
+def _follow(
+    server: subprocess.Popen, runs: Path, uri: str, report: Report, log: IO[bytes], go_on: Callable[[], bool]
+) -> None:
     """Keep syncing while the server lives and ``go_on`` lets it."""
     while go_on():
         try:
@@ -109,7 +113,7 @@ def _follow(server: subprocess.Popen, runs: Path, uri: str, report, log, go_on) 
         raise UserError(f"{ended}. Its last words:{_tail(log)}")
 
 
-def _catch_up(runs: Path, uri: str, report) -> None:
+def _catch_up(runs: Path, uri: str, report: Report) -> None:
     """A sync that fails is reported; the next one makes up for it."""
     try:
         sync(states.read(where=runs), runs, uri, report)
@@ -118,7 +122,7 @@ def _catch_up(runs: Path, uri: str, report) -> None:
 
 
 @contextlib.contextmanager
-def _server(runs: Path, uri: str, port: int, log):
+def _server(runs: Path, uri: str, port: int, log: IO[bytes]) -> Iterator[subprocess.Popen]:
     """An MLflow server, ended with all its processes."""
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri]
     command += ["--artifacts-destination", str(runs / "mlartifacts"), "--workers", "1"]
@@ -136,7 +140,7 @@ def _server(runs: Path, uri: str, port: int, log):
                 server.wait(10)
 
 
-def _await(server: subprocess.Popen, port: int, log) -> None:
+def _await(server: subprocess.Popen, port: int, log: IO[bytes]) -> None:
     """Return when the server answers."""
     end = time.monotonic() + START
     while time.monotonic() < end and server.poll() is None:
@@ -148,7 +152,7 @@ def _await(server: subprocess.Popen, port: int, log) -> None:
     raise UserError(f"the MLflow server did not start; its last words:{_tail(log)}")
 
 
-def _tail(log) -> str:
+def _tail(log: IO[bytes]) -> str:
     log.seek(0)
     lines = log.read().decode(errors="replace").strip().splitlines()[-8:] or ["(none)"]
     return "".join(f"\n  {line}" for line in lines)

@@ -4,14 +4,15 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 
-from common import paths
 from common.errors import UserError
+from common.record import finished
 from launch.runs import ledger, records
 from launch.runs.jobs import Job
 from launch.runs.ledger import Element
+from launch.runs.lineage import Lineage
 from launch.runs.records import Record
-from launch.runs.wording import amount
 from launch.slurm import queue, states
+from launch.wording import amount, listed
 
 SHOWN = 20  # stages listed by name
 CHUNK = 100  # numbers a command
@@ -21,32 +22,32 @@ PAUSE = 1.0
 
 def cancel(
     chosen: Sequence[Record],
-    found: Sequence[Record],
+    all_stages: Sequence[Record],
     confirm: Callable[[str], bool],
     asks: queue.Ask = queue.ask,
     patience: float = PATIENCE,
 ) -> int:
-    """Cancel the array elements of ``chosen`` that Slurm still holds; ``found``: all records, for who else is affected.
+    """Cancel the array elements of ``chosen`` that Slurm still holds. ``all_stages``: to say which others that affects.
 
     Exit code 0, also when nothing was to be done or the answer was no; 1 when Slurm still holds some as before.
     ``UserError`` where Slurm does not answer, or where ``confirm`` cannot ask.
     """
     # what a submission that was cut off left without a number, the next one looks up: no answer helps there
-    mute = [record for record in chosen if record.element and record.element.id and record.job.alive is None]
+    mute = [r.job for r in chosen if r.element and r.element.id and r.job is not None and r.job.alive is None]
     if mute:
         raise UserError(
-            f"Slurm does not say what became of {len(mute)} of these ({mute[0].job.reason or mute[0].job.state}): "
+            f"Slurm does not say what became of {len(mute)} of these ({mute[0].reason or mute[0].state}): "
             "expected an answer; repeat it later. Nothing was cancelled"
         )
-    held = [record for record in chosen if _held(record)]
-    here = sum(record.state == "running" and not _held(record) for record in chosen)
+    held = [record for record in chosen if _held_by(record)]
+    here = sum(record.state == "running" and not _held_by(record) for record in chosen)
     if here:
         print(f"{here} of these train outside of Slurm: Ctrl-C in the terminal of their sweep stops them")
-    elements = {record.element.id: record.element for record in held}
+    elements = {element.id: element for record in held if (element := _held_by(record)) and element.id}
     if not elements:
         print("nothing to cancel: Slurm holds none of these")
         return 0
-    print("\n".join(_announce(held, elements, found)), flush=True)
+    print("\n".join(_announce(held, elements, all_stages)), flush=True)
     if not confirm(f"Cancel {amount(len(elements), 'job')}?"):
         print("nothing was cancelled")
         return 0
@@ -54,53 +55,39 @@ def cancel(
     return _cancel(elements, asks, patience)
 
 
-def _held(record: Record) -> bool:
-    """Is it in the queue? That includes what can never start: it waits there for somebody to remove it."""
+def _held_by(record: Record) -> Element | None:
+    """Its element in the queue, also where that can never start: it waits there for somebody to remove it."""
     job = record.job
-    return record.element is not None and not record.done and bool(job.alive or job.state == "PENDING")
+    waits = job is not None and not record.done and bool(job.alive or job.state == "PENDING")
+    return record.element if waits else None
 
 
-def _announce(held: list[Record], elements: dict[str, Element], found: Sequence[Record]) -> list[str]:
+def _announce(held: list[Record], elements: dict[str, Element], all_stages: Sequence[Record]) -> list[str]:
     lines = [f"{amount(len(held), 'stage')} in {amount(len(elements), 'job')} would be cancelled:"]
-    lines += [f"  {records.label(record)}  job {record.element.id}" for record in held[:SHOWN]]
-    lines += [f"  and {len(held) - SHOWN} more"] if len(held) > SHOWN else []
+    lines += listed([f"{records.label(r)}  job {r.element.id}" for r in held if r.element], SHOWN)
     names = {record.key for record in held}
     others = {
         stage
         for element in elements.values()
         for stage in element.stages
-        if stage not in names and not paths.done(element.sweep.parent.parent / stage).exists()
+        if stage not in names and not finished(element.sweep.parent.parent / stage)
     }
-    by_name = {record.key: record for record in found}
+    by_name = {record.key: record for record in all_stages}
     if others:
         lines.append(f"with them goes what else these jobs hold, {amount(len(others), 'stage')}:")
-        shown = [records.label(by_name[name]) if name in by_name else name for name in sorted(others)]
-        lines += [f"  {text}" for text in shown[:SHOWN]]
-        lines += [f"  and {len(others) - SHOWN} more"] if len(others) > SHOWN else []
-    children = [
-        r for r in found if _held(r) and r.element.id not in elements and _stands_on(r, names | others, by_name)
-    ]
-    if children:
-        lines.append(f"Slurm will cancel {amount(len(children), 'stage')} more, which cannot start without them")
+        lines += listed([records.label(by_name[name]) if name in by_name else name for name in sorted(others)], SHOWN)
+    below = Lineage(all_stages).descendants([name.split("/")[1] for name in (*names, *others)])
+    stuck = [r for r in below if (element := _held_by(r)) and element.id not in elements]
+    if stuck:
+        lines.append(f"Slurm will cancel {amount(len(stuck), 'stage')} more, which cannot start without them")
     return lines
-
-
-def _stands_on(record: Record, names: set[str], by_name: dict[str, Record]) -> bool:
-    seen = set()
-    while record is not None and record.key not in seen:
-        seen.add(record.key)
-        parent = f"{record.task}/{record.config.get('parent')}"
-        if parent in names:
-            return True
-        record = by_name.get(parent)
-    return False
 
 
 def _note(elements: Iterable[Element]) -> None:
     """Write down what is to be cancelled: Slurm forgets at once what never started."""
     jobs: dict[tuple, list[str]] = {}
     for element in elements:
-        jobs.setdefault((element.sweep, element.array), []).append(element.id)
+        jobs.setdefault((element.sweep, element.array), []).append(str(element.id))
     try:
         for (sweep, array), names in jobs.items():
             ledger.write(sweep, states.CANCELLED, array=array, jobs=names)

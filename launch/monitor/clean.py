@@ -10,12 +10,15 @@ from pathlib import Path
 
 from common import paths
 from common.errors import UserError
+from common.record import finished
+from launch import wording
 from launch.runs import ledger, locks, records
+from launch.runs.lineage import Lineage
 from launch.runs.records import Record
+from launch.runs.state import MOVING
 
 SHOWN = 10  # stages named in a list
 SETTLED = 3600.0  # seconds; what was touched later may belong to a sweep that is just starting or ending
-LIVE = ("running", "queued", "unknown")
 
 
 @dataclass
@@ -23,12 +26,12 @@ class Group:
     """Things of one kind that go together: ``items`` are (paths, the stage whose lock is held meanwhile, or None)."""
 
     title: str
-    items: list[tuple[list[Path], Path | None]]
+    items: Sequence[tuple[list[Path], Path | None]]
     size: int = 0
 
-    def __post_init__(self):
-        self.items = [([path for path in group if _exists(path)], stage) for group, stage in self.items]
-        self.items = [item for item in self.items if item[0]]
+    def __post_init__(self) -> None:
+        items = [([path for path in group if os.path.lexists(path)], stage) for group, stage in self.items]
+        self.items = [item for item in items if item[0]]
         self.size = sum(_size(path) for group, _ in self.items for path in group)
 
 
@@ -44,41 +47,40 @@ class Cleaning:
         lines = [f"in {self.runs}:"]
         for group in self.groups:
             lines.append(f"  {group.title}: {len(group.items)}, {_bytes(group.size)}")
-            lines += [f"    {path}" for paths_, _ in group.items[:3] for path in paths_[:1]]
-            lines += [f"    and {len(group.items) - 3} more"] if len(group.items) > 3 else []
+            lines += [f"  {line}" for line in wording.listed([str(several[0]) for several, _ in group.items], 3)]
         return "\n".join(lines + [f"  note: {note}" for note in self.notes])
 
 
 def plan(
-    found: Sequence[Record],
+    all_stages: Sequence[Record],
     chosen: Sequence[Record] | None = None,
     weights: bool = False,
     descendants: bool = False,
     where: Path | None = None,
 ) -> Cleaning:
-    """What to delete; nothing is deleted yet. ``found``: all records as ``states.read`` gives them.
+    """What to delete; nothing is deleted yet. ``all_stages``: all records as ``states.read`` gives them.
 
     Without ``chosen``: leftovers, or the weights of finished stages. With it: those whole stages (or their weights),
-    with all that stands on them where ``descendants`` is set.
+    with all that descends from them where ``descendants`` is set.
     """
     where = Path(where or paths.runs())
     if weights:
-        return _weights(where, found, list(found if chosen is None else chosen))
+        return _weights(where, all_stages, list(all_stages if chosen is None else chosen))
     if chosen is not None:
-        return _stages(where, found, list(chosen), descendants)
-    return _leftovers(where, found)
+        return _stages(where, all_stages, list(chosen), descendants)
+    return _leftovers(where, all_stages)
 
 
-def _leftovers(where: Path, found: Sequence[Record]) -> Cleaning:
-    done = [record for record in found if record.state == "done"]
+def _leftovers(where: Path, all_stages: Sequence[Record]) -> Cleaning:
+    done = [record for record in all_stages if record.state == "done"]
     points = (paths.checkpoint, paths.previous_checkpoint, paths.next_checkpoint)
     resume = [([*(point(r.folder) for point in points), *r.folder.glob(".*.tmp")], r.folder) for r in done]
     groups = [Group("resume points of finished stages", resume)]
     notes = []
-    if any(r.job is not None and r.job.alive is None for r in found):
+    if any(r.job is not None and r.job.alive is None for r in all_stages):
         notes.append("Slurm does not say what became of some jobs: logs and frozen code stay")
     else:
-        logs, code = _logs(where, found), _code(where, found)
+        logs, code = _logs(where, all_stages), _code(where, all_stages)
         old = {path for path in logs if _settled(path) and _settled(path.parent)} | {p for p in code if _settled(p)}
         for title, unused in (("logs of sweeps that are finished", logs), ("frozen code that no job needs", code)):
             groups.append(Group(title, [([path], None) for path in unused if path in old]))
@@ -89,13 +91,13 @@ def _leftovers(where: Path, found: Sequence[Record]) -> Cleaning:
     return Cleaning(where, [group for group in groups if group.items], notes)
 
 
-def _logs(where: Path, found: Sequence[Record]) -> list[Path]:
+def _logs(where: Path, all_stages: Sequence[Record]) -> list[Path]:
     """Log folders in sweeps all of whose stages are done or cancelled (or were deleted)."""
     asked: dict[str, list[str]] = {}
     for (task, digest), sweeps in records.sweeps(where).items():
         for sweep in sweeps:
             asked.setdefault(sweep, []).append(f"{task}/{digest}")
-    states = {record.key: record.state for record in found}
+    states = {record.key: record.state for record in all_stages}
     over = []
     for sweep, stages in asked.items():
         folder = where / ".sweeps" / sweep
@@ -104,17 +106,20 @@ def _logs(where: Path, found: Sequence[Record]) -> list[Path]:
     return over
 
 
-def _code(where: Path, found: Sequence[Record]) -> list[Path]:
+def _code(where: Path, all_stages: Sequence[Record]) -> list[Path]:
     """Snapshots that no element refers to which lives, or may live, or whose submission was cut short."""
-    needed = {r.element.code for r in found if r.element is not None and r.job.alive is not False}
+    needed = {
+        r.element.code for r in all_stages if r.element is not None and r.job is not None and r.job.alive is not False
+    }
     needed |= {element.code for element in ledger.elements(where) if element.id is None}
     needed = {os.path.realpath(code) for code in needed if code}
     return [path for path in _folders(where / ".code", hidden=True) if os.path.realpath(path) not in needed]
 
 
-def _weights(where: Path, found: Sequence[Record], chosen: list[Record]) -> Cleaning:
-    """Final weights and snapshots of finished stages on which no unfinished stage stands."""
-    needed = _needed([record for record in found if record.state != "done"], found)
+def _weights(where: Path, all_stages: Sequence[Record], chosen: list[Record]) -> Cleaning:
+    """Final weights and snapshots of finished stages from which no unfinished stage descends."""
+    lineage = Lineage(all_stages)
+    needed = {above.digest for r in all_stages if r.state != "done" for above in lineage.ancestors(r)}
     done = [record for record in chosen if record.state == "done"]
     free = [record for record in done if record.digest not in needed]
     files = [
@@ -131,53 +136,26 @@ def _weights(where: Path, found: Sequence[Record], chosen: list[Record]) -> Clea
     return Cleaning(where, [group] if group.items else [], notes)
 
 
-def _stages(where: Path, found: Sequence[Record], chosen: list[Record], descendants: bool) -> Cleaning:
-    names = {record.digest for record in chosen}
-    below = _below(names, found)
+def _stages(where: Path, all_stages: Sequence[Record], chosen: list[Record], descendants: bool) -> Cleaning:
+    lineage = Lineage(all_stages)
+    below = lineage.descendants([record.digest for record in chosen])
     notes = []
     if below and descendants:
         notes.append(f"{len(below)} of these stand on the others: {_names(below)}")
         chosen = chosen + below
     elif below:
         notes.append(f"kept, though standing on these ({len(below)}; DESCENDANTS=1 takes them along): {_names(below)}")
-    busy = [record for record in found if record.state in LIVE]
-    used = {record.digest for record in busy} | _needed(busy, found)
+    busy = [record for record in all_stages if record.state in MOVING]
+    used = {one.digest for record in busy for one in (record, *lineage.ancestors(record))}
     kept = [record for record in chosen if record.digest in used]
     if kept:
         notes.append(f"kept, as running, queued, or needed by what is ({len(kept)}): {_names(kept)}")
     gone = [record for record in chosen if record.digest not in used]
-    finished = sum(record.state == "done" for record in gone)
-    if finished:
-        notes.append(f"finished among them: {finished}; their results are lost")
+    lost = sum(record.state == "done" for record in gone)
+    if lost:
+        notes.append(f"finished among them: {lost}; their results are lost")
     group = Group("whole stages", [([record.folder], record.folder) for record in gone])
     return Cleaning(where, [group] if group.items else [], notes)
-
-
-def _needed(stages: Sequence[Record], found: Sequence[Record]) -> set[str]:
-    """Digests of everything that ``stages`` stand on."""
-    parents = {record.digest: str(record.config.get("parent") or "") for record in found}
-    needed: set[str] = set()
-    for record in stages:
-        parent = parents.get(record.digest, "")
-        while parent and parent not in needed:
-            needed.add(parent)
-            parent = parents.get(parent, "")
-    return needed
-
-
-def _below(names: set[str], found: Sequence[Record]) -> list[Record]:
-    """What stands on ``names``, directly or not."""
-    children: dict[str, list[Record]] = {}
-    for record in found:
-        children.setdefault(str(record.config.get("parent") or ""), []).append(record)
-    below: dict[str, Record] = {}
-    todo = list(names)
-    while todo:
-        for record in children.get(todo.pop(), []):
-            if record.digest not in names and record.digest not in below:
-                below[record.digest] = record
-                todo.append(record.digest)
-    return list(below.values())
 
 
 def clean(planned: Cleaning, confirm: Callable[[str], bool]) -> int:
@@ -213,7 +191,7 @@ def _delete(path: Path, stage: Path | None, runs: Path) -> str:
         return f"{path} leads out of {runs} by a link"
     try:
         with _lock(stage) if stage is not None and stage.exists() else contextlib.nullcontext():
-            if stage is not None and path != stage and not paths.done(stage).exists():
+            if stage is not None and path != stage and not finished(stage):
                 return f"{path}: its stage is being trained again"
             if not path.is_dir():
                 path.unlink(missing_ok=True)
@@ -228,12 +206,8 @@ def _delete(path: Path, stage: Path | None, runs: Path) -> str:
         return f"{problem.filename or path}: {problem.strerror}"
 
 
-def _lock(stage: Path):
+def _lock(stage: Path) -> contextlib.AbstractContextManager[int]:
     return locks.exclusive(paths.lock(stage), "process", report=lambda _: None, patience=0.0)
-
-
-def _exists(path: Path) -> bool:
-    return os.path.lexists(path)
 
 
 def _settled(path: Path) -> bool:
@@ -274,5 +248,4 @@ def _bytes(size: float) -> str:
 
 
 def _names(several: Sequence[Record]) -> str:
-    shown = ", ".join(records.label(record).replace("  ", " ") for record in several[:3])
-    return shown + (f" and {len(several) - 3} more" if len(several) > 3 else "")
+    return wording.some([records.label(record).replace("  ", " ") for record in several], 3)

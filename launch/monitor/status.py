@@ -7,20 +7,21 @@ import textwrap
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
+from typing import Any, TextIO
 
-from launch.report.board import level
+from launch.report.average import finite
+from launch.report.rows import level
 from launch.request import folds, variants
 from launch.runs.jobs import UNKNOWN
-from launch.runs.records import STATES, Record
-from launch.runs.wording import amount
+from launch.runs.records import Record
+from launch.runs.state import ENDED_BADLY, MOVING, STATES
+from launch.wording import amount, listed, percent, span
 
 LINES, STAGES = 24, 8  # rows of a section that fit on one screen; beyond that a section is summarised
 ROOM = 40  # lines of one screen, shared by the sections
 WIDTH, SHORT = 110, 24  # columns of a screen; of settings that a row has room for beside those of its method
-BUNDLES = 8  # such settings that are told below the table
+BUNDLES = 8  # such settings that are listed below the table
 NAMED = ("queued", "new", "unknown")  # lists of names for who asks for them
-ENDED_BADLY = ("failed", "blocked", "cancelled", "broken")
-MOVING = ("running", "queued", "unknown")  # states that may change without anybody's doing
 
 
 def status(records: list[Record]) -> dict:
@@ -38,7 +39,9 @@ def status(records: list[Record]) -> dict:
         "counts": _counts(records),
         "lines": lines,
         "pending": dict(Counter(r.reason for r in records if r.job and r.state == "queued").most_common()),
-        "scheduler": next((r.job.reason for r in records if r.job and r.element.id and r.job.state == UNKNOWN), ""),
+        "scheduler": next(
+            (r.job.reason for r in records if r.job and r.element and r.element.id and r.job.state == UNKNOWN), ""
+        ),
         "running": [_stage(r) for r in records if r.state == "running"],
         "failures": [{**_stage(r), "reason": _reason(r)} for r in records if r.state == "failed"],
         **{state: [_stage(r) for r in records if r.state == state] for state in NAMED},
@@ -55,7 +58,7 @@ def text(document: dict, names: int | None = None) -> str:
         return "no stages yet: `make plan` shows what a sweep would run, `make sweep` runs it"
     out, common = [_first(document)], _common(document)
     bundles = _bundles(document["lines"], common)
-    document = {name: _told_apart(value, common, bundles) for name, value in document.items()}
+    document = {name: _shortened(value, common, bundles) for name, value in document.items()}
     if document["pending"]:
         few = [f"{number} {_short(reason, 40)}" for reason, number in list(document["pending"].items())[:5]]
         out.append(f"queued: {', '.join(few)}")
@@ -92,7 +95,7 @@ def text(document: dict, names: int | None = None) -> str:
     return "\n".join(out)
 
 
-def watch(read: Callable[[], list[Record]], every: float = 5.0, out=None) -> int:
+def watch(read: Callable[[], list[Record]], every: float = 5.0, out: TextIO | None = None) -> int:
     """Show the text again and again until nothing runs or waits any more (1 where something failed), or Ctrl-C (0).
 
     On a terminal it is redrawn; elsewhere it is written once, then a line whenever a count changes, and at the end.
@@ -146,13 +149,16 @@ def _bundles(lines: list[dict], common: dict[str, list[str]]) -> dict[tuple[str,
     return {parts: f"#{number}" for number, parts in enumerate(long, 1)}
 
 
-def _told_apart(value, common: dict[str, list[str]], bundles: dict[tuple[str, ...], str]):
+def _shortened(value: object, common: dict[str, list[str]], bundles: dict[tuple[str, ...], str]) -> Any:
     """A list of rows or stages with, as variant, those settings alone that not all rows of the task have."""
     if not isinstance(value, list) or not all("variant" in item for item in value):
         return value
-    own = [_own(item, common) for item in value]
-    own = [[bundles[tuple(some)], *method] if tuple(some) in bundles else [*some, *method] for some, method in own]
-    return [{**item, "variant": variants.plain(parts)} for item, parts in zip(value, own, strict=True)]
+    found = []
+    for item in value:
+        general, method = _own(item, common)
+        mark = bundles.get(tuple(general))
+        found.append({**item, "variant": variants.plain([*(general if mark is None else [mark]), *method])})
+    return found
 
 
 def _key(record: Record, variant: str) -> tuple:
@@ -167,8 +173,8 @@ def _order(key: tuple) -> tuple:
 
 
 def _line(key: tuple, records: list[Record]) -> dict:
-    done = [r.summary for r in records if r.state == "done"]
-    scores = [summary["score"] for summary in done if _finite(summary.get("score"))]
+    done = [r.summary for r in records if r.state == "done" and r.summary]
+    scores = [summary["score"] for summary in done if finite(summary.get("score"))]
     metrics = sorted({str(summary.get("metric")) for summary in done})
     return {
         **dict(zip(("task", "dataset", "model", "method", "variant", "sparsity"), key)),
@@ -190,17 +196,13 @@ def _stage(record: Record) -> dict:
     """One stage, with how far it came."""
     base = {"digest": record.digest, "task": record.task, "method": record.method, "variant": record.variant}
     progress = {name: record.status.get(name) for name in ("step", "steps", "attempt", "host", "updated")}
-    if record.element is not None:
+    if record.element is not None and record.job is not None:
         progress |= {"job": record.element.id, "node": record.job.node or None}
     return {**base, "sparsity": record.sparsity, "replicate": record.replicate, "seed": record.seed, **progress}
 
 
 def _reason(record: Record) -> str:
     return record.reason or "no reason recorded; see error.txt in its folder"
-
-
-def _finite(value) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _by_method(lines: list[dict]) -> list[dict]:
@@ -220,13 +222,9 @@ def _summed(group: list[dict]) -> dict:
         "stages": sum(line["stages"] for line in group),
         "counts": counts,
         "collapsed": sum(line["collapsed"] for line in group),
-        "sparsity": _span([f"{level:.2%}" for level in (min(levels), max(levels))]) if levels else "-",
-        "score": _span([f"{score:.2f}" for score in (min(scores), max(scores))]) if scores else "-",
+        "sparsity": span([percent(level) for level in (min(levels), max(levels))], " - ") if levels else "-",
+        "score": span([f"{score:.2f}" for score in (min(scores), max(scores))], " - ") if scores else "-",
     }
-
-
-def _span(ends: list[str]) -> str:
-    return " - ".join(dict.fromkeys(ends))
 
 
 def _table(lines: list[dict], detailed: bool) -> list[str]:
@@ -239,7 +237,7 @@ def _table(lines: list[dict], detailed: bool) -> list[str]:
         counts = line["counts"]
         sparsity, score = line["sparsity"], line["score"]
         if detailed:
-            sparsity = "-" if sparsity is None else f"{sparsity:.2%}"
+            sparsity = "-" if sparsity is None else percent(sparsity)
             score = "-" if score is None else f"{score:.2f}"
         name = _short(_method(line), 34)
         name = name if cut[name] == 1 else _method(line)  # what sets it apart from another is not to be cut
@@ -258,19 +256,17 @@ def _method(line: dict) -> str:
 
 def _progress(stage: dict) -> str:
     steps = f"step {stage['step']}/{stage['steps']}" if stage["steps"] else "starting"
-    silent = time.time() - stage["updated"] if _finite(stage["updated"]) else None
+    silent = time.time() - stage["updated"] if finite(stage["updated"]) else None
     job = f"  job {stage['job']} on {stage['node'] or '?'}" if stage.get("job") else ""
     return f"{_name(stage)}  {steps}" + (f", last word {silent:.0f} s ago" if silent is not None else "") + job
 
 
 def _section(title: str, items: list, line: Callable[[dict], str], room: int) -> list[str]:
-    rest = len(items) - room
-    shown = [f"  {line(item)}" for item in items[:room]]
-    return ["", f"{title}:", *shown, *([f"  and {rest} more (LAST=1000 names them)"] if rest > 0 else [])]
+    return ["", f"{title}:", *listed([line(item) for item in items], room, " (LAST=1000 names them)")]
 
 
 def _name(stage: dict) -> str:
-    level = "" if stage["sparsity"] is None else f" {stage['sparsity']:.2%}"
+    level = "" if stage["sparsity"] is None else f" {percent(stage['sparsity'])}"
     variant = f" ({_short(stage['variant'], 30)})" if stage["variant"] else ""
     own = f"{level} {folds.pair(stage['replicate'], stage['seed'])}{variant}"
     return f"{stage['digest'][:12]}  {stage['task']} {_short(stage['method'], 24)}{own}"

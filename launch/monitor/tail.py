@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from common import paths
-from launch.monitor.status import MOVING
 from launch.runs import logs, records
 from launch.runs.records import Record
+from launch.runs.state import MOVING
 from launch.slurm import queue, states
 
 PAUSE = 1.0  # seconds between looks at the files
@@ -23,7 +23,9 @@ def tail(record: Record, lines: int = 20, follow: bool = False, again: Callable[
     print(header(record), flush=True)
     sources: dict[Path, int] = {}
     metrics = paths.metrics(record.folder)
-    for title, path, show in [("metrics", metrics, numbers), *(("log", path, str) for path in logs.files(record))]:
+    shows: list[tuple[str, Path, Callable[[str], str]]] = [("metrics", metrics, numbers)]
+    shows += [("log", path, str) for path in logs.files(record)]
+    for title, path, show in shows:
         sources[path] = _size(path)  # before the look: a line that arrives meanwhile is shown twice, not lost
         shown = [show(line) for line in logs.last(path, lines, record.folder)]
         if shown:

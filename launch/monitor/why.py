@@ -1,9 +1,12 @@
-"""Why a stage is where it is: reason, job, time, attempts, what it stands on, the end of its error, what helps."""
+"""Why a stage is where it is: reason, job, time, attempts, what it starts from, the end of its error, what helps."""
 
+import itertools
 import time
 from collections.abc import Iterable
 
-from launch.runs import jobs, logs, records, wording
+from launch import wording
+from launch.runs import jobs, logs, records
+from launch.runs.lineage import Lineage
 from launch.runs.records import Record
 
 LINES = 30  # of the error
@@ -24,19 +27,19 @@ PENDING = {
 }
 
 
-def why(record: Record, found: Iterable[Record]) -> str:
-    """Everything known about one stage, for a reader. ``found``: all records, for what it stands on."""
-    by_digest = {other.digest: other for other in found}
-    chain = [] if record.done else _chain(record, by_digest)
+def why(record: Record, all_stages: Iterable[Record]) -> str:
+    """Everything known about one stage, for a reader. ``all_stages``: all records, for its ancestors."""
+    lineage = Lineage(all_stages)
+    # its unfinished ancestors, nearest first: the last one is to blame
+    chain = [] if record.done else [*itertools.takewhile(lambda above: not above.done, lineage.ancestors(record))]
     rows = [("state", record.state + (f": {record.reason}" if record.reason else "")), *_facts(record)]
     lines = [records.label(record), f"  folder    {record.folder}"]
     lines += [f"  {name:<9} {value}" for name, value in rows if value]
     lines += [f"  {'and that' if i else 'stands'} on {records.label(above)}" for i, above in enumerate(chain)]
     lines += [f"  because   {chain[-1].reason}"] if chain and chain[-1].reason else []
     root = chain[-1] if chain else record
-    parent = str(root.config.get("parent") or "")
-    if parent and parent not in by_digest and not record.done:
-        lines.append(f"  needs     {parent[:12]}, whose folder is gone")
+    if root.parent and lineage.parent(root) is None and not record.done:
+        lines.append(f"  needs     {root.parent[:12]}, whose folder is gone")
     if record.state in ("failed", "interrupted", "blocked", "unknown"):
         lines += _error(record)
     return "\n".join([*lines, "", f"what helps: {advice(record, root)}"])
@@ -48,10 +51,10 @@ def _facts(record: Record) -> list[tuple[str, str]]:
     if record.problem:
         facts.append(("problem", record.problem))
     if record.done and record.summary:
-        told = record.summary
-        score = f"{told['score']:.2f}" if isinstance(told.get("score"), (int, float)) else "none"
-        where = f"of step {told.get('scored_step')}, {told.get('steps')} steps trained"
-        facts.append(("score", f"{told.get('metric')} {score} {where}"))
+        summary = record.summary
+        score = f"{summary['score']:.2f}" if isinstance(summary.get("score"), (int, float)) else "none"
+        where = f"of step {summary.get('scored_step')}, {summary.get('steps')} steps trained"
+        facts.append(("score", f"{summary.get('metric')} {score} {where}"))
     elif status.get("steps"):
         word = f", last word {_ago(record.moment('updated'))} ago" if record.moment("updated") else ""
         facts.append(("progress", f"step {status.get('step')} of {status.get('steps')}{word}"))
@@ -90,16 +93,6 @@ def _time(record: Record) -> str:
     if isinstance(spent, (int, float)) and spent and record.moment("started"):
         parts.append(f"{_clock(spent)} of training in all attempts")
     return ", ".join(parts)
-
-
-def _chain(record: Record, by_digest: dict[str, Record]) -> list[Record]:
-    """The unfinished stages that a stage stands on, nearest first: the last one is to blame."""
-    chain: list[Record] = []
-    above = by_digest.get(str(record.config.get("parent") or ""))
-    while above is not None and not above.done and above not in chain:
-        chain.append(above)
-        above = by_digest.get(str(above.config.get("parent") or ""))
-    return chain
 
 
 def _error(record: Record) -> list[str]:

@@ -12,13 +12,13 @@ from common.settings import groups
 from common.settings.run import Run
 from launch.plan.planner import Plan
 from launch.runs.records import read_one
-from launch.slurm import cluster
+from launch.slurm.cluster import Cluster
 
 MOST = 500  # finished stages outside of the plan that are looked at
 SCALE = 1_000_000  # steps of which a method is asked for its share
 
 
-def estimate(plan: Plan, place) -> dict:
+def estimate(plan: Plan, place: int | Cluster) -> dict:
     """``hours`` of one process in all (None: nothing like it was ever trained), ``known`` of ``stages``, ``chain``.
 
     ``chain``: hours of the longest line of stages. ``limit_hours``: by the time limit, on a cluster. ``unit``: GPU or
@@ -29,22 +29,22 @@ def estimate(plan: Plan, place) -> dict:
     times = {stage.digest: _time(stage.config, seen) for stage in todo}
     known = [time for time in times.values() if time is not None]
     mean = statistics.fmean(known) if known else 0.0
-    slurm = isinstance(place, cluster.Cluster)
-    gpus = bool(place.gpus or place.gres) if slurm else False
-    each = 1 if gpus or not slurm else place.cpus
-    weight = {s.digest: each * s.processes for s in todo}
-    total = sum((mean if times[s.digest] is None else times[s.digest]) * weight[s.digest] for s in todo)
+    on_slurm = place if isinstance(place, Cluster) else None
+    gpus = on_slurm is not None and bool(on_slurm.gpus or on_slurm.gres)
+    each = 1 if gpus or on_slurm is None else on_slurm.cpus
+    weight = {stage.digest: each * stage.processes for stage in todo}
+    seconds = {digest: mean if time is None else time for digest, time in times.items()}
+    total = sum(seconds[digest] * weight[digest] for digest in seconds)
     chain: dict[str, float] = {}
     for stage in todo:  # parents first
-        own = mean if times[stage.digest] is None else times[stage.digest]
-        chain[stage.digest] = own + chain.get(stage.parent, 0.0)
+        chain[stage.digest] = seconds[stage.digest] + chain.get(stage.parent or "", 0.0)
     return {
         "stages": len(todo),
         "known": len(known),
         "unit": "GPU" if gpus else "core",
         "hours": total / 3600 if known else None,
         "chain_hours": max(chain.values(), default=0.0) / 3600 if known else None,
-        "limit_hours": sum(weight.values()) * place.minutes / 60 if slurm else None,
+        "limit_hours": sum(weight.values()) * on_slurm.minutes / 60 if on_slurm else None,
     }
 
 
@@ -67,7 +67,7 @@ def _hours(value: float) -> str:
 
 def _seen(plan: Plan) -> dict[str, list[float]]:
     """Seconds of finished stages by kind: those of the plan, else others of the task."""
-    seen = defaultdict(list)
+    seen: dict[str, list[float]] = defaultdict(list)
     done = [stage for stage in plan.stages.values() if stage.state == "done"]
     for stage in done:
         _note(seen, stage.config, record.read_json(paths.summary(stage.folder), {}))
@@ -75,7 +75,7 @@ def _seen(plan: Plan) -> dict[str, list[float]]:
         for folder in islice((paths.runs() / plan.task).glob("*/DONE"), MOST):
             other = read_one(folder.parent)
             if other.state == "done" and isinstance(other.config.get("settings"), dict):
-                _note(seen, other.config, other.summary)
+                _note(seen, other.config, other.summary or {})
     return seen
 
 
@@ -87,9 +87,10 @@ def _note(seen: dict, content: dict, summary: dict) -> None:
 
 
 def _time(content: dict, seen: dict) -> float | None:
-    """Seconds a stage will take: as the same method took for as many steps, else as any method on the same model and
+    """Seconds a stage will take; None where nothing like it has been trained.
 
-    schedule did for as many, else in proportion to what a training of the whole schedule took.
+    What the same method took for as many steps, else what any method on the same model and schedule did, else a share
+    of what a training of the whole schedule took.
     """
     length = _length(content)
     found = next((statistics.median(seen[kind]) for kind in _kinds(content, length) if kind in seen), None)

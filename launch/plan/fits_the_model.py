@@ -2,21 +2,25 @@
 that a plan that asks nothing of them needs no torch, and one that does fails before a parent was trained for hours.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import subprocess
 import sys
 import traceback
+from collections.abc import Iterable
 
 from common import paths, registry
 from common.errors import UserError, complain
 from common.settings import groups
 from common.settings.run import Run
+from launch.plan.planner import Stage
 
 _KNOWN: dict[str, dict] = {}  # what the child said, for the life of this process
 
 
-def check(stages) -> None:
+def check(stages: Iterable[Stage]) -> None:
     """``UserError`` with every complaint about stages whose settings name weights or depend on their shapes."""
     asked: dict[str, list] = {}
     for stage in stages:
@@ -46,14 +50,14 @@ def check(stages) -> None:
     complain(complaints)
 
 
-def _key(stage) -> str:
+def _key(stage: Stage) -> str:
     """What a model's prunable weights and the number of examples depend on."""
     settings = stage.config["settings"]
     run = {name: settings["run"][name] for name in ("prune_embeddings", "exclude")}
     return json.dumps([stage.task, settings["task"], run])
 
 
-def _built(stages: list) -> list[dict]:
+def _built(stages: list[Stage]) -> list[dict]:
     """For each stage ``shapes`` ([name, shape] of its prunable weights) and the number of training ``examples``, or
     the ``complaint`` it would end with."""
     questions = [{name: stage.config[name] for name in ("task", "method", "settings")} for stage in stages]
@@ -107,7 +111,7 @@ def main() -> None:
     os.dup2(2, 1)
     models: dict = {}
     try:
-        answer = [_answer(question, models) for question in json.load(sys.stdin)]
+        answer: list[dict] | dict[str, str] | str = [_answer(question, models) for question in json.load(sys.stdin)]
     except UserError as error:  # the task's own word on what it was asked
         answer = {"refused": str(error)}
     except BaseException as error:  # whatever a task's files raise, SystemExit too

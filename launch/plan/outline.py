@@ -2,10 +2,10 @@
 
 from collections import Counter
 
+from launch import wording
 from launch.plan import reasons
 from launch.plan.planner import Plan
 from launch.request import folds, variants
-from launch.runs import wording
 
 
 def document(plan: Plan) -> dict:
@@ -30,18 +30,18 @@ def text(plan: Plan) -> str:
     """The plan on one screen: totals, what is shared, a line per method and variant."""
     counts = Counter(stage.state for stage in plan.stages.values())
     total = ", ".join(f"{n} {state}" for state, n in sorted(counts.items()))
-    told = [variants.told(stage.config) for stage in plan.stages.values()]
-    places = {name: list(dict.fromkeys(getattr(one, name) for one in told)) for name in ("dataset", "model")}
+    traits = [variants.traits(stage.config) for stage in plan.stages.values()]
+    places = {name: list(dict.fromkeys(getattr(one, name) for one in traits)) for name in ("dataset", "model")}
     name = " · ".join(filter(None, (plan.task, *map(", ".join, places.values()))))
     lines = [f"{name} · preset {plan.preset}: {wording.amount(len(plan.stages), 'stage')} ({total})"]
     roots = Counter((plan.stages[digest].method, count) for digest, count in plan.shared().items())
     for (method, count), n in sorted(roots.items()):
         lines.append(f"  {n} {method} shared by {count}" + (" each" if n > 1 else ""))
-    named = variants.of_stages(told)
+    named = variants.of_stages(traits)
     common = variants.shared(zip((stage.method for stage in plan.stages.values()), named, strict=True))
     lines += [f"  all: {', '.join(common)}"] * bool(common)
     rows: dict = {}
-    for stage, one, variant in zip(plan.stages.values(), told, named, strict=True):
+    for stage, one, variant in zip(plan.stages.values(), traits, named, strict=True):
         own = [f"task.{name}={getattr(one, name)}" for name, found in places.items() if len(found) > 1]
         own += [part for part in variants.parts(variant) if part not in common]
         rows.setdefault((stage.method, ", ".join(own)), []).append(stage)
@@ -57,11 +57,11 @@ def text(plan: Plan) -> str:
         rest = f"{span:<28}{splits[method, own]:<{width}}{seeds}  {own}"
         lines.append(f"  {method:<16}{len(stages):>7}{done:>7}{len(stages) - done:>7}  {rest}".rstrip())
     lines += [f"  {reason}" for reason in reasons.tally(plan.stages.values())]
-    lines += [f"  note: {note}" for note in reasons.edited(plan.stages.values())]
+    lines += [f"  note: {note}"] if (note := reasons.edited(plan.stages.values())) else []
     lines += [f"  data, {wording.amount(n, 'stage')}: {remark}" for n, remark in wording.kinds(plan.remarks.values())]
     others = [stage for stage in plan.stages.values() if stage.state not in ("new", "done")]
-    lines += [f"  {stage.digest[:8]} {stage.method} {stage.state}: {stage.why}" for stage in others[:20]]
-    return "\n".join(lines + ([f"  ... and {len(others) - 20} more"] if len(others) > 20 else []))
+    lines += wording.listed([f"{stage.digest[:8]} {stage.method} {stage.state}: {stage.why}" for stage in others], 20)
+    return "\n".join(lines)
 
 
 def _span(levels: list[float]) -> str:

@@ -16,6 +16,9 @@ from common.stage import identity
 from launch.plan import reasons
 from launch.request import compose, folds, grid, variants
 from launch.request.arguments import Request
+from launch.runs import state
+from launch.runs.lineage import Lineage
+from launch.runs.records import Loader
 from launch.slurm import states
 
 Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
@@ -65,19 +68,16 @@ class Plan:
         return [stage for stage in self.stages.values() if stage.state != "done"]
 
     def shared(self) -> dict[str, int]:
-        """For every root stage the number of stages that descend from it."""
-        root, count = {}, Counter()
-        for digest, stage in self.stages.items():
-            root[digest] = digest if stage.parent is None else root[stage.parent]
-            if stage.parent is not None:
-                count[root[digest]] += 1
-        return dict(count)
+        """For every root from which others descend, the number of its descendants."""
+        lineage = Lineage(self.stages.values())
+        lines = ([*lineage.ancestors(stage)] for stage in self.stages.values())
+        return dict(Counter(line[-1].digest for line in lines if line))
 
 
 class Forest:
     """Adds lines of stages, naming each by its digest; equal ones meet."""
 
-    def __init__(self, composer: compose.Composer):
+    def __init__(self, composer: compose.Composer) -> None:
         self.composer, self.task = composer, composer.task
         self.stages: dict[str, Stage] = {}
         self.remarks: dict[str, tuple[str, ...]] = {}
@@ -87,7 +87,7 @@ class Forest:
         return self._line(cell.method, cell.settings)
 
     def _line(self, name: str, settings: dict) -> str:
-        """A stage and all it stands on. The first of its ancestors brings its own, so that any method can be one."""
+        """A stage and all its ancestors. The first of them brings its own, so that any method can be one."""
         cls = groups.classes(self.task, name)["method"]
         parent = None
         for ancestor, values in registry.method(name)(groups.build(cls, settings["method"])).ancestors():
@@ -127,10 +127,10 @@ class Forest:
                 "settings": settings,
             }
             folder = paths.stage(self.task, digest)
-            state, reason = reasons.state_of(folder)
+            now, why = state.of_plan(folder)
             depth = 0 if parent is None else self.stages[parent].depth + 1
             place = digest, self.task, method, parent, depth, folder, content["seed"], content["sparsity"]
-            self.stages[digest] = Stage(*place, state, reason, content)
+            self.stages[digest] = Stage(*place, now, why, content)
         return digest
 
 
@@ -155,7 +155,8 @@ def make(request: Request) -> Plan:
 
 def _add(forest: Forest, cells: list[grid.Cell]) -> list[str]:
     """The digests of ``cells``. What is wrong with any of the data is said at once, of each of them."""
-    wished, wrong = {}, {}
+    wished: dict[str, None] = {}
+    wrong: dict[str, str] = {}
     for cell in cells:
         data = json.dumps(cell.settings["task"], sort_keys=True)
         if data in wrong:
@@ -170,25 +171,23 @@ def _add(forest: Forest, cells: list[grid.Cell]) -> list[str]:
 
 
 def _on_their_way(stages: dict[str, Stage]) -> None:
-    """Name what a cluster is going to train."""
+    """Mark what a cluster is going to train."""
     alive, mute = states.in_flight()
-    news = {key: f"job {element.id} trains it" for key, element in alive.items()}
-    news |= dict.fromkeys(mute, "it was submitted, and Slurm does not say what became of it")
-    for key, reason in news.items():
+    for key in (*alive, *mute):
         stage = stages.get(key.split("/")[1])
-        if stage is not None and stage.task == key.split("/")[0] and stage.state != "done":
-            state = "unknown" if key in mute else "running" if stage.state == "running" else "queued"
-            stages[stage.digest] = replace(stage, state=state, why=reason)
+        if stage is not None and stage.key == key and stage.state != "done":
+            now, why = state.on_cluster(stage.state, alive.get(key))
+            stages[stage.digest] = replace(stage, state=now, why=why)
 
 
 def _without_weights(stages: dict[str, Stage]) -> None:
     """A finished stage whose weights were removed is trained again where a stage that is to do starts from it."""
-    for stage in reversed(list(stages.values())):  # children before parents
-        parent = stages.get(stage.parent)
-        wanted = stages[stage.digest].state != "done" and parent is not None and parent.state == "done"
-        if wanted and not paths.weights(parent.folder).exists():
-            reason = "its weights were removed and a new stage starts from them; it is trained again"
-            stages[parent.digest] = replace(parent, state="damaged", why=reason)
+    for digest in reversed(list(stages)):  # children before parents
+        parent = stages.get(stages[digest].parent or "")
+        if parent is None or parent.state != "done" or stages[digest].state == "done":
+            continue
+        if again := state.without_weights(parent.folder):
+            stages[parent.digest] = replace(parent, state=again[0], why=again[1])
 
 
 def write(plan: Plan) -> Path:
@@ -198,7 +197,7 @@ def write(plan: Plan) -> Path:
     try:
         for stage in plan.todo():
             whole = record.finished(stage.folder) and paths.weights(stage.folder).exists()
-            if stage.state == "damaged" and not whole:  # nobody healed it meanwhile
+            if stage.state == state.DAMAGED and not whole:  # nobody healed it meanwhile
                 paths.done(stage.folder).unlink(missing_ok=True)
         for folder, content in todo.items():
             folder.mkdir(parents=True, exist_ok=True)
@@ -244,7 +243,7 @@ def _content(stage: Stage) -> str | None:
     if before == content:
         return None
     try:
-        there = yaml.load(before, Loader=reasons.Loader)
+        there = yaml.load(before, Loader=Loader)
         keys = ("task", "method", "settings", "versions", "data", "parent")
         same = identity.digest(*(there[key] for key in keys)) == stage.digest
     except (yaml.YAMLError, UserError, LookupError, TypeError, AttributeError, ValueError):

@@ -1,47 +1,33 @@
-"""Where a stage stands by its files, and why one is new: what sets it apart from the stages that are there."""
+"""Why a stage is new: what sets it apart from the stages that are there."""
+
+from __future__ import annotations
 
 import dataclasses
 import hashlib
 import os
 import subprocess
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 from functools import cache
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import yaml
 
 from common import paths, record
 from common.settings import groups
+from launch import wording
 from launch.request.arguments import GROUPS
-from launch.runs import locks
+from launch.runs.records import Loader
+from launch.runs.state import NEVER
+
+if TYPE_CHECKING:
+    from launch.plan.planner import Stage
 
 MOST = 2000  # folders looked into; reading a configuration takes a third of a millisecond
-MOST_REASONS = 5  # that a plan tells
-NEVER = "never trained"
-Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-
-def state_of(folder: Path) -> tuple[str, str]:
-    """A stage's state by its files, and why it is to be done again. Reading changes nothing."""
-    if record.finished(folder):
-        return "done", ""
-    if paths.done(folder).exists():
-        return "damaged", "its summary is missing or broken; it is trained again"
-    try:
-        status = record.read_json(paths.status(folder), {})
-    except (ValueError, OSError):
-        status = None
-    if not isinstance(status, dict):
-        return "interrupted", "its status file is damaged; it resumes from its last checkpoint"
-    state = status.get("state")
-    if state == "running" and locks.held(paths.lock(folder)):
-        return "running", "another process trains it now"
-    if state in ("running", "stopped"):
-        return "interrupted", f"not finished (step {status.get('step', 0)} of {status.get('steps', '?')}); it resumes"
-    if state == "failed":
-        return "failed", str(status.get("reason") or f"no reason was recorded; see {paths.error(folder)}")
-    return "new", NEVER
+MOST_REASONS = 5  # that a plan gives
+MOST_EDITED = 8  # files that it names
 
 
 @cache
@@ -60,8 +46,8 @@ def source(method: str) -> dict[str, str]:
     return {"commit": _commit(), "method": hashlib.sha256(content).hexdigest()[:12]}
 
 
-def edited(stages) -> list[str]:
-    """A sentence for every method whose file is not the one that its finished stages were trained with."""
+def edited(stages: Iterable[Stage]) -> str:
+    """A sentence naming the methods whose files are not those that their finished stages were trained with; or ""."""
     changed: dict[str, bool] = {}
     for stage in stages:
         if stage.state == "done" and stage.method not in changed:  # one of them speaks for all
@@ -70,11 +56,12 @@ def edited(stages) -> list[str]:
             except (OSError, ValueError, LookupError, TypeError, yaml.YAMLError):
                 continue
             changed[stage.method] = then != source(stage.method)["method"]
-    return [
-        f"common/methods/{method}.py was edited since these were trained; if results change by it, raise its version"
-        for method, other in changed.items()
-        if other
-    ]
+    files = [f"{method}.py" for method, other in changed.items() if other]
+    if not files:
+        return ""
+    was, its = ("was", "its version") if len(files) == 1 else ("were", "the versions of those")
+    names = wording.some(files, MOST_EDITED)
+    return f"common/methods/: {names} {was} edited since these were trained; if results change by it, raise {its}"
 
 
 def explain(task: str, wanted: dict[str, dict]) -> dict[str, str]:
@@ -88,12 +75,11 @@ def explain(task: str, wanted: dict[str, dict]) -> dict[str, str]:
         found = [differences(own, other) for other in neighbours[own["label"]] if _place(other) == _place(own)]
         if found:
             few = min(found, key=len)
-            rest = f" and {len(few) - 3} more" if len(few) > 3 else ""
-            reasons[digest] = f"never trained with {', '.join(few[:3])}{rest}" if few else "its parent is new"
+            reasons[digest] = f"never trained with {wording.some(few, 3)}" if few else "its parent is new"
     return reasons
 
 
-def tally(stages) -> list[str]:
+def tally(stages: Iterable[Stage]) -> list[str]:
     """Lines that add up: how many of the new stages are so for which reason; none where there is nothing to compare."""
     found = Counter(stage.why for stage in stages if stage.state == "new")
     total, names = found.total(), {NEVER: f"{NEVER}, with these settings or others"}
@@ -131,13 +117,13 @@ def _place(content: dict) -> tuple:
 
 def _neighbours(where: Path, wanted: dict) -> dict[str, list[dict]]:
     """Configurations in folders that are not wanted, by label (method, level, seed); unreadable ones are left out."""
-    found = defaultdict(list)
+    found: dict[str, list[dict]] = defaultdict(list)
     if not where.is_dir():
         return found
     with os.scandir(where) as entries:
         for entry in islice((e for e in entries if e.name not in wanted), MOST):
             try:
-                content = yaml.load(paths.config(entry.path).read_text(), Loader=Loader)
+                content = yaml.load(paths.config(Path(entry.path)).read_text(), Loader=Loader)
             except (OSError, ValueError, yaml.YAMLError):
                 continue
             if whole(content):
@@ -145,9 +131,11 @@ def _neighbours(where: Path, wanted: dict) -> dict[str, list[dict]]:
     return found
 
 
-def whole(content) -> bool:
+def whole(content: object) -> bool:
     """Does a configuration have the parts that are compared here?"""
     try:
+        if not isinstance(content, dict):
+            return False
         parts = [content["versions"], *(content["settings"][group] for group in GROUPS)]
         return isinstance(content["label"], str) and all(isinstance(part, dict) for part in parts)
     except (LookupError, TypeError):

@@ -4,16 +4,19 @@ import math
 import textwrap
 from collections import Counter
 from pathlib import Path
+from typing import Any
 from zlib import crc32
 
 import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from launch.report.average import Average
 from launch.report.board import Board
-from launch.runs.wording import percent
+from launch.wording import percent
 
 # Paul Tol's "muted" scheme, which readers with any colour vision tell apart; markers and dashes repeat the distinction.
 COLOURS = ("#332288", "#CC6677", "#117733", "#DDAA33", "#88CCEE", "#882255", "#44AA99", "#999933", "#AA4499")
@@ -48,7 +51,7 @@ def draw(board: Board, path: Path) -> None:
 
 
 def position(sparsity: float) -> float:
-    """Where a share of zeros stands on the axis: the number of times the weights were halved."""
+    """The place of a share of zeros on the axis: the number of times the weights were halved."""
     return -math.log2(max(1 - sparsity, 1e-12))
 
 
@@ -57,7 +60,10 @@ def styles(names: set[str]) -> dict[str, tuple[str, str]]:
 
     Up to nine methods share neither, and up to 81 not both.
     """
-    found, colours, markers, pairs = {}, Counter(), Counter(), Counter()
+    found = {}
+    colours: Counter[int] = Counter()
+    markers: Counter[int] = Counter()
+    pairs: Counter[tuple[int, int]] = Counter()
     for name in sorted(names, key=lambda name: (name not in FIRST, name)):
         likes = FIRST.index(name) if name in FIRST else crc32(name.encode())
         i = min(range(len(COLOURS)), key=lambda i: (colours[i], (i - likes) % len(COLOURS)))
@@ -75,24 +81,24 @@ def _name(label: str) -> str:
 def _by_end(board: Board) -> list[str]:
     """Methods in the order in which their curves end, best first, so that the legend runs parallel to them."""
 
-    def end(method):
+    def end(method: str) -> tuple[float, float]:
         level, cell = board.curve(method)[-1]
         return -level, -cell.mean
 
     return sorted(board.methods, key=end)
 
 
-def _curve(axes, board: Board, method: str, order: int, colour: str, marker: str) -> Line2D:
+def _curve(axes: Axes, board: Board, method: str, order: int, colour: str, marker: str) -> Line2D:
     # Colour and marker belong to the method; its variants differ in dashes, and in how much of a marker is filled.
     variant = [label for label in board.methods if _name(label) == _name(method)].index(method)
     dash, fill = ("-", "--", ":", "-.")[variant % 4], ("full", "none", "left", "top", "right")[variant % 5]
-    # Markers show where there are results; methods may stand on different levels, so lines join their own.
+    # Markers show where there are results; methods may have different levels, so lines join their own.
     points = board.curve(method)
     x, cells = [position(level) for level, _ in points], [cell for _, cell in points]
     mean, spread = [cell.mean for cell in cells], [cell.deviation or 0.0 for cell in cells]
     low, high = [m - s for m, s in zip(mean, spread)], [m + s for m, s in zip(mean, spread)]
     axes.fill_between(x, low, high, color=colour, alpha=0.14, linewidth=0, zorder=2)
-    style = {"color": colour, "marker": marker, "linestyle": dash, "linewidth": 1.6, "markersize": 4.5}
+    style: dict[str, Any] = {"color": colour, "marker": marker, "linestyle": dash, "linewidth": 1.6, "markersize": 4.5}
     edge, width = ("white", 0.5) if fill == "full" else (colour, 1.0)
     style |= {"fillstyle": fill, "markerfacecoloralt": "white", "markeredgecolor": edge, "markeredgewidth": width}
     (line,) = axes.plot(x, mean, label=method, zorder=3 + order / 99, **style)
@@ -102,28 +108,33 @@ def _curve(axes, board: Board, method: str, order: int, colour: str, marker: str
     return line
 
 
-def _cross(axes, label, x=math.nan, y=math.nan) -> Line2D:
+def _cross(axes: Axes | None, label: str | None, x: float = math.nan, y: float = math.nan) -> Line2D:
     """The mark of a collapsed point (or, without axes, its entry in the legend)."""
-    style = {"marker": "x", "linestyle": "none", "color": "black", "markersize": 8, "markeredgewidth": 1.4}
-    cross = Line2D([x], [y], label=label, zorder=6, **style)
-    return axes.add_line(cross) if axes else cross
+    style: dict[str, Any] = {"marker": "x", "color": "black", "markersize": 8, "markeredgewidth": 1.4, "zorder": 6}
+    return _mark(axes, Line2D([x], [y], label=label, linestyle="none", **style))
 
 
-def _ring(axes, colour: str, label, x=math.nan, y=math.nan) -> Line2D:
+def _ring(axes: Axes | None, colour: str, label: str | None, x: float = math.nan, y: float = math.nan) -> Line2D:
     """The mark of a curve's knee (or, without axes, its entry in the legend)."""
-    style = {"marker": "o", "linestyle": "none", "markersize": 10, "markerfacecolor": "none", "markeredgewidth": 1.2}
-    ring = Line2D([x], [y], label=label, color=colour, zorder=5, **style)
-    return axes.add_line(ring) if axes else ring
+    style: dict[str, Any] = {"marker": "o", "color": colour, "markersize": 10, "markeredgewidth": 1.2, "zorder": 5}
+    return _mark(axes, Line2D([x], [y], label=label, linestyle="none", markerfacecolor="none", **style))
 
 
-def _dense(axes, cell, label: str, index: int) -> Line2D:
+def _mark(axes: Axes | None, line: Line2D) -> Line2D:
+    """``line``, drawn where there are axes."""
+    if axes is not None:
+        axes.add_line(line)
+    return line
+
+
+def _dense(axes: Axes, cell: Average, label: str, index: int) -> Line2D:
     if cell.deviation is not None:
         axes.axhspan(cell.mean - cell.deviation, cell.mean + cell.deviation, color=DENSE, alpha=0.10, linewidth=0)
     dash = ("--", ":", "-.")[index % 3]
     return axes.axhline(cell.mean, color=DENSE, linestyle=dash, linewidth=1.3, label=label, zorder=1)
 
 
-def _dress(axes, board: Board) -> None:
+def _dress(axes: Axes, board: Board) -> None:
     levels = board.levels
     if levels:
         ends = position(levels[0]), position(levels[-1])
@@ -138,7 +149,7 @@ def _dress(axes, board: Board) -> None:
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     axes.set_title(" · ".join(filter(None, (board.dataset, board.model))), loc="left", fontsize=12, fontweight="bold")
-    numbers = sorted({cell.n for cell in (*board.cells.values(), *board.reference.values())})
+    numbers = sorted({cell.n for cell in board.averages})
     several = f"{numbers[0]} to {numbers[-1]} {board.unit}s a point" if len(numbers) > 1 else ""
     count = several or board.members(_seeds(board.seeds))
     axes.set_title(
@@ -157,7 +168,7 @@ def _seeds(seeds: list[int]) -> str:
 def _spread(ticks: list[tuple[float, float]]) -> list[tuple[float, float]]:
     """Ticks whose labels do not touch: at most ``TICKS``, none closer than a thirteenth of the axis."""
     width = (ticks[-1][0] - ticks[0][0]) / (TICKS + 1)
-    shown = []
+    shown: list[tuple[float, float]] = []
     for tick in ticks:
         if not shown or tick[0] - shown[-1][0] >= width:
             shown.append(tick)

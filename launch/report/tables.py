@@ -4,21 +4,23 @@ import csv
 import io
 import textwrap
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from common import record, registry
 from common.errors import UserError
 from launch.report import notes
-from launch.report.board import COLUMNS, Board, boards, finished
-from launch.report.cell import Cell
+from launch.report.average import Average
+from launch.report.board import Board, boards
+from launch.report.rows import COLUMNS, Row, current, finished
 from launch.request import folds
-from launch.runs.records import Record, outdated
-from launch.runs.wording import percent
+from launch.runs.records import Record
+from launch.wording import percent
 
 NONE = "no finished stages yet"
-WARNINGS = 5  # kinds that a terminal is told; the page has all
+WARNINGS = 5  # kinds that a terminal shows; the page has all
 WIDTH = 110  # columns of the plain-text table before it continues in a second block
 
 
@@ -32,40 +34,69 @@ class ReportResult(NamedTuple):
     notes: list[str]
 
 
-def table(records: list[Record], among: list[Record] | None = None) -> str:
-    """The plain-text table: sparsities as rows, methods as columns, the dense line on top, footnotes below.
+@dataclass(frozen=True)
+class Report:
+    """What a report is made of. ``shown``: the stages of its tables; ``old``: finished stages of earlier versions."""
 
-    ``among``: the records that hold what these stand on, where these alone do not.
-    """
-    found = boards(current(records)[0], among)
-    return "\n\n".join(_plain(board) for board in found) if found else NONE
+    task: str
+    rows: list[Row]  # of results.csv: every finished stage of the task
+    boards: list[Board]
+    shown: list[Record]
+    old: int
+
+    def text(self) -> str:
+        """The plain-text tables."""
+        return "\n\n".join(_plain(board) for board in self.boards) if self.boards else NONE
+
+    def write(self, folder: Path) -> ReportResult:
+        """Write ``folder/<task>/results.csv``, ``results.md`` and the figures."""
+        folder = Path(folder) / self.task
+        folder.mkdir(parents=True, exist_ok=True)
+        record.write_text(folder / "results.csv", _csv(self.rows))
+        figures = _figures(self.boards, folder)
+        page = [f"# {self.task}: score and sparsity", ""]
+        page.append(f"`results.csv` has a row for each finished stage ({len(self.rows)}).")
+        page += [f"\n**Note:** {note}" for note in notes.notes(self.shown, self.old)]
+        for board in self.boards:
+            page += ["", *_markdown(board, figures.get((board.dataset, board.model, board.metric)))]
+        record.write_text(folder / "results.md", "\n".join(page) + "\n")
+        drawn = [folder / name for name in dict.fromkeys(figures.values())]
+        few = notes.notes(self.shown, self.old, WARNINGS)
+        return ReportResult(folder / "results.csv", folder / "results.md", drawn, len(self.rows), few)
 
 
-def write(task: str, records: list[Record], shown: list[Record], folder: Path) -> ReportResult:
-    """Write ``folder/<task>/results.csv`` (all of ``records``), and ``results.md`` and figures of those ``shown``."""
+def arrange(task: str, records: Sequence[Record], shown: Sequence[Record]) -> Report:
+    """The report of a task: ``records`` are all there are, ``shown`` those that tables and figures are to hold."""
     records, old = current([stage for stage in records if stage.task == task])
-    folder = Path(folder) / task
-    folder.mkdir(parents=True, exist_ok=True)
     kept = {stage.digest for stage in records}
     shown = [stage for stage in shown if stage.digest in kept]
-    rows, found = finished(records), boards(shown, records)
+    return Report(task, finished(records), boards(shown, records), shown, old)
+
+
+def write(task: str, records: Sequence[Record], shown: Sequence[Record], folder: Path) -> ReportResult:
+    """``arrange`` a report and write it."""
+    return arrange(task, records, shown).write(folder)
+
+
+def table(records: Sequence[Record], among: Sequence[Record] | None = None) -> str:
+    """The plain-text tables alone: sparsities as rows, methods as columns, the dense line on top, footnotes below.
+
+    ``among``: the records that hold the ancestors of these, where these alone do not.
+    """
+    own = current(records)[0]
+    return Report("", [], boards(own, among), own, 0).text()
+
+
+def _csv(rows: list[Row]) -> str:
     out = io.StringIO()
-    beside = [_flat(row["measurements"]) for row in rows]
+    beside = [_flat(row.measurements) for row in rows]
     columns = [*COLUMNS, *sorted({name for numbers in beside for name in numbers})]
-    writer = csv.DictWriter(out, columns, lineterminator="\n", extrasaction="ignore")
+    writer = csv.DictWriter(out, columns, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(row | numbers for row, numbers in zip(rows, beside, strict=True))
-    record.write_text(folder / "results.csv", out.getvalue())
-    figures = _figures(found, folder)
-    page = [f"# {task}: score and sparsity", "", f"`results.csv` has a row for each finished stage ({len(rows)})."]
-    page += [f"\n**Note:** {note}" for note in notes.notes(shown, old)]
-    for board in found:
-        page += ["", *_markdown(board, figures.get((board.dataset, board.model, board.metric)))]
-    record.write_text(folder / "results.md", "\n".join(page) + "\n")
-    paths = [folder / name for name in dict.fromkeys(figures.values())]
-    return ReportResult(
-        folder / "results.csv", folder / "results.md", paths, len(rows), notes.notes(shown, old, WARNINGS)
+    writer.writerows(
+        {name: getattr(row, name) for name in COLUMNS} | numbers for row, numbers in zip(rows, beside, strict=True)
     )
+    return out.getvalue()
 
 
 def _flat(measurements: dict) -> dict[str, float]:
@@ -73,23 +104,17 @@ def _flat(measurements: dict) -> dict[str, float]:
     return {f"measurements.{name}": value for name, value in measurements.items() if isinstance(value, int | float)}
 
 
-def current(records: list[Record]) -> tuple[list[Record], int]:
-    """The records of this code's versions, and how many finished ones are of earlier versions."""
-    old = outdated(records)
-    return [r for r in records if r.digest not in old], sum(r.done for r in records if r.digest in old)
-
-
 def _plain(board: Board) -> str:
     columns = {method: [_text(board, method, level) for level in board.levels] for method in board.methods}
     lines = [board.title, *_blocks("sparsity", [percent(level) for level in board.levels], columns)]
     lines += ["", *(f"{label}: {cell.text(board.expected)}" for label, cell in board.reference.items())]
     lines += board.constants
-    for heads, columns in _measurements(board):
-        lines += _blocks("measured", [" ".join(head) for head in heads], columns)
-        lines += _wrapped(_meanings(heads, columns))
+    for heads, measured in _measurements(board):
+        lines += _blocks("measured", [" ".join(head) for head in heads], measured)
+        lines += _wrapped(_meanings(heads, measured))
     lines += [f"  {note}" for note in board.notes()]
-    costs = board.costs()
-    costs = [f"optimizer steps, with those of all a result stands on: {costs}"] if costs else []
+    steps = board.costs()
+    costs = [f"optimizer steps, with those of all a result stands on: {steps}"] if steps else []
     return "\n".join(lines + _wrapped([*_corners(board), *costs]))
 
 
@@ -106,7 +131,9 @@ def _corners(board: Board) -> list[str]:
     curves = {method: board.points(method) for method in knees}
     ends = {method: f"levels to {percent(curve[-1].sparsity)}" for method, curve in curves.items()}
     shared = next(iter(ends.values()), "") if len(set(ends.values())) == 1 else ""
-    some, none, early = [], [], []
+    corners: list[str] = []
+    none: list[str] = []
+    early: list[str] = []
     for method, found in knees.items():
         if board.early(method):
             early.append(method)
@@ -116,18 +143,19 @@ def _corners(board: Board) -> list[str]:
             continue
         lost = board.dense.mean - found.score if board.dense else None
         cost = f"{found.score:.2f}" if lost is None else f"{abs(lost):.2f} {'below' if lost > 0 else 'above'} dense"
-        some.append(f"{method} {percent(found.sparsity)} ({', '.join([cost, *own])})")
-    told = [", ".join(some)] * bool(some) + [f"none: {', '.join(none)}"] * bool(none)
+        corners.append(f"{method} {percent(found.sparsity)} ({', '.join([cost, *own])})")
+    verdict = [", ".join(corners)] * bool(corners) + [f"none: {', '.join(none)}"] * bool(none)
     head = f"knee{f' ({shared})' if shared else ''}, beyond which the score falls much faster than before"
     doubt = "levels that end too early to trust this (more than half of dense's lead over a constant answer is left)"
-    return [f"{head}: {'; '.join(told)}"] * bool(told) + [f"{doubt}: {', '.join(early)}"] * bool(early)
+    return [f"{head}: {'; '.join(verdict)}"] * bool(verdict) + [f"{doubt}: {', '.join(early)}"] * bool(early)
 
 
 def _blocks(corner: str, heads: list[str], columns: dict[str, list[str]]) -> list[str]:
     """A plain-text table, its rows named by ``heads``, in as many blocks side by side as its width needs."""
     first = max(10, *(len(head) for head in heads)) if heads else 10
     widths = {name: max(map(len, (name, *texts))) for name, texts in columns.items()}
-    blocks, width = [[]], first
+    blocks: list[list[str]] = [[]]
+    width = first
     for name in columns:
         width += 2 + widths[name]
         if blocks[-1] and width > WIDTH:
@@ -147,7 +175,7 @@ def _measurements(board: Board) -> list[tuple[list[tuple[str, str]], dict[str, l
 
     Methods that measure the same share one, the dense reference on top.
     """
-    groups: dict[tuple[str, ...], list] = {}
+    groups: dict[tuple[str, ...], list[tuple[str, float, Average]]] = {}
     rows = [(label, cell.sparsity, cell) for label, cell in board.reference.items()]
     rows += [(method, level, cell) for method in board.methods for level, cell in board.curve(method)]
     for row in rows:
@@ -156,7 +184,7 @@ def _measurements(board: Board) -> list[tuple[list[tuple[str, str]], dict[str, l
     return [
         (
             [(method, percent(level)) for method, level, _ in rows],
-            {name: [_number(*cell.measurements[name]) for *_, cell in rows] for name in names},
+            {name: [_number(*(cell.measurements or {})[name]) for *_, cell in rows] for name in names},
         )
         for names, rows in groups.items()
     ]
@@ -164,8 +192,8 @@ def _measurements(board: Board) -> list[tuple[list[tuple[str, str]], dict[str, l
 
 def _meanings(heads: list[tuple[str, str]], names: Iterable[str]) -> list[str]:
     """A line for each measurement of a table, where the methods there say what it is."""
-    told = [_measures(label.partition(" ")[0]) for label in dict.fromkeys(label for label, _ in heads)]
-    return list(dict.fromkeys(f"{name}: {texts[name]}" for name in names for texts in told if name in texts))
+    meanings = [_measures(label.partition(" ")[0]) for label in dict.fromkeys(label for label, _ in heads)]
+    return list(dict.fromkeys(f"{name}: {texts[name]}" for name in names for texts in meanings if name in texts))
 
 
 def _measures(method: str) -> Mapping[str, str]:
@@ -193,7 +221,7 @@ def _markdown(board: Board, figure: str | None) -> list[str]:
     lines += [f"- {line}" for line in board.constants]
     lines += _grid(board, lambda cell: cell.text(board.expected).replace("*", "\\*"))
     lines += ["", *(f"- {note.replace('*', chr(92) + '*')}" for note in (*board.notes(), *_corners(board)))]
-    if any(None not in cell.between for cell in (*board.cells.values(), *board.reference.values())):
+    if any(None not in cell.between for cell in board.averages):
         dense = "".join(f"; {label}: {_between(cell)}" for label, cell in board.reference.items())
         noun = folds.listed(board.splits).partition(" ")[0]
         lines += ["", f"Sample standard deviation of the means of {noun} / of the means of seeds{dense}"]
@@ -212,31 +240,32 @@ def _markdown(board: Board, figure: str | None) -> list[str]:
     return lines + (["", f"![{board.title}]({figure})"] if figure else [])
 
 
-def _grid(board: Board, text) -> list[str]:
+def _grid(board: Board, text: Callable[[Average], str]) -> list[str]:
     """A Markdown table of ``text(cell)``: methods as rows but for those with nothing to tell, sparsities as columns."""
     if not board.cells:
         return []
     heads = [percent(level) for level in board.levels]
     lines = ["", "| method \\ sparsity | " + " | ".join(heads) + " |", "|---|" + "---:|" * len(heads)]
     for method in board.methods:
-        found = [board.cells.get((method, level)) for level in board.levels]
-        told = [text(cell) if cell else "-" for cell in found]
-        lines += [f"| {method} | {' | '.join(told)} |"] * any(word != "-" for word in told)
+        cells = [board.cells.get((method, level)) for level in board.levels]
+        words = [text(cell) if cell else "-" for cell in cells]
+        lines += [f"| {method} | {' | '.join(words)} |"] * any(word != "-" for word in words)
     return lines
 
 
-def _between(cell: Cell) -> str:
-    return "-" if None in cell.between else " / ".join(f"{deviation:.2f}" for deviation in cell.between)
+def _between(cell: Average) -> str:
+    known = [f"{deviation:.2f}" for deviation in cell.between if deviation is not None]
+    return " / ".join(known) if len(known) == len(cell.between) else "-"
 
 
-def _steps(cell: Cell) -> str:
+def _steps(cell: Average) -> str:
     if cell.steps is None:
         return "-"
     mean, deviation = cell.steps
     return f"{mean:.0f}" + ("" if deviation is None else f"±{deviation:.0f}")
 
 
-def _line(cell: Cell) -> str:
+def _line(cell: Average) -> str:
     return "-" if cell.line is None else f"{cell.line:.0f}"
 
 

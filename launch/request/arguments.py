@@ -3,24 +3,9 @@
 from dataclasses import dataclass, field
 
 from common.errors import UserError, nearest
+from launch.request.keys import KEYS, SWITCHES
 
 GROUPS = ("run", "task", "method")
-KEYS = {
-    "task": "which task folder (default: classic)",
-    "method": "one method or several, as in imp,rigl (default: the preset's)",
-    "preset": "how much: default, laptop or paper",
-    "data": "folder with the data set in its original format",
-    "cluster": "where to run: a file of launch/clusters/ (default: local)",
-    "workers": "local: processes at a time (default: one per core)",
-    "run": "one stage, by the first letters of its name: tail, why, retry, cancel, clean",
-    "watch": "status, tail: watch=1 keeps looking until everything has ended",
-    "last": "tail: how many lines (default: 20); status: how many names a list (default: what fits)",
-    "weights": "clean: weights=1 also removes the weights of finished stages",
-    "descendants": "clean: descendants=1 also removes what stands on the stages named",
-    "yes": "cancel, clean: yes=1 does not ask",
-    "format": "plan, status: format=json prints one JSON document",
-    "port": "ui: the port to listen on (default: 5000)",
-}
 
 
 @dataclass
@@ -64,7 +49,9 @@ def split(text: str) -> list[str]:
 
 def parse(words: list[str]) -> Request:
     """``key=value`` words to a request. ``UserError`` on a word without ``=``, an unknown key, or a key given twice."""
-    request, seen, unknown = Request(), set(), []
+    request = Request()
+    seen: dict[str, None] = {}  # in the order given
+    unknown: list[str] = []
     for word in words:
         key, equals, value = word.partition("=")
         if not equals or not key:
@@ -72,7 +59,7 @@ def parse(words: list[str]) -> Request:
             raise UserError(f"expected key=value, found {word!r} ({example})")
         if key in seen:
             raise UserError(f"{key} is given twice; give several values as {key}=a,b")
-        seen.add(key)
+        seen[key] = None
         group = key.split(".")[0]
         dotted = "." in key and group in (*GROUPS, "cluster")
         emptied = key.startswith("task.")  # task.hub= empties a text that a preset has set
@@ -94,7 +81,7 @@ def parse(words: list[str]) -> Request:
     for name in request.methods:
         if len(several := name.split()) > 1:
             raise UserError(f"several methods are separated by commas: method={','.join(several)}, found {name!r}")
-    for name in ("watch", "weights", "descendants", "yes"):
+    for name in SWITCHES:
         if getattr(request, name) not in ("", "0", "1"):
             raise UserError(f"{name} is 0 or 1, found {getattr(request, name)!r}")
     request.given = tuple(seen)

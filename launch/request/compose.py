@@ -3,6 +3,7 @@
 import re
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -28,6 +29,7 @@ _Loader.yaml_implicit_resolvers = {
 
 @cache
 def read_yaml(path: Path) -> dict:
+    """The mapping in a YAML file. ``UserError`` where it cannot be read, or holds anything else."""
     try:
         return _mapping(str(path), yaml.load(path.read_text(), Loader=_Loader))
     except yaml.YAMLError as error:
@@ -36,7 +38,7 @@ def read_yaml(path: Path) -> dict:
         raise UserError(f"{path} cannot be read: {error}") from None
 
 
-def _mapping(origin: str, value, valid: tuple = ()) -> dict:
+def _mapping(origin: str, value: Any, valid: tuple[str, ...] = ()) -> dict:
     """``value``, nothing taken for empty. ``UserError`` when it is no mapping or has a key that is not ``valid``."""
     if not isinstance(value or {}, dict):
         raise UserError(f"{origin} must hold keys and values, found {value!r}")
@@ -64,7 +66,7 @@ def own_presets(task: str) -> list[str]:
 class Composer:
     """Settings of any method under one task and preset: dataclass < task < its exceptions < preset < command line."""
 
-    def __init__(self, request: Request):
+    def __init__(self, request: Request) -> None:
         self.task = request.task
         registry.task_part(self.task, "config")  # an unknown task fails here, with the names
         origin = f"tasks/{self.task}/config.yaml"
@@ -86,11 +88,12 @@ class Composer:
             _mapping(f"{where}: methods", layer.get("methods"), tuple(registry.methods()))
         self.axes_origin = f"{place if special.get('sweep') else general}: sweep"
         self.axes = _mapping(self.axes_origin, special.get("sweep") or amount.get("sweep"))
-        self.default_methods = special.get("compare") or amount.get("compare")
-        if not isinstance(self.default_methods, list) or not self.default_methods:
-            raise UserError(f"{general}: compare must be a list of methods, found {self.default_methods!r}")
-        self._cache: dict = {}
-        self._told: dict = {}
+        compare = special.get("compare") or amount.get("compare")
+        if not isinstance(compare, list) or not compare:
+            raise UserError(f"{general}: compare must be a list of methods, found {compare!r}")
+        self.default_methods: list[str] = compare
+        self._cache: dict[tuple[str, bool], dict[str, dict]] = {}
+        self._defaults: dict[str, dict[str, dict]] = {}
 
     def axis(self, method: str, key: str) -> list:
         """The preset's values of one dotted key, each as the type of its field."""
@@ -98,13 +101,13 @@ class Composer:
         cls = groups.classes(self.task, method)[group]
         return [groups.merge(cls, group, [(self.axes_origin, {name: value})])[name] for value in self.axes[key]]
 
-    def told(self, method: str) -> dict[str, dict]:
-        """The identity of the embedded default, from which variants are told."""
-        if method not in self._told:
+    def defaults(self, method: str) -> dict[str, dict]:
+        """What determines results in the embedded default, from which variants differ."""
+        if method not in self._defaults:
             base = self.settings(method, embedded=True)
             classes = groups.classes(self.task, method)
-            self._told[method] = {group: identity.determining(cls, base[group]) for group, cls in classes.items()}
-        return self._told[method]
+            self._defaults[method] = {group: identity.determining(cls, base[group]) for group, cls in classes.items()}
+        return self._defaults[method]
 
     def embedded_data(self) -> str:
         """The checksum of the embedded default's data."""
@@ -121,7 +124,7 @@ class Composer:
                     cls[group],
                     group,
                     [
-                        (o, (v.get("methods") or {}).get(method) if group == "method" else v.get(group))
+                        (o, ((v.get("methods") or {}).get(method) if group == "method" else v.get(group)) or {})
                         for o, v in layers
                     ],
                 )

@@ -13,8 +13,9 @@ from functools import cache
 
 from common import registry
 from common.errors import UserError
+from launch import wording
 
-Pair = tuple[str, int | None]  # what one result of a cell is told by: its split as ``text`` has it, and its seed
+Pair = tuple[str, int | None]  # a result's split, as ``text`` has it, and its seed
 
 
 @cache
@@ -48,7 +49,7 @@ def drawn(task: str, variants: list[list[str]]) -> str:
     return f", {'each' if all(own) else f'those of {noun} below 0 each'} on the {noun} that it chooses"
 
 
-def pair(replicate: str, seed) -> str:
+def pair(replicate: str, seed: object) -> str:
     """``fold 3 seed 0``, ``seed 0``."""
     return " ".join([*(f"{name} {value}" for name, value in _parts(replicate)), f"seed {seed}"])
 
@@ -60,26 +61,15 @@ def listed(found: Iterable[str]) -> str:
         return ""
     noun = _noun(splits)
     named = [" ".join(part for pair in _parts(one) for part in pair) for one in splits]
-    numbers = ranges([int(_parts(one)[0][1]) for one in splits]) if noun != "split" else "; ".join(named)
+    numbers = wording.ranges([int(_parts(one)[0][1]) for one in splits]) if noun != "split" else "; ".join(named)
     return f"{noun}{'s' if len(splits) > 1 else ''} {numbers}"
-
-
-def ranges(numbers: Iterable[int]) -> str:
-    """``0-4, 7``: whole numbers, each once; from three in a row on as a range."""
-    runs: list[list[int]] = []
-    for number in sorted(set(numbers)):
-        if runs and number == runs[-1][-1] + 1:
-            runs[-1].append(number)
-        else:
-            runs.append([number])
-    return ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 2 else ", ".join(map(str, run)) for run in runs)
 
 
 def over(pairs: Iterable[Pair]) -> str:
     """What a mean is over: ``3 seeds``, ``5 folds x 3 seeds``; where one is missing, ``14 pairs of fold and seed``."""
     pairs = set(pairs)
     splits, seeds = {split for split, _ in pairs}, {seed for _, seed in pairs}
-    several = f"{len(seeds)} seed{'' if len(seeds) == 1 else 's'}"
+    several = wording.amount(len(seeds), "seed")
     if len(splits) == 1:
         return several
     noun = _noun(splits)

@@ -120,7 +120,7 @@ def _axes(composer: Composer, method: str, overrides: dict, complaints: dict) ->
             except ValueError as error:
                 complaints.setdefault(f"{key}: expected {error}, found {text!r}", "")
                 continue
-            if key in ("task.data", "task.pretrained") and value:
+            if key in ("task.data", "task.pretrained") and isinstance(value, str) and value:
                 value = str(Path(os.path.expanduser(value)).absolute())
             if value not in axes[key]:
                 axes[key].append(value)

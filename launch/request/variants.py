@@ -2,9 +2,9 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import yaml
 
@@ -20,8 +20,30 @@ REFERENCE = "dense"
 DATA = "data.checksum"  # what a variant says of other data than the default's
 
 
-class Told(NamedTuple):
-    """What ``of_stages`` looks at in a stage; a ``Record`` has the same attributes."""
+class Described(Protocol):
+    """What ``of_stages`` looks at in a stage: a ``Record``, or the ``Traits`` of one that is planned."""
+
+    @property
+    def task(self) -> str: ...
+
+    @property
+    def dataset(self) -> str: ...
+
+    @property
+    def model(self) -> str: ...
+
+    @property
+    def variant(self) -> str: ...
+
+    @property
+    def replicate(self) -> str: ...
+
+    @property
+    def data(self) -> str: ...
+
+
+class Traits(NamedTuple):
+    """A stage as its configuration describes it."""
 
     task: str
     dataset: str
@@ -31,21 +53,23 @@ class Told(NamedTuple):
     data: str
 
 
-def told(content: dict) -> Told:
+def traits(content: dict) -> Traits:
     """From a stage's configuration."""
     own = content["settings"]["task"]
-    place = (str(own.get(name) or "") for name in ("dataset", "model"))
-    return Told(content["task"], *place, content["variant"], content.get("replicate", ""), content["data"][:8])
+    dataset, model = (str(own.get(name) or "") for name in ("dataset", "model"))
+    return Traits(
+        content["task"], dataset, model, content["variant"], content.get("replicate", ""), content["data"][:8]
+    )
 
 
-def of_stages(stages: list) -> list[str]:
+def of_stages(stages: Sequence[Described]) -> list[str]:
     """The variant of each stage, with fold and checksum where averaging over folds would mix two data.
 
-    Every fold has a checksum of its own, so that a variant is told without it. But where one fold was trained on two
-    data under the same settings of the task (another release, part of a data set), nothing says which of them another
-    fold goes with: then all of these stand apart.
+    Every fold has a checksum of its own, which is therefore no part of a variant. But where one fold was trained on two
+    sets of data under the same settings of the task (another release, part of a data set), nothing says which of the
+    two another fold belongs to: then all of these are kept apart.
     """
-    data = defaultdict(set)
+    data: dict[tuple, set[str]] = defaultdict(set)
     for stage in stages:
         data[_same(stage), stage.replicate].add(stage.data)
     mixed = {same for (same, replicate), found in data.items() if replicate and len(found) > 1}
@@ -57,34 +81,35 @@ def of_stages(stages: list) -> list[str]:
     ]
 
 
-def _same(stage: Told) -> tuple:
+def _same(stage: Described) -> tuple:
     """What stages on the same data have in common, whatever their method and however they are trained."""
     own = [part for part in parts(stage.variant) if part.startswith("task.")]
     return stage.task, stage.dataset, stage.model, *own
 
 
-def labels(task: str, rows: list[dict]) -> tuple[dict[tuple[str, str], str], list[str]]:
+def labels(task: str, pairs: Iterable[tuple[str, str]]) -> tuple[dict[tuple[str, str], str], list[str]]:
     """(method, variant) -> its name in legends: the method and those settings that not all methods here share.
 
-    The second value: the settings that all share, but for the dense reference where it is not alone. Data are told by
-    their checksum only where variants of a method differ in nothing else; a task's setting that some of them give, such
-    as a length, is told of the others too.
+    The second value: the settings that all share, but for the dense reference where it is not alone. A checksum of data
+    is part of a name only where variants of a method differ in nothing else; a setting of the task that some variants
+    of a method give, such as a length, then appears in the names of the others too, with its default.
     """
-    variants = {(row["method"], row["variant"]): parts(row["variant"]) for row in rows}
-    methods = [found for (method, _), found in variants.items() if method != REFERENCE] or [*variants.values()]
-    common = [part for part in methods[0] if all(part in found for found in methods)] if methods else []
-    own = {key: [part for part in found if part not in common] for key, found in variants.items()}
-    plain = {key: [part for part in found if _name(part) != DATA] for key, found in own.items()}
+    variants = {pair: parts(pair[1]) for pair in pairs}
+    methods = [settings for (method, _), settings in variants.items() if method != REFERENCE] or [*variants.values()]
+    common = [part for part in methods[0] if all(part in other for other in methods)] if methods else []
+    own = {pair: [part for part in settings if part not in common] for pair, settings in variants.items()}
+    without_data = {pair: [part for part in settings if _name(part) != DATA] for pair, settings in own.items()}
     named = {}
-    for key, found in plain.items():
-        if len(found) < len(own[key]):  # it would be told by its data
-            told = {_name(part) for part in variants[key]}
-            others = [part for (method, _), other in plain.items() if method == key[0] for part in other]
-            lacking = dict.fromkeys(n for n in map(_name, others) if n.startswith("task.") and n not in told)
-            found = [*found, *(f"{name}={_default(task, name)}" for name in lacking if _default(task, name) != "")]
-        named[key] = _label(key[0], found)
+    for pair, settings in without_data.items():
+        if len(settings) < len(own[pair]):  # its data are all that is left to tell it by
+            given = {_name(part) for part in variants[pair]}
+            others = [part for (method, _), other in without_data.items() if method == pair[0] for part in other]
+            lacking = dict.fromkeys(n for n in map(_name, others) if n.startswith("task.") and n not in given)
+            defaults = {name: _default(task, name) for name in lacking}
+            settings = [*settings, *(f"{name}={value}" for name, value in defaults.items() if value != "")]
+        named[pair] = _label(pair[0], settings)
     unique = len(set(named.values())) == len(named)
-    return (named if unique else {key: _label(key[0], found) for key, found in own.items()}), common
+    return (named if unique else {pair: _label(pair[0], settings) for pair, settings in own.items()}), common
 
 
 def shared(found: Iterable[tuple[str, str]]) -> list[str]:
@@ -120,12 +145,12 @@ def plain(found: list[str]) -> str:
 def _default(task: str, name: str) -> str:
     """What a setting of the task is where a variant does not say it, as text; "" where this checkout does not know."""
     try:
-        return text(Composer(Request(task=task)).told(REFERENCE)["task"][name.partition(".")[2]])
+        return text(Composer(Request(task=task)).defaults(REFERENCE)["task"][name.partition(".")[2]])
     except (UserError, LookupError):
         return ""
 
 
-def text(value) -> str:
+def text(value: object) -> str:
     """A value as it is given on the command line; in quotes only where they tell a text from nothing, or hold it."""
     if isinstance(value, str) and re.fullmatch(r"[\w.:/+-]+", value) and value.lower() not in ("null", "none"):
         return value
@@ -137,14 +162,14 @@ def variant(composer: Composer, method: str, settings: dict, data: str) -> str:
 
     Other data than the default's are named by their checksum, so that part of a data set is never taken for the whole.
     A fold that is fixed is no part of it, nor is the checksum of that fold's data: see ``of_stages``. Where the
-    seed chooses the fold, that is told even where it is the default.
+    seed chooses the fold, the variant says so even where that is the default.
     """
     columns = {"run.seed", "task.dataset", "task.model", *(f"method.{n}" for n in registry.method(method).levels)}
     splits = folds.values(composer.task, settings)
     fixed = {key for key, value in splits.items() if value >= 0}
     parts = []
     for group, cls in groups.classes(composer.task, method).items():
-        other = composer.told(method)[group]
+        other = composer.defaults(method)[group]
         for name, value in identity.determining(cls, settings[group]).items():
             key = f"{group}.{name}"
             if key not in columns | fixed and (value != other.get(name) or key in splits):

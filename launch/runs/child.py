@@ -34,8 +34,9 @@ class Child:
         train: Callable[[Callable], str],
         close: Callable[[], None] = lambda: None,
         on_terminate: object = None,
-    ):
-        self.folder, self.status = Path(folder), None
+    ) -> None:
+        self.folder = Path(folder)
+        self.status: int | None = None  # as waitpid gives it, once the child has ended
         self._outcomes, write = os.pipe()
         parent = os.getpid()
         sys.stdout.flush()
@@ -75,19 +76,21 @@ class Child:
             outcome, reason = json.loads(file.read() or b"[null, null]")
         if outcome:
             return outcome, reason
-        return None, ("" if os.WIFSIGNALED(self.status) else "the process ") + forked.how(self.status)
+        status = self.status or 0
+        return None, ("" if os.WIFSIGNALED(status) else "the process ") + forked.how(status)
 
 
 def _execute(folder: Path, train: Callable, parent: int, on_terminate: object) -> tuple[str, str]:
     """In the child: train the stage; returns outcome and reason (at most 2,000 characters)."""
-    wishes, saves = [], []
+    wishes: list[str] = []
+    saves: list[object] = []
 
-    def leave(number: int, _) -> None:
+    def leave(number: int, _: object) -> None:
         wishes.append("the time limit is near" if number == signal.SIGUSR2 else "asked to stop")
         if on_terminate is None:
             signal.alarm(int(2 * GRACE))  # ends a stage that never looks up, should its parent be gone too
 
-    def stop():
+    def stop() -> object:
         if wishes:
             return wishes[0]
         if saves:

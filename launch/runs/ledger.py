@@ -82,7 +82,7 @@ def events(sweep: Path) -> list[dict]:
         if (
             isinstance(event, dict)
             and isinstance(event.get("array"), str)
-            and NEEDED.get(event.get("event"), set()) <= set(event)
+            and NEEDED.get(str(event.get("event")), set()) <= set(event)
         ):
             found.append(event)
     return found
@@ -91,7 +91,9 @@ def events(sweep: Path) -> list[dict]:
 def of_sweep(sweep: Path) -> list[Element]:
     """The elements of one sweep; arrays that Slurm refused, or that were taken back, are left out."""
     sweep = Path(sweep)
-    intents, jobs, dropped = {}, {}, set()
+    intents: dict[str, dict] = {}
+    jobs: dict[str, str] = {}
+    dropped: set[str] = set()
     for event in events(sweep):
         name = event["array"]
         if event.get("event") == "intent":

@@ -5,6 +5,7 @@ import errno
 import fcntl
 import os
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from common.errors import UserError
@@ -33,7 +34,9 @@ def held(path: Path) -> bool | None:
 
 
 @contextlib.contextmanager
-def exclusive(path: Path, work: str, report=print, patience: float = PATIENCE):
+def exclusive(
+    path: Path, work: str, report: Callable[[str], object] = print, patience: float = PATIENCE
+) -> Iterator[int]:
     """Hold the lock ``path`` while doing ``work`` (a word for messages); a second process waits, and says so.
 
     Gives the descriptor that holds it: a child process that inherits it holds the lock as well.

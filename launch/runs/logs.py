@@ -16,7 +16,7 @@ SLURM, SUBMITIT = ("srun: ", "slurmstepd: ", "slurmstepd-"), "submitit INFO"
 
 
 def mark(folder: Path) -> str:
-    """The line that a process prints before it trains a stage: it may train many, and their output is told apart."""
+    """The line that a process prints before it trains a stage: it may train many, whose output this separates."""
     return f"{MARK}{Path(folder).parent.name}/{Path(folder).name} =="
 
 

@@ -2,22 +2,23 @@
 
 import json
 import os
-import socket
-import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from common import paths
 from common.errors import UserError
 from common.stage import identity
+from launch import wording
 from launch.request import compose, folds, variants
 from launch.request.arguments import Request
-from launch.runs import locks
+from launch.runs import state
+from launch.runs.lineage import Lineage
+from launch.runs.state import Evidence
 
 if TYPE_CHECKING:
     from launch.runs.jobs import Job
@@ -26,16 +27,9 @@ if TYPE_CHECKING:
 # The C parser reads a configuration in a third of a millisecond; the pure Python one needs eight times as long.
 Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
-# In the order in which a table lists them.
-STATES = (*("done", "running", "queued", "new", "interrupted", "blocked", "cancelled", "failed", "unknown", "broken"),)
-
 SHOWN = 8  # candidates listed for a digest prefix that fits several
 # Folders beside the tasks that are not tasks.
 NOT_TASKS = {"mlartifacts", "mlruns"}
-
-# Seconds without a word after which a "running" stage whose lock is free counts as interrupted. A process of this
-# machine drops its lock when it dies; some shared file systems hide the locks of other machines, so those get longer.
-SILENT_HERE, SILENT_ELSEWHERE = 10, 600
 
 
 @dataclass(frozen=True)
@@ -57,34 +51,24 @@ class Record:
     submissions: int = 0
     refined: tuple[str, str] | None = None
 
+    @property
+    def evidence(self) -> Evidence:
+        """What its folder says about its state."""
+        return Evidence(self.folder, self.done, self.status, self.problem)
+
     @cached_property
     def state(self) -> str:
-        """One of ``STATES``: derived from the files, the lock and the scheduler's word, never written back."""
-        if self.refined:
-            return self.refined[0]
-        if self.problem:
-            return "broken"
-        if self.done:
-            return "done"
-        state = self.status.get("state") or "new"
-        if state in ("stopped", "done"):  # the latter without DONE: to be trained again, or killed between the two
-            return "interrupted"
-        if state != "running":
-            return state if state in STATES else "unknown"
-        here = self.status.get("host") in (None, socket.gethostname())
-        silent = time.time() - self.moment("updated")
-        if silent < (SILENT_HERE if here else SILENT_ELSEWHERE):
-            return "running"
-        return {True: "running", False: "interrupted", None: "unknown"}[locks.held(paths.lock(self.folder))]
+        """One of ``state.STATES``: derived from the files, the lock and the scheduler's word, never written back."""
+        return self.refined[0] if self.refined else state.of_files(self.evidence)
 
     @property
     def reason(self) -> str:
         """Why it is in its state, where somebody said so."""
-        return self.refined[1] if self.refined else str(self.status.get("reason") or "")
+        return self.refined[1] if self.refined else self.evidence.reason
 
     def moment(self, name: str) -> float:
         """A time of the status (unix seconds), 0 where there is none."""
-        return _number(self.status.get(name)) or 0.0
+        return self.evidence.moment(name)
 
     @property
     def digest(self) -> str:
@@ -100,11 +84,16 @@ class Record:
         return f"{self.task}/{self.digest}"
 
     @property
+    def parent(self) -> str | None:
+        """The digest of the stage it starts from."""
+        return str(self.config.get("parent") or "") or None
+
+    @property
     def method(self) -> str:
         return str(self.config.get("method") or (self.summary or {}).get("method") or "?")
 
     @property
-    def seed(self):
+    def seed(self) -> int | None:
         return self.config.get("seed")
 
     @property
@@ -114,7 +103,7 @@ class Record:
         return _number((self.summary or {}).get("sparsity_target")) if target is None else target
 
     @cached_property
-    def _told(self) -> tuple[str, str]:
+    def _variant(self) -> tuple[str, str]:
         """Variant and replicate, both as they are now or both as they were then: a fold was once part of the former."""
         try:
             composer, content = _composer(self.task), self.config
@@ -125,13 +114,13 @@ class Record:
 
     @property
     def variant(self) -> str:
-        """What sets it apart from the embedded default as it is now; as it was then where that cannot be told."""
-        return self._told[0]
+        """What sets it apart from the embedded default as it is now; as it was then where that is unknown."""
+        return self._variant[0]
 
     @property
     def replicate(self) -> str:
         """``task.fold=3``: the split of the data; results are averaged over it as over seeds. "" where it has none."""
-        return self._told[1]
+        return self._variant[1]
 
     @property
     def data(self) -> str:
@@ -146,7 +135,7 @@ class Record:
     def model(self) -> str:
         return str(self.setting("task", "model") or "")
 
-    def setting(self, part: str, key: str):
+    def setting(self, part: str, key: str) -> Any:
         """``settings.<part>.<key>`` of the configuration, or None."""
         settings = self.config.get("settings")
         section = settings.get(part) if isinstance(settings, dict) else None
@@ -163,54 +152,43 @@ def read(task: str | None = None, where: Path | None = None) -> list[Record]:
 def read_one(folder: Path) -> Record:
     """The record of one stage folder."""
     # DONE is written last, so it is read first: a stage that ends between two reads is seen unfinished, not torn.
-    done = paths.done(folder).exists()
-    problems = []
+    ended = paths.done(folder).exists()
+    problems: list[str] = []
     config = _load(paths.config(folder), lambda text: yaml.load(text, Loader=Loader), problems, needed=True)
-    status = _load(paths.status(folder), json.loads, [] if done else problems, needed=False)
-    summary = _load(paths.summary(folder), json.loads, problems, needed=True) if done else None
-    return Record(folder, config or {}, status or {}, summary, done, "; ".join(problems))
+    status = _load(paths.status(folder), json.loads, [] if ended else problems, needed=False)
+    summary = _load(paths.summary(folder), json.loads, problems, needed=True) if ended else None
+    # done as common.record.finished has it, without reading the summary once more
+    return Record(folder, config or {}, status or {}, summary, summary is not None, "; ".join(problems))
 
 
 def outdated(records: list[Record]) -> set[str]:
-    """Digests of stages this code would train anew: their version, or that of one they start from, was raised."""
-    by_digest = {record.digest: record for record in records}
-    old: dict[str, bool] = {}
+    """Digests of stages this code would train anew: their version, or that of one they start from, was raised.
 
-    def is_old(digest: str) -> bool:
-        if digest not in old:
-            found = by_digest.get(digest)
-            old[digest] = False  # a parent that is gone says nothing; and no circle of damaged files recurses
-            if found is not None and found.config:
-                parent = found.config.get("parent")
-                old[digest] = _differs(found) or (bool(parent) and is_old(str(parent)))
-        return old[digest]
-
-    return {digest for digest in by_digest if is_old(digest)}
+    A parent that is gone says nothing.
+    """
+    lineage = Lineage(records)
+    old = {record.digest for record in records if _differs(record)}
+    return {r.digest for r in records if r.digest in old or any(above.digest in old for above in lineage.ancestors(r))}
 
 
 def _differs(record: Record) -> bool:
-    now = _versions(record.task, record.method)
+    now = _versions(record.task, record.method) if record.config else None
     return now is not None and record.config.get("versions") != now
 
 
 def steps_of_lines(records: list[Record]) -> dict[str, int]:
-    """Optimizer steps of each finished stage and of all it stands on, by digest.
+    """Optimizer steps of each finished stage and of all its ancestors together, by digest.
 
     A stage is left out when one of them is not finished, or not among the ``records`` (`make clean` removed it).
     """
-    by_digest = {record.digest: record for record in records if record.done and record.summary}
-    sums: dict[str, int | None] = {}
-    for digest in by_digest:
-        line = []
-        while digest in by_digest and digest not in sums and digest not in line:  # damaged files may form a circle
-            line.append(digest)
-            digest = str(by_digest[digest].config.get("parent") or "")
-        total = 0 if digest == "" else sums.get(digest)
-        for stage in reversed(line):
-            steps = _number(by_digest[stage].summary.get("steps"))
-            total = None if total is None or steps is None else total + int(steps)
-            sums[stage] = total
-    return {digest: total for digest, total in sums.items() if total is not None}
+    lineage = Lineage(records)
+    sums = {}
+    for record in records:
+        line = [record, *lineage.ancestors(record)]
+        steps = [_number((one.summary or {}).get("steps")) if one.done else None for one in line]
+        if None not in steps and lineage.whole(record):
+            sums[record.digest] = sum(int(number) for number in steps if number is not None)
+    return sums
 
 
 @cache
@@ -254,7 +232,7 @@ def _folders(where: Path) -> list[os.DirEntry]:
         return []
 
 
-def _load(path: Path, parse, problems: list[str], needed: bool):
+def _load(path: Path, parse: Callable[[str], object], problems: list[str], needed: bool) -> dict | None:
     """The mapping in a file, or None; what is wrong with it is appended to ``problems``."""
     try:
         value = parse(path.read_text())
@@ -272,7 +250,7 @@ def _load(path: Path, parse, problems: list[str], needed: bool):
     return value
 
 
-def _number(value) -> float | None:
+def _number(value: object) -> float | None:
     return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 
@@ -288,13 +266,12 @@ def find(prefix: str, found: Iterable[Record]) -> Record:
             f"expected RUN=<the first letters of a stage's name>, found {prefix!r}; `make status` shows names, "
             "`make plan` with the words of a sweep those of its stages"
         )
-    lines = [f"  {label(record)}" for record in several[:SHOWN]]
-    more = [f"  and {len(several) - SHOWN} more"] if len(several) > SHOWN else []
-    raise UserError("\n".join([f"RUN={prefix} fits {len(several)} stages; give more letters:", *lines, *more]))
+    lines = wording.listed([label(record) for record in several], SHOWN)
+    raise UserError("\n".join([f"RUN={prefix} fits {len(several)} stages; give more letters:", *lines]))
 
 
 def label(record: Record) -> str:
     """One line: name, what it is, state."""
-    level = "" if record.sparsity is None else f" {record.sparsity:.2%}"
+    level = "" if record.sparsity is None else f" {wording.percent(record.sparsity)}"
     what = f"{record.task} {record.method}{level} {folds.pair(record.replicate, record.seed)}"
     return f"{record.digest[:12]}  {what}  {record.state}" + (f"  {record.variant}" if record.variant else "")

@@ -24,6 +24,9 @@ class Unit:
     children: list["Unit"] = field(default_factory=list)
 
 
+After = str | tuple[int, int | None] | None  # see ``Array``
+
+
 @dataclass(frozen=True)
 class Array:
     """``lanes``: per element the stages it trains. ``after``: what it waits for.
@@ -33,7 +36,7 @@ class Array:
     """
 
     lanes: tuple[tuple, ...]
-    after: str | tuple[int, int | None] | None
+    after: After
     need: Any = None
 
 
@@ -57,6 +60,7 @@ def arrays(
     heights = _heights(roots)
     roots.sort(key=lambda unit: -heights[id(unit)])
     found: list[Array] = []
+    waiting: list[tuple[After, list[Unit]]]
     waiting = [(group[0].after, group) for group in _groups(roots, lambda u: (u.after, shapes[id(u)]))]
     while waiting:
         after, group = waiting.pop(0)
@@ -69,9 +73,9 @@ def arrays(
     return found
 
 
-def _followers(number: int, members: list[Unit], shapes: dict) -> list[tuple]:
+def _followers(number: int, members: list[Unit], shapes: dict[int, int]) -> list[tuple[After, list[Unit]]]:
     """What waits for the elements of array ``number``, whose units all have children of the same shapes."""
-    found = []
+    found: list[tuple[After, list[Unit]]] = []
     rows = [_groups(unit.children, lambda u: shapes[id(u)]) for unit in members]
     rows = [sorted(row, key=lambda group: shapes[id(group[0])]) for row in rows]
     for columns in zip(*rows, strict=True):  # one shape; per member its children of that shape

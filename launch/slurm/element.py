@@ -13,11 +13,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from common import paths, record
 from common.training.interruption import SAVE
+from launch import wording
 from launch.runs.child import Child, mark
 
 BUSY = 5.0  # seconds between two looks at a stage that another process has
@@ -30,7 +31,7 @@ def train(stages: Sequence[str], code: str) -> str:
     """Train the stage folders ``stages``; called by submitit on the node. Exit code 1 where one did not get done."""
     if paths.root() != Path(code):
         raise SystemExit(f"error: this job was to run the frozen code {code}, but Python found {paths.root()}")
-    element = Element()
+    element = ThisElement()
     try:
         return _all(element, list(map(Path, stages)))
     finally:  # all is said; a notice that comes while Python ends would make a failure of it
@@ -38,7 +39,7 @@ def train(stages: Sequence[str], code: str) -> str:
             signal.signal(number, signal.SIG_IGN)
 
 
-def _all(element: Element, stages: Sequence[Path]) -> str:
+def _all(element: ThisElement, stages: Sequence[Path]) -> str:
     bad = []
     for number, folder in enumerate(stages):
         os.environ["RUNS"] = str(folder.parent.parent)
@@ -50,13 +51,13 @@ def _all(element: Element, stages: Sequence[Path]) -> str:
             bad.append(f"{folder.parent.name}/{folder.name} {outcome}: {reason}")
     if bad:
         raise SystemExit("error: " + "\n       ".join(bad))
-    return f"{len(stages)} {'stage' if len(stages) == 1 else 'stages'} done"
+    return f"{wording.amount(len(stages), 'stage')} done"
 
 
-class Element:
+class ThisElement:
     """This array element as Slurm's environment describes it. One process a rank; rank 0 speaks for all."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         get = os.environ.get
         self.id = f"{get('SLURM_ARRAY_JOB_ID')}_{get('SLURM_ARRAY_TASK_ID')}"
         self.restarts = int(get("SLURM_RESTART_COUNT", "0"))
@@ -71,12 +72,12 @@ class Element:
         signal.signal(signal.SIGTERM, self._notice)
         signal.signal(signal.SIGCONT, signal.SIG_IGN)
 
-    def _time_limit(self, *_) -> None:
+    def _time_limit(self, *_: object) -> None:
         self.leaving = True
         if self.child:
             self.child.signal(signal.SIGUSR2)
 
-    def _notice(self, *_) -> None:
+    def _notice(self, *_: object) -> None:
         if self.child:
             self.child.signal(signal.SIGTERM)
 
@@ -104,7 +105,7 @@ class Element:
         self.rounds += 1
         token = f"{self.id}-{self.restarts}-{self.rounds}"
 
-        def work(stop) -> str:
+        def work(stop: Callable[[], object]) -> str:
             from common.stage import run  # torch is imported here, in the child, and nowhere else
             from common.training.processes import rendezvous
 

@@ -7,8 +7,9 @@ import os
 import re
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from typing import Protocol
 
 from launch.runs.jobs import ENDED, GONE, NEVER, OUT_OF_MEMORY, UNKNOWN, Job
 
@@ -22,7 +23,10 @@ COLUMNS |= {"RestartCnt": 8, "TimeUsed": 20, "TimeLimit": 20, "EndTime": 24, "Na
 FIELDS = "JobID,State,ExitCode,DerivedExitCode,NodeList,Elapsed,Timelimit,End,Reason,JobName"
 
 
-Ask = Callable[[Mapping[str, str]], dict[str, Job]]
+class Ask(Protocol):
+    """``ask`` below, or what stands in for it."""
+
+    def __call__(self, wanted: Mapping[str, str], users: Iterable[int] = ..., /) -> dict[str, Job]: ...
 
 
 def ask(wanted: Mapping[str, str], users: Iterable[int] = ()) -> dict[str, Job]:

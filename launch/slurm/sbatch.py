@@ -35,16 +35,16 @@ class Mute(Refused):
 
 
 def environment(script: str = "") -> dict[str, str]:
-    """What commands and jobs inherit: ours, without what Slurm told the job we may be in (it would bind theirs to our
-    cores), and without the user's own options: sbatch takes its variables before what a ``script`` says.
+    """What commands and jobs inherit: ours, without what Slurm set for the job we may be in (it would bind theirs to
+    our cores), and without the user's own options: sbatch takes its variables before what a ``script`` says.
     """
     inside = "SLURM_JOB_ID" in os.environ
-    told = {
+    left_out = {
         k for k in os.environ if (inside and k.startswith("SLURM_") and k != "SLURM_CONF") or k == "SLURM_EXPORT_ENV"
     }
     kept = {f"SBATCH_{name.upper()}" for name in DEFAULTS if f"--{name}=" not in script}
-    told |= {k for k in os.environ if k.startswith(FILTERS) and k not in kept}
-    return {k: v for k, v in os.environ.items() if k not in told}
+    left_out |= {k for k in os.environ if k.startswith(FILTERS) and k not in kept}
+    return {k: v for k, v in os.environ.items() if k not in left_out}
 
 
 def call(command: Sequence[str], keep: Sequence[int] = (), timeout: float = TIMEOUT, script: str = "") -> str:
@@ -66,7 +66,7 @@ def call(command: Sequence[str], keep: Sequence[int] = (), timeout: float = TIME
 class Executor(backend.SlurmExecutor):
     """submitit's executor. ``keep``: descriptors (of a lock) that a call of sbatch holds until it has ended."""
 
-    def __init__(self, folder: Path, python: str, keep: Sequence[int] = ()):
+    def __init__(self, folder: Path, python: str, keep: Sequence[int] = ()) -> None:
         super().__init__(folder, python=python or None)
         self.keep = keep
 

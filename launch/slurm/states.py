@@ -4,22 +4,20 @@ Slurm is asked before the files are read: a job that is over by then has written
 """
 
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from common import paths
 from common.record import finished
-from launch.runs import jobs, ledger, locks, records
-from launch.runs.jobs import Job, ending
+from launch.runs import jobs, ledger, records, state
+from launch.runs.jobs import Job
 from launch.runs.ledger import Element
+from launch.runs.lineage import Lineage
 from launch.runs.records import Record
 from launch.slurm import queue
 
-BARRED = ("failed", "blocked", "cancelled")  # states of a stage in which nothing that stands on it can start
-
 CANCELLED = "cancelled"  # the event that `make cancel` leaves in the ledger, with "jobs": ids
-STARTING, IN_TURN = "its job is starting", "its turn comes after other stages of its job"
-CUT_SHORT = "its submission was cut short; the next `make sweep` finds out what became of it"
 
 
 def read(task: str | None = None, where: Path | None = None, asks: queue.Ask = queue.ask) -> list[Record]:
@@ -31,7 +29,7 @@ def read(task: str | None = None, where: Path | None = None, asks: queue.Ask = q
     members = {
         name: elements
         for name, elements in ledger.by_stage(ledger.elements(where)).items()
-        if (task is None or name.split("/")[0] == task) and not paths.done(where / name).exists()
+        if (task is None or name.split("/")[0] == task) and not finished(where / name)
     }
     answers = _cancelled(members, asks(*_question(members))) if members else {}
     return refine(records.read(task, where), members, answers)
@@ -51,10 +49,10 @@ def in_flight(where: Path | None = None, asks: queue.Ask = queue.ask) -> tuple[d
     answers = asks(*_question(members)) if any(members.values()) else {}
     alive, mute = {}, []
     for name, elements in members.items():
-        words = [answers[element.id].alive for element in elements]
-        if True in words:
-            alive[name] = next(e for e, word in zip(reversed(elements), reversed(words)) if word)
-        elif None in words:
+        element, job = _counts([(element, answers[element.id or ""]) for element in elements])
+        if job.alive:
+            alive[name] = element
+        elif any(answers[element.id or ""].alive is None for element in elements):
             mute.append(name)
     return alive, mute
 
@@ -68,10 +66,12 @@ def _question(members: dict[str, list[Element]]) -> tuple[dict[str, str], set[in
 
 def _cancelled(members: dict[str, list[Element]], answers: dict[str, Job]) -> dict[str, Job]:
     """Slurm keeps nothing, in no list, of an array element that was cancelled before it started; the ledger does."""
-    gone = {e for found in members.values() for e in found if e.id and answers[e.id].state == jobs.GONE}
-    events = [event for sweep in {e.sweep for e in gone} for event in ledger.events(sweep)]
+    elements = {e.id: e for found in members.values() for e in found if e.id}
+    gone = {name: e for name, e in elements.items() if answers[name].state == jobs.GONE}
+    events = [event for sweep in {e.sweep for e in gone.values()} for event in ledger.events(sweep)]
     noted = {(event["array"], name) for event in events if event["event"] == CANCELLED for name in event["jobs"]}
-    return answers | {e.id: replace(answers[e.id], state="CANCELLED") for e in gone if (e.array, e.id) in noted}
+    cancelled = [name for name, element in gone.items() if (element.array, name) in noted]
+    return answers | {name: replace(answers[name], state="CANCELLED") for name in cancelled}
 
 
 def _owner(path: Path) -> int | None:
@@ -81,28 +81,26 @@ def _owner(path: Path) -> int | None:
         return None
 
 
-def refine(found: list[Record], members: dict[str, list[Element]], answers: dict[str, Job]) -> list[Record]:
-    """``members``: ``task/digest`` -> its elements, oldest first; ``answers``: job id -> Slurm's word."""
-    originals = {record.key: record for record in found}
+def refine(found: list[Record], members: dict[str, list[Element]], answers: Mapping[str, Job]) -> list[Record]:
+    """``members``: ``task/digest`` -> its elements, oldest first; ``answers``: job id -> Slurm's word.
+
+    Parents come before their children, whose state may follow from theirs.
+    """
+    lineage, by_key = Lineage(found), {record.key: record for record in found}
     refined: dict[str, Record] = {}
-    open_: set[str] = set()
-
-    def settle(name: str) -> Record:
-        if name in refined:
-            return refined[name]
-        record, elements = originals[name], members.get(name)
-        if not elements or name in open_:  # a circle of damaged files has no ancestors
-            return record
-        open_.add(name)
-        element, job = _counts([(e, answers.get(e.id or "", Job(jobs.UNKNOWN, CUT_SHORT))) for e in elements])
-        parent = f"{record.task}/{record.config.get('parent')}"
-        barred = _barrier(settle(parent)) if parent in originals else ""
-        turn = _has_turn(record, element, originals)
-        result = _state(record, element, job, barred, turn)
-        refined[name] = replace(record, element=element, job=job, submissions=len(elements), refined=result)
-        return refined[name]
-
-    return [settle(name) for name in originals]
+    for original in sorted(found, key=lineage.depth):
+        elements = members.get(original.key)
+        if not elements:
+            continue
+        element, job = _counts([(e, answers.get(e.id or "", Job(jobs.UNKNOWN, state.CUT_SHORT))) for e in elements])
+        parent = lineage.parent(original)
+        parent = refined.get(parent.key, parent) if parent is not None else None
+        barred = state.barrier(f"{parent.method} {parent.digest[:12]}", parent.state, parent.reason) if parent else ""
+        others = [by_key[key].evidence for key in element.stages if key in by_key and key != original.key]
+        turn = state.has_turn(original.evidence, element, others)
+        answer = state.with_job(original.evidence, element, job, barred, turn)
+        refined[original.key] = replace(original, element=element, job=job, submissions=len(elements), refined=answer)
+    return [refined.get(record.key, record) for record in found]
 
 
 def _counts(pairs: list[tuple[Element, Job]]) -> tuple[Element, Job]:
@@ -110,91 +108,10 @@ def _counts(pairs: list[tuple[Element, Job]]) -> tuple[Element, Job]:
     return next((pair for pair in reversed(pairs) if pair[1].alive), pairs[-1])
 
 
-def _barrier(parent: Record) -> str:
-    """Why nothing can start from ``parent``; empty where something can, or will."""
-    if parent.state not in BARRED:
-        return ""
-    if parent.state == "blocked" and parent.reason:
-        return parent.reason
-    return f"{parent.method} {parent.digest[:12]}, on which it stands, is {parent.state}"
-
-
-def _has_turn(record: Record, element: Element, originals: dict[str, Record]) -> bool:
-    """In an element that trains several stages one after another: can its end be about this one?"""
-    others = [originals[name] for name in element.stages if name in originals and name != record.key]
-    mine = record.status.get("state") == "running"
-    began = ("running", "failed")
-    return mine or not any(_said(other, element) and other.status.get("state") in began for other in others)
-
-
-def _said(record: Record, element: Element) -> bool:
-    """Was the status written by this element, or by somebody since it was submitted?"""
-    return record.status.get("job") == element.id or record.moment("updated") >= element.submitted
-
-
-def _state(own: Record, element: Element, job: Job, barred: str, turn: bool) -> tuple[str, str]:
-    """The state of a stage with an array element, and why. Done stays done; no answer makes nothing worse."""
-    state, written = own.state, own.status.get("state")
-    reason = str(own.status.get("reason") or "")
-    if own.done or own.problem:
-        return state, reason
-    verdict = written in ("failed", "blocked") and _said(own, element)  # its own word, newer than the submission
-    # its lock is free while its job waits, unless somebody else (a sweep without Slurm) trains it
-    elsewhere = written == "running" and locks.held(paths.lock(own.folder)) is True
-    if job.alive:
-        if job.state in jobs.WAITING and not elsewhere:
-            return "queued", job.reason or ("not yet considered by Slurm" if job.state == "PENDING" else job.state)
-        if verdict:
-            return state, reason
-        first = element.stages[0] == own.key
-        return ("running", "") if written == "running" else ("queued", STARTING if first else IN_TURN)
-    if job.alive is None:
-        # a process on another machine may hold a lock that is not seen here: silence alone is no end
-        silent = state in ("new", "interrupted") and written != "stopped"
-        return ("unknown", job.reason or job.state) if silent else (state, reason or job.reason)
-    if not own.status and _planned_since(own, element):
-        return state, reason  # the folder was deleted and planned anew: the job was about another one
-    if elsewhere or (job.ended is not None and own.moment("started") > job.ended + 1):  # Slurm rounds to seconds
-        return ("running", "") if elsewhere else (state, reason)  # trained since by somebody else
-    if verdict:
-        return state, reason
-    if barred and written != "failed":
-        return "blocked", barred
-    if job.reason == jobs.NEVER:
-        return "blocked", "a job that it waited for did not succeed"
-    if job.state == "CANCELLED":
-        return "cancelled", ending(job)
-    if written == "stopped" and _said(own, element):  # it saved all it had, and said why it had to leave
-        return state, reason or ending(job)
-    if job.state in jobs.BAD and turn:
-        return "failed", _cause(own, element, job)
-    lost = state in ("new", "queued", "running", "interrupted", "unknown") and written != "stopped"
-    return ("interrupted", ending(job)) if lost else (state, reason)
-
-
-def _planned_since(own: Record, element: Element) -> bool:
-    try:
-        return paths.config(own.folder).stat().st_mtime > element.submitted
-    except OSError:
-        return False
-
-
-def _cause(own: Record, element: Element, job: Job) -> str:
-    """Why a job failed whose stage says nothing about it."""
-    if element.code and not Path(element.code).is_dir():
-        return f"the frozen code it was to run is gone ({element.code})"
-    if not own.status and job.state == "FAILED" and not (element.out.exists() or element.err.exists()):
-        return (
-            f"{ending(job)} and left no trace in {own.folder.parent.parent}: the nodes probably do not see this folder "
-            "(RUNS has to be on a file system that they share)"
-        )
-    return ending(job)
-
-
 def again(record: Record, asks: queue.Ask = queue.ask) -> Record:
     """One stage read once more; its ancestors are not looked at."""
     name, where = record.key, record.folder.parent.parent
     elements = ledger.by_stage(ledger.elements(where)).get(name)
-    members = {name: elements} if elements and not paths.done(record.folder).exists() else {}
+    members = {name: elements} if elements and not finished(record.folder) else {}
     answers = _cancelled(members, asks(*_question(members))) if members else {}
     return refine([records.read_one(record.folder)], members, answers)[0]

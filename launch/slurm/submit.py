@@ -13,13 +13,19 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from common import paths, record
 from common.errors import UserError
-from launch.runs import ledger, locks, wording
+from launch import wording
+from launch.runs import ledger, locks
 from launch.slurm import arrays, cluster, frozen_code, sbatch, states
 from launch.slurm.cluster import Cluster
 
+if TYPE_CHECKING:
+    from launch.plan.planner import Stage
+
+Report = Callable[[str], object]  # where a message for the user goes
 ENDING = 60  # seconds to wait for an array that is taken back
 
 
@@ -34,9 +40,14 @@ class Submission:
 
 
 def submit(
-    stages: Sequence, place: Cluster, name: str, write: Callable[[], Path], preset: str = "default", report=print
+    stages: Sequence[Stage],
+    place: Cluster,
+    name: str,
+    write: Callable[[], Path],
+    preset: str = "default",
+    report: Report = print,
 ) -> Submission:
-    """Submit those of ``stages`` (of ``plan.Stage``, parents first) that are neither done nor on their way.
+    """Submit those of ``stages`` (parents first) that are neither done nor on their way.
 
     ``name``: the cluster's, ``preset``: what else was asked for, both kept for `make retry`. ``write()`` writes the
     stages' folders and the sweep's, and returns the latter.
@@ -68,7 +79,7 @@ def submit(
             ) from None
 
 
-def _locked(stages, place: Cluster, names: dict, write, lock: int) -> Submission:
+def _locked(stages: Sequence[Stage], place: Cluster, names: dict, write: Callable[[], Path], lock: int) -> Submission:
     alive, mute = states.in_flight()
     if mute:
         raise UserError(
@@ -81,7 +92,7 @@ def _locked(stages, place: Cluster, names: dict, write, lock: int) -> Submission
     result = Submission(waiting=sum(s.key in alive for s in stages), stages=len(todo))
     if not todo:
         return result
-    parents = {key.split("/")[1]: element.id for key, element in alive.items()}
+    parents = {key.split("/")[1]: element.id for key, element in alive.items() if element.id}
     found = divide(todo, place, parents)
     code = frozen_code.freeze()
     _try_out(found[0], place, code)  # before a stage is opened that is to be trained again although it is done
@@ -102,10 +113,10 @@ def _locked(stages, place: Cluster, names: dict, write, lock: int) -> Submission
     return result
 
 
-def divide(todo: Sequence, place: Cluster, parents: dict[str, str]) -> list[arrays.Array]:
+def divide(todo: Sequence[Stage], place: Cluster, parents: dict[str, str]) -> list[arrays.Array]:
     """The arrays of ``todo`` under this site's limits; ``parents``: those on their way, with their elements.
 
-    ``slurm.Refused``: Slurm does not answer.
+    ``sbatch.Refused``: Slurm does not answer.
     """
     most = place.max_array_size or sbatch.largest_array()
     limit = place.max_submitted or sbatch.submit_limit(place.account)
@@ -113,7 +124,7 @@ def divide(todo: Sequence, place: Cluster, parents: dict[str, str]) -> list[arra
     return arrays.arrays(todo, parents, most, limit, need=lambda stage: stage.processes)
 
 
-def settle(report=print) -> None:
+def settle(report: Report = print) -> None:
     """Find out what became of arrays whose submission was cut off between the intent and the note of their number."""
     lost = {element.array: element for element in ledger.elements() if element.job is None}
     for array, element in lost.items():
@@ -156,7 +167,16 @@ def _forget(folders: list[Path]) -> None:
             folder.rmdir()
 
 
-def _submit_one(sweep, title, array: arrays.Array, numbers, place: Cluster, names: dict, code: Path, lock: int) -> str:
+def _submit_one(
+    sweep: Path,
+    title: str,
+    array: arrays.Array,
+    numbers: list[str],
+    place: Cluster,
+    names: dict,
+    code: Path,
+    lock: int,
+) -> str:
     waits = dependency(array, numbers)
     folder = sweep / f"array-{len(numbers)}"
     lanes = [[stage.folder for stage in lane] for lane in array.lanes]

@@ -13,7 +13,7 @@ from tests.support.places import ROOT
 
 FILES = sorted(path.relative_to(ROOT) for top in ("common", "launch", "tasks") for path in (ROOT / top).rglob("*.py"))
 WHERE = {  # libraries that only these files may import, at any depth of their code
-    "mlflow": {"launch/mlflow_view/sync.py"},
+    "mlflow": {"launch/mlflow_view/sync.py", "launch/mlflow_view/mlflow_runs.py"},
     "submitit": {"launch/local/sweep.py", "launch/slurm/sbatch.py", "launch/slurm/element.py"},
     "matplotlib": {"launch/report/figure.py"},
     "transformers": {"common/data/hub.py"},
@@ -22,11 +22,18 @@ DECLARING = ("common.settings.schema.", "common.settings.task")  # what a task's
 LIGHT = ("data.files", "data.published", "data.hub")  # of common, for what a login node runs of a task
 
 
-def imports(path: Path, everywhere: bool = True) -> set[str]:
-    """Dotted names that a file imports; with ``everywhere=False`` only those at its top level."""
+def imports(path: Path, everywhere: bool = True, types: bool = True) -> set[str]:
+    """Dotted names that a file imports; with ``everywhere=False`` only those at its top level.
+
+    ``types=False``: without those that annotations alone need (``if TYPE_CHECKING``).
+    """
     tree = ast.parse((ROOT / path).read_text())
     found = set()
-    for node in ast.walk(tree) if everywhere else tree.body:
+    nodes = list(ast.walk(tree) if everywhere else tree.body)
+    for node in nodes if not types else ():
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            nodes = [other for other in nodes if other not in node.body]
+    for node in nodes:
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -125,3 +132,50 @@ def test_the_loop_names_no_task_and_no_method():
     code = {node.value for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Constant)}
     assert not code & {*registry.tasks(), *registry.methods()}
     assert not imports(Path("common/training/trainer.py")) & {f"common.methods.{name}" for name in registry.methods()}
+
+
+def edges(top: str, package: bool) -> dict[str, set[str]]:
+    """Which files (or packages) of one of ours import which others, at any depth of their code."""
+    files = {".".join(path.with_suffix("").parts): path for path in FILES if path.parts[0] == top}
+    found: dict[str, set[str]] = {}
+    for name, path in files.items():
+        names = imports(path, types=False)
+        used = {file for file in files if file in names or any(other.startswith(f"{file}.") for other in names)}
+        used -= {file for file in used if file.endswith(".__init__")}
+        home = ".".join(name.split(".")[:2]) if package else name
+        used = {".".join(other.split(".")[:2]) for other in used} if package else used
+        found.setdefault(home, set()).update(used - {home})
+    return found
+
+
+def circle(graph: dict[str, set[str]]) -> list[str]:
+    """What is left of a graph when all that leads into no circle is taken away."""
+    graph = dict(graph)
+    while free := [name for name, used in graph.items() if not used & set(graph)]:
+        for name in free:
+            del graph[name]
+    return sorted(graph)
+
+
+@pytest.mark.parametrize("top", ["common", "launch"])
+@pytest.mark.parametrize("package", [True, False], ids=["packages", "files"])
+def test_imports_run_one_way(top, package):
+    graph = edges(top, package)
+    assert len(graph) > 5
+    assert not circle(graph)
+    assert circle({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": set()}) == ["a", "b", "c"]
+
+
+def test_no_two_classes_of_launch_share_a_name():
+    trees = [ast.parse((ROOT / path).read_text()) for path in FILES if path.parts[0] == "launch"]
+    names = [node.name for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    assert sorted(names) == sorted(set(names))
+
+
+def test_a_module_is_imported_under_its_own_name():
+    for path in (path for path in FILES if path.parts[0] == "launch"):
+        for node in ast.walk(ast.parse((ROOT / path).read_text())):
+            for alias in node.names if isinstance(node, (ast.Import, ast.ImportFrom)) else ():
+                source = getattr(node, "module", None) or alias.name
+                ours = source.split(".")[0] in ("common", "launch", "tasks")
+                assert not ours or alias.asname in (None, alias.name, "sp"), f"{path}: {alias.name} as {alias.asname}"

@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from launch.cli import develop
 from tests.support.places import ROOT
 
 VERBS = ("plan", "sweep", "status", "report", "ui", "prepare", "sync", "test", "lint", "docs", "help")
@@ -151,3 +152,9 @@ def test_missing_python_is_said(project):
     shutil.rmtree(project / ".venv")
     done = make(project, "plan", "PYTHON=no-such-python")
     assert done.returncode == 2 and "no-such-python not found" in done.stderr
+
+
+def test_the_list_in_the_makefile_is_what_make_docs_writes():
+    text = (ROOT / "Makefile").read_text()
+    assert develop.listed(text) == text, "make docs writes it anew"
+    assert "sweep" in text and develop.listed(text.replace("sweep", "sweeep")) != text.replace("sweep", "sweeep")

@@ -80,6 +80,7 @@ def execute(folder, stop):
             return "failed"
         log("end", folder.name, step)
         record.update_status(folder, state="done")
+        record.write_json(paths.summary(folder), {})
         record.write_text(paths.done(folder), folder.name)
         return "done"
 

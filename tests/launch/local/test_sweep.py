@@ -12,7 +12,7 @@ import pytest
 
 from common import paths, record
 from common.errors import UserError
-from launch.local.order import Forest
+from launch.local.order import Order
 from launch.local.progress import Event
 from tests.support.local_sweep import PATIENCE, STANDIN, Stage, Sweep
 
@@ -52,15 +52,15 @@ def test_every_stage_once_within_the_cap(sweep):
 
 
 def test_longest_chain_comes_first():
-    order = [("a", None), ("leaf", "a"), ("b", None), ("r1", "b"), ("r2", "r1"), ("r3", "r2"), ("late", "elsewhere")]
-    forest = Forest(Stage(digest, parent, Path(digest)) for digest, parent in order)
-    assert (forest.width, forest.chain()) == (3, 4)
-    assert [forest.pop().digest for _ in range(3)] == ["b", "a", "late"]
-    forest.end("b", "done")
-    forest.end("a", "done")
-    assert [forest.pop().digest for _ in range(2)] == ["r1", "leaf"]
-    assert forest.end("r1", "failed") == ["r2", "r3"] and forest.outcome["r3"] == "blocked"
-    assert not forest.over() and forest.chain() == 1
+    listed = [("a", None), ("leaf", "a"), ("b", None), ("r1", "b"), ("r2", "r1"), ("r3", "r2"), ("late", "elsewhere")]
+    order = Order(Stage(digest, parent, Path(digest)) for digest, parent in listed)
+    assert (order.width, order.chain()) == (3, 4)
+    assert [order.pop().digest for _ in range(3)] == ["b", "a", "late"]
+    order.end("b", "done")
+    order.end("a", "done")
+    assert [order.pop().digest for _ in range(2)] == ["r1", "leaf"]
+    assert order.end("r1", "failed") == ["r2", "r3"] and order.outcome["r3"] == "blocked"
+    assert not order.over() and order.chain() == 1
 
 
 def test_a_crash_costs_its_stage_and_descendants_only(sweep):

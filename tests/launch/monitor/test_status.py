@@ -356,7 +356,7 @@ def test_a_setting_that_the_dense_line_lacks_is_not_told_of_all(tmp_path):
 
 def test_a_stage_that_was_stopped_is_interrupted_everywhere_and_named(tmp_path, monkeypatch, capsys):
     from launch.__main__ import main
-    from launch.plan import reasons
+    from launch.runs.state import of_plan
 
     monkeypatch.setenv("RUNS", str(tmp_path))
     for name, state in (("abcd", "stopped"), ("ef01", "new"), ("ef02", "done")):
@@ -368,7 +368,7 @@ def test_a_stage_that_was_stopped_is_interrupted_everywhere_and_named(tmp_path, 
     head = shown.splitlines()[2].split()
     assert head == ["task", "data", "method", "sparsity", "done", "new", "interrupted", "score"], "as the headline"
     assert "interrupted (the next" in shown and "  abcd  toy rigl" in shown and "new:\n  ef01  toy rigl" in shown
-    assert reasons.state_of(tmp_path / "toy" / "abcd")[0] == "interrupted"
+    assert of_plan(tmp_path / "toy" / "abcd")[0] == "interrupted"
     assert main(["why", "run=abcd"]) == 0
     shown = capsys.readouterr().out.replace(str(tmp_path), "")
     assert "state     interrupted" in shown and "stopped" not in shown

@@ -292,7 +292,7 @@ def test_a_method_edited_since_is_noticed():
     pruned = methods(made, "snip")[0]
     text = paths.config(pruned.folder).read_text()
     paths.config(pruned.folder).write_text(text.replace(pruned.config["source"]["method"], "0123456789ab"))
-    note = "note: common/methods/snip.py was edited since these were trained"
+    note = "note: common/methods/: snip.py was edited since these were trained"
     assert note in outline.text(make("method=snip", "run.seed=0", "method.sparsity=0.5"))
 
 

@@ -13,12 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common import paths
+from launch import wording
 from launch.mlflow_view.content import parameters, tags
 from launch.monitor import status
 from launch.plan import outline, planner
 from launch.report import figure, tables
 from launch.report.board import boards
-from launch.report.board import finished as rows_of
+from launch.report.rows import finished as rows_of
 from launch.request import arguments, folds, variants
 from launch.runs import records
 from tests.support.stages import stage
@@ -249,8 +250,8 @@ def test_what_the_seed_chooses_is_told_even_where_it_is_the_default(monkeypatch)
     from launch.request import grid, variants
 
     composer, (cell, *_) = grid.cells(arguments.parse(["task=protein", "method=dense", "task.fold=-1", "run.seed=0"]))
-    told = composer.told("dense")
-    monkeypatch.setattr(composer, "told", lambda method: {**told, "task": {**told["task"], "fold": -1}})
+    told = composer.defaults("dense")
+    monkeypatch.setattr(composer, "defaults", lambda method: {**told, "task": {**told["task"], "fold": -1}})
     assert "task.fold=-1" in variants.variant(composer, "dense", cell.settings, composer.embedded_data())
 
 
@@ -281,7 +282,7 @@ def test_one_fold_on_two_data_parts_all_folds_of_them(runs):
     stage(runs, "elsewhere", "imp", 0.5, 0, dataset="mnist", replicate="task.fold=0", data="0000cccc")
     digits, mnist = boards(records.read(where=runs))
     assert mnist.methods == ["imp"]
-    variants = {row["digest"]: row["variant"] for row in rows_of(records.read(where=runs))}
+    variants = {row.digest: row.variant for row in rows_of(records.read(where=runs))}
     assert variants["elsewhere"] == "" and variants["rigl10"] == "task.fold=1, data.checksum=1111aaaa"
     assert {label for label in digits.methods if label.startswith("imp")} == {
         "imp fold=0 checksum=0000aaaa", "imp fold=0 checksum=0000bbbb", "imp fold=1 checksum=1111aaaa",
@@ -292,7 +293,7 @@ def test_one_fold_on_two_data_parts_all_folds_of_them(runs):
 
 
 told = st.builds(
-    variants.Told,
+    variants.Traits,
     st.just("toy"),
     st.sampled_from("ab"),
     st.just("net"),
@@ -348,13 +349,13 @@ def test_words_for_folds():
     )
     assert folds.pair("task.fold=0, task.part=1", 2) == "fold 0 part 1 seed 2" and folds.pair("", 2) == "seed 2"
     assert folds.over({("task.fold=0", 0), ("task.fold=1", 1)}) == "2 pairs of fold and seed"
-    assert folds.over({("", 0), ("", 1)}) == "2 seeds" and folds.ranges([3, 1, 2, 3, 7, 6]) == "1-3, 6, 7"
+    assert folds.over({("", 0), ("", 1)}) == "2 seeds" and wording.ranges([3, 1, 2, 3, 7, 6]) == "1-3, 6, 7"
 
 
 @given(st.sets(st.integers(0, 40)))
 def test_ranges_name_every_number_once(numbers):
     found = []
-    for part in folds.ranges(numbers).split(", ") if numbers else []:
+    for part in wording.ranges(numbers).split(", ") if numbers else []:
         first, _, last = part.partition("-")
         found += range(int(first), int(last or first) + 1)
     assert found == sorted(numbers)

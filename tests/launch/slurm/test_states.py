@@ -12,6 +12,7 @@ from common import paths
 from common.errors import UserError
 from launch.runs import jobs, ledger, records
 from launch.runs.jobs import Job
+from launch.runs.state import IN_TURN, STATES
 from launch.slurm import states
 from tests.support.fake_slurm import Slurm, job, make, row, snapshot, submitted
 
@@ -82,7 +83,7 @@ def test_state_and_word(runs, files, word, expected):
     submitted(runs, ["toy/a"])
     found = state_of(runs, job(word))
     assert found.state == expected
-    assert found.state in records.STATES
+    assert found.state in STATES
     if expected in ("failed", "cancelled", "interrupted", "blocked"):
         assert found.reason or files == "blocked"
 
@@ -286,7 +287,7 @@ def test_what_holds_for_every_tree(tmp_path_factory, drawn, lane):
     for i, (files, _, _, _) in enumerate(drawn):
         record = found[names[i]]
         word = words["12_0" if lane else f"12_{i}"]
-        assert record.state in records.STATES
+        assert record.state in STATES
         assert (record.state == "done") == (files == "done")  # done wins always, and nothing else becomes done
         if word.alive is None and files != "done":
             silent = plain[names[i]] in ("new", "interrupted") and files != "stopped"
@@ -317,5 +318,5 @@ def test_later_stages_of_a_job_wait_for_their_turn(runs):
     make(runs, "a", "running")
     make(runs, "b", parent="a")
     submitted(runs, ["toy/a", "toy/b"])
-    assert state_of(runs, job("RUNNING"), "b").reason == states.IN_TURN
+    assert state_of(runs, job("RUNNING"), "b").reason == IN_TURN
     assert state_of(runs, job("PENDING"), "b").reason == "not yet considered by Slurm"
