@@ -34,12 +34,25 @@ def folders(tmp_path, monkeypatch):
     return tmp_path
 
 
+def pytest_xdist_auto_num_workers(config) -> int:
+    """Processes that share the tests: none for files or tests that are named, or for ``-k``, as each costs its imports.
+
+    Otherwise one a processor and one more, as the tests on a real Slurm, one at a time in one of them, mostly wait.
+    """
+    named = all(".py" in word for word in config.args)
+    if named or config.option.keyword or config.option.lf:
+        return 0
+    return min(len(os.sched_getaffinity(0)), 8) + 1
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """``-m "not slurm"`` leaves out whatever uses one of the fixtures below."""
+    """``-m "not slurm"`` leaves out whatever uses one of the fixtures below; the rest of them share one process."""
     for item in items:
         if {"slurm_session", "slurm_session_accounting", "slurm_with"} & set(getattr(item, "fixturenames", ())):
             item.add_marker("slurm")
+        if item.get_closest_marker("slurm"):
+            item.add_marker(pytest.mark.xdist_group("slurm"))
 
 
 def need_slurm(accounting: bool) -> None:
