@@ -51,12 +51,21 @@ def pytest_xdist_auto_num_workers(config) -> int:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """``-m "not slurm"`` leaves out whatever uses one of the fixtures below; the rest of them share one process."""
+    """What uses a Slurm is marked, comes first and shares a process; so do the tests of a file that share a runs/."""
     for item in items:
         if {"slurm_session", "slurm_session_accounting", "slurm_with"} & set(getattr(item, "fixturenames", ())):
             item.add_marker("slurm")
         if item.get_closest_marker("slurm"):
             item.add_marker(pytest.mark.xdist_group("slurm"))
+        elif "shared_runs" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group(item.module.__name__))
+    items.sort(key=lambda item: item.get_closest_marker("slurm") is None)
+
+
+@pytest.fixture(scope="module")
+def shared_runs(tmp_path_factory):
+    """A runs/ for the tests of a file that ask for it: what several of them start from is trained once."""
+    return tmp_path_factory.mktemp("shared") / "runs"
 
 
 def need_slurm(accounting: bool) -> None:
