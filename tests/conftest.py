@@ -2,11 +2,15 @@
 
 import contextlib
 import os
+import sys
 
 # Before anything imports torch or mlflow, and inherited by every process a test starts.
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["MPLBACKEND"] = "Agg"
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+# Compiled modules are kept: the tests' processes import ours a thousand times.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 # What the caller set for runs of their own must not steer a test, nor a test reach the caller's server or queue.
 INHERITED = ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID", "MLFLOW_RUN_ID")
 VARIABLES = ("TASK", "METHOD", "PRESET", "DATA", "CLUSTER", "SET", "FORMAT", "PORT", "WORKERS", "ARGS", "PYTHON")
@@ -34,12 +38,34 @@ def folders(tmp_path, monkeypatch):
     return tmp_path
 
 
+def pytest_xdist_auto_num_workers(config) -> int:
+    """Processes that share the tests: none for files or tests that are named, or for ``-k``, as each costs its imports.
+
+    Otherwise one a processor and one more, as the tests on a real Slurm, one at a time in one of them, mostly wait.
+    """
+    named = all(".py" in word for word in config.args)
+    if named or config.option.keyword or config.option.lf:
+        return 0
+    return min(len(os.sched_getaffinity(0)), 8) + 1
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """``-m "not slurm"`` leaves out whatever uses one of the fixtures below."""
+    """What uses a Slurm is marked, comes first and shares a process; so do the tests of a file that share a runs/."""
     for item in items:
         if {"slurm_session", "slurm_session_accounting", "slurm_with"} & set(getattr(item, "fixturenames", ())):
             item.add_marker("slurm")
+        if item.get_closest_marker("slurm"):
+            item.add_marker(pytest.mark.xdist_group("slurm"))
+        elif "shared_runs" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group(item.module.__name__))
+    items.sort(key=lambda item: item.get_closest_marker("slurm") is None)
+
+
+@pytest.fixture(scope="module")
+def shared_runs(tmp_path_factory):
+    """A runs/ for the tests of a file that ask for it: what several of them start from is trained once."""
+    return tmp_path_factory.mktemp("shared") / "runs"
 
 
 def need_slurm(accounting: bool) -> None:

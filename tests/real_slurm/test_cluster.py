@@ -29,7 +29,7 @@ cluster.until_state(job, "RUNNING")
 cluster.until(lambda: len(sleepers(7331)) == 2, "its processes")
 print(json.dumps([str(cluster.root), cluster.nodes]), flush=True)
 time.sleep(600)
-""".replace("cluster.until(lambda", "from tests.test_slurm_cluster import sleepers\ncluster.until(lambda")
+""".replace("cluster.until(lambda", "from tests.real_slurm.test_cluster import sleepers\ncluster.until(lambda")
 
 
 def sleepers(seconds: int) -> list[int]:

@@ -1,5 +1,7 @@
 """Sweeps on a real Slurm: fan-out, failures, frozen code, limits, refusals, submissions that are killed half-way."""
 
+import functools
+import json
 import os
 import shutil
 import signal
@@ -10,12 +12,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.slurm.site import ROOT, Site
+from launch.__main__ import main
+from launch.runs import ledger
+from launch.slurm import sbatch
+from tests.support.forked import forked
+from tests.support.places import ROOT
+from tests.support.slurm.site import Site
 
 pytestmark = pytest.mark.slurm
 
 TINY = ("run.steps=40", "run.evaluate_every=20")
 SWEEP = ("method=imp,omp_after", "method.sparsity=0.36,0.5", "run.seed=0,1", *TINY)  # 2 dense, 4 + 4 rounds, 4 one-shot
+LESS = ("method=imp,omp_after", "method.sparsity=0.2,0.36", "run.seed=0,1", *TINY)  # 2 dense, 2 + 2 rounds, 4 one-shot
 
 
 @pytest.fixture
@@ -55,8 +63,13 @@ def test_a_sweep_is_submitted_once_and_equals_a_local_one(site):
 def test_children_start_when_their_own_parent_is_done(site):
     """One element of an array at a time: the first seed's rounds start while the second seed's dense stage trains."""
     site.describe(array_parallelism=1)
-    site.slow(0.2)
+    site.slow(0.05)
     site.sweep("method=imp", "method.sparsity=0.36", "run.seed=0,1", *TINY)
+    site.cluster.until(lambda: any((f / "DONE").exists() for f in site.stages("dense")), "the first dense stage", 90)
+    site.slow(3)  # until a round has begun, the other dense stage will not be done
+    site.cluster.until(lambda: any(site.read(f).get("started") for f in site.stages("imp")), "a first round", 90)
+    assert sum((f / "DONE").exists() for f in site.stages("dense")) == 1
+    site.slow(0)
     site.done()
     dense_ended = max(site.read(f)["updated"] for f in site.stages("dense"))
     assert min(site.read(f)["started"] for f in site.stages("imp")) < dense_ended
@@ -113,6 +126,7 @@ def test_missing_code_is_said_and_mended(site):
 def test_a_parent_that_slurm_calls_satisfied_but_is_not_done(site):
     """Slurm takes a dependency on a job it has forgotten for satisfied; the stage looks for itself."""
     site.describe(extra={"hold": "true"})
+    site.nodes_python("from launch.slurm import element\nelement.BELATED = (0.5, 0.5)\n")  # it waits half a minute else
     site.sweep("method=omp_after", "method.sparsity=0.5", "run.seed=0", *TINY)
     first, second = site.numbers()
     site.cluster.run("scontrol", "release", second)
@@ -124,18 +138,18 @@ def test_a_parent_that_slurm_calls_satisfied_but_is_not_done(site):
 
 def test_small_limits_change_how_and_not_what(site):
     site.describe(max_array_size=2, array_parallelism=1)
-    site.sweep(*SWEEP)
+    site.sweep(*LESS)
     assert all(len(e["elements"]) <= 2 for e in site.events() if e["event"] == "intent")
     site.done()
     tight = Site(site.cluster, site.folder / "tight", max_submitted=2)
-    assert "submitted 14 stages as 2 elements" in tight.sweep(*SWEEP)
+    assert "submitted 10 stages as 2 elements" in tight.sweep(*LESS)
     tight.done()
     tight.settled()
     assert tight.results() == site.results()
     tight.describe(max_submitted=1)
     site.cluster.submit("sleep 30", "--hold")
     assert "max_submitted" in tight.sweep("method=snip", "method.sparsity=0.5", "run.seed=5", *TINY, code=2)
-    assert tight.counts() == {"done": 14}, "nothing was written for what cannot be submitted"
+    assert tight.counts() == {"done": 10}, "nothing was written for what cannot be submitted"
 
 
 @pytest.mark.parametrize(
@@ -161,34 +175,42 @@ def test_slurms_refusal_is_shown_and_nothing_stays(site, fields, words, message)
 def test_without_a_controller_nothing_is_doubled(site):
     site.describe(extra={"hold": "true"})
     site.sweep("method=dense", "run.seed=0", *TINY)
+    text = Path(site.cluster.environment()["SLURM_CONF"]).read_text()
+    assert text.count("MessageTimeout=10\n") == 1
+    impatient = site.folder / "slurm.conf"  # for commands: each looks for the controller so many seconds
+    impatient.write_text(text.replace("MessageTimeout=10\n", "MessageTimeout=2\n"))
+    hasty = {"SLURM_CONF": str(impatient)}
     with site.cluster.controller_down():
-        assert "Nothing" in site.sweep("method=dense", "run.seed=0,1", *TINY, code=2)
-        assert site.counts() in ({"unknown": 1}, {"queued": 1}), "unknown is not dead"
+        assert "Nothing" in site.sweep("method=dense", "run.seed=0,1", *TINY, code=2, **hasty)
+        counts = json.loads(site.launch("status", "format=json", **hasty))["counts"]
+        assert counts in ({"unknown": 1}, {"queued": 1}), "unknown is not dead"
     site.cluster.run("scontrol", "release", site.numbers()[0])
     site.done()
     assert len(site.numbers()) == 1
 
 
-KILLER = """
-import os, signal, sys
-from launch.runs import ledger
-from launch.slurm import sbatch, submit
-from launch.__main__ import main
-left = [int(sys.argv[1])]
-def deadly(function):
-    def wrapped(*args, **kwargs):
-        for _ in range(2):  # right before, and right after
-            if left[0] == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-            left[0] -= 1
-            if _ == 0:
-                answer = function(*args, **kwargs)
-        return answer
-    return wrapped
-ledger.write = deadly(ledger.write)
-sbatch.call = deadly(sbatch.call)
-sys.exit(main(sys.argv[2:]))
-"""
+def deadly(point: int, words: list[str]) -> int:
+    """Run a verb that kills itself right before or right after a call of Slurm or a line of the ledger: the
+    ``point``-th such moment.
+    """
+    left = [point]
+
+    def pass_by() -> None:
+        if left[0] == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        left[0] -= 1
+
+    def around(function):
+        def wrapped(*args, **kwargs):
+            pass_by()
+            answer = function(*args, **kwargs)
+            pass_by()
+            return answer
+
+        return wrapped
+
+    ledger.write, sbatch.call = around(ledger.write), around(sbatch.call)
+    return main(words)
 
 
 def test_a_submission_that_is_killed_anywhere_neither_loses_nor_doubles_a_stage(site):
@@ -197,8 +219,8 @@ def test_a_submission_that_is_killed_anywhere_neither_loses_nor_doubles_a_stage(
     point, killed = 0, True
     while killed:
         own = Site(site.cluster, site.folder / str(point), extra={"hold": "true"})
-        command = [sys.executable, "-c", KILLER, str(point), "sweep", f"cluster={own.file}", *words]
-        done = subprocess.run(command, cwd=ROOT, env=own.environment(), capture_output=True, text=True)
+        asked = ["sweep", f"cluster={own.file}", *words]
+        done = forked(functools.partial(deadly, point, asked), own.environment(), ROOT)
         killed = done.returncode == -signal.SIGKILL
         assert killed or done.returncode == 0, done.stderr
         own.describe(extra={"hold": "true"})
@@ -217,7 +239,7 @@ def test_a_submission_that_is_killed_anywhere_neither_loses_nor_doubles_a_stage(
 
 
 def test_two_submissions_at_once(site):
-    command = [sys.executable, "-m", "launch", "sweep", f"cluster={site.file}", *SWEEP]
+    command = [sys.executable, "-m", "launch", "sweep", f"cluster={site.file}", *LESS]
     running = [
         subprocess.Popen(command, cwd=ROOT, env=site.environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         for _ in range(3)
@@ -245,7 +267,7 @@ def test_two_processes_on_two_nodes_leave_together_at_the_time_limit(site):
     site.describe(nodes=2)
     site.slow(0.3)
     site.sweep(*words)
-    site.step(10)
+    site.step(3)
     site.cluster.run("scancel", "--signal=USR2", site.numbers()[0])
     site.cluster.until(lambda: all(site.read(f).get("attempt") == 2 for f in site.stages()), "a second attempt", 60)
     site.slow(0)
@@ -283,15 +305,20 @@ def test_the_users_own_variables_do_not_reach_the_jobs(site):
 def test_notices_while_python_starts_or_ends_cost_nothing(site):
     """Imports take their time on a shared file system, and a signal's default is to end the process."""
     site.slow(0)
-    python = site.folder / "python"
-    python.write_text(python.read_text().replace("exec ", "sleep 3\nexec "))  # as slow imports do
+    python, go = site.folder / "python", site.folder / "go"
+    python.write_text(python.read_text().replace("exec ", f"until [ -e {go} ]; do sleep 0.1; done\nexec "))
     site.sweep("method=dense", "run.seed=0,1", *TINY)
     number = site.numbers()[0]
-    site.cluster.until_state(f"{number}_0", "RUNNING", seconds=30)
-    until = time.monotonic() + 12
-    while time.monotonic() < until and not all((f / "DONE").exists() for f in site.stages()):
+    for index in range(2):
+        site.cluster.until_state(f"{number}_{index}", "RUNNING", seconds=30)
+    sent, ended = 0, lambda: all((f / "DONE").exists() for f in site.stages())
+    while not ended() and sent < 200:
         site.cluster.run("scancel", "--signal=TERM", number, check=False)
-        time.sleep(0.3)
+        sent += 1
+        if sent == 5:  # while Python has not even started
+            go.touch()
+        time.sleep(0.2)
+    assert sent > 5
     site.done()
     site.settled()
     states = {job.state for job in site.cluster.jobs() if job.id.startswith(f"{number}_")}

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from common import paths
-from tests.support.slurm.site import ROOT, Site
+from tests.support.places import ROOT
+from tests.support.slurm.site import Site
 
 pytestmark = pytest.mark.slurm
 
@@ -116,6 +117,7 @@ def test_looking_at_what_waits_runs_and_ends(site):
     site.sweep(*PAIR, "run.seed=0,1")
     first, second = sorted(site.stages("dense"), key=lambda f: site.config(f)["seed"])
     site.cluster.until(lambda: (site.read(first).get("step") or 0) >= 3, "a first step", 60)
+    site.slow(3)  # it runs for as long as it is looked at
     watch = started(site, "status", "watch=1")
     follow = started(site, "tail", "watch=1", f"run={first.name}")
 
@@ -272,6 +274,7 @@ def test_cancelling_one_of_several_that_share_a_job(site):
     release(site)
     other = site.stages("dense")[1]
     site.cluster.until(lambda: (site.read(other).get("step") or 0) >= 2, "a first step", 60)
+    site.slow(3)
     why = site.launch("why", f"run={child_of(site, other).name}")
     assert "queued: its turn comes after other stages of its job" in why and "RUNNING" in why
     site.launch("cancel", "yes=1")

@@ -1,4 +1,4 @@
-"""For tests of the command line: ``python -m launch`` as a process of its own, and a copy of the checkout to change."""
+"""For tests of the command line: verbs in processes of their own, and a copy of the checkout to change."""
 
 import os
 import shutil
@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from launch.__main__ import main
+from tests.support.forked import forked
 from tests.support.places import ROOT
 
 COMMAND = [sys.executable, "-m", "launch"]
@@ -18,6 +20,11 @@ def environment(**variables) -> dict[str, str]:
 def launch(*words: str, root: Path = ROOT, **variables) -> subprocess.CompletedProcess:
     """Run one verb to its end; ``variables`` are set in its environment."""
     return subprocess.run([*COMMAND, *words], cwd=root, env=environment(**variables), capture_output=True, text=True)
+
+
+def verb(*words: str, **variables) -> subprocess.CompletedProcess:
+    """The same for this checkout and without its imports, which take most of the time of a short verb."""
+    return forked(lambda: main(list(words)), environment(**variables), ROOT)
 
 
 def copy(folder: Path) -> Path:

@@ -21,6 +21,7 @@ from launch.mlflow_view.sync import sync
 from launch.runs import records
 from tests.support.places import ROOT
 
+PATIENCE = 600  # seconds; only ever waited for in full when something is broken
 METRICS = ("loss", "learning_rate", "sparsity", "validation_loss", "validation_score")
 SYNC = """
 import sys
@@ -133,8 +134,8 @@ def answers(port):
         return False
 
 
-def wait(condition, seconds=90):
-    end = time.monotonic() + seconds
+def wait(condition):
+    end = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.02)

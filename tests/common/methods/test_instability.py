@@ -22,12 +22,6 @@ from tests.support.training import Death, begun, line, train, weights
 NOISE = {"run.evaluate_every": 30, "method.points": 7}
 
 
-@pytest.fixture(scope="module")
-def shared_runs(tmp_path_factory):
-    """One runs/ for the file: parents are trained once. Tests with another model take seeds of their own."""
-    return tmp_path_factory.mktemp("shared") / "runs"
-
-
 @pytest.fixture(autouse=True)
 def runs(folders, shared_runs, monkeypatch):
     monkeypatch.setenv("RUNS", str(shared_runs))

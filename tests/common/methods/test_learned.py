@@ -27,11 +27,6 @@ from tests.support.training import Noisy, Toy, toy, toy_with, trained
 LEARNED = ("l0", "variational_dropout")
 
 
-@pytest.fixture(scope="module")
-def shared_runs(tmp_path_factory):
-    return tmp_path_factory.mktemp("shared") / "runs"
-
-
 @pytest.fixture(autouse=True)
 def runs(folders, shared_runs, monkeypatch):
     monkeypatch.setenv("RUNS", str(shared_runs))

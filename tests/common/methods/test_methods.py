@@ -66,12 +66,6 @@ SIGNATURES = {
 SPARSE = sorted(set(SIGNATURES) - {"dense"})
 
 
-@pytest.fixture(scope="module", autouse=True)
-def shared_runs(tmp_path_factory):
-    """One runs/ for the file: parents are trained once."""
-    return tmp_path_factory.mktemp("shared") / "runs"
-
-
 @pytest.fixture(autouse=True)
 def runs(folders, shared_runs, monkeypatch):
     monkeypatch.setenv("RUNS", str(shared_runs))

@@ -24,11 +24,6 @@ from tests.support import ranks, training
 from tests.support.training import Death, Noisy, begun, toy, trained
 
 
-@pytest.fixture(scope="module")
-def shared_runs(tmp_path_factory):
-    return tmp_path_factory.mktemp("shared") / "runs"
-
-
 @pytest.fixture(autouse=True)
 def runs(folders, shared_runs, monkeypatch):
     """One runs/ for the file: the dense training is done once."""

@@ -268,11 +268,6 @@ def test_a_pattern_does_not_move():
 # --- every method -----------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def shared_runs(tmp_path_factory):
-    return tmp_path_factory.mktemp("shared") / "runs"
-
-
 @pytest.fixture
 def shared(shared_runs, monkeypatch):
     monkeypatch.setenv("RUNS", str(shared_runs))

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import resource
 import signal
 import subprocess
 import time
@@ -12,13 +13,15 @@ import pytest
 from common import paths
 from tests.support.cli import COMMAND, ROOT, environment, error, launch
 
+pytestmark = pytest.mark.xdist_group("cli")
+
 SMALL = ("run.steps=40", "run.evaluate_every=20", "run.log_every=10", "workers=2")
 TINY = ("method=omp_after", "method.sparsity=0.5,0.8", "run.seed=0,1", *SMALL)
 COLUMNS = (
     "task,dataset,model,method,sparsity_target,sparsity,sparsity_all,seed,metric,score,score_validation,steps,"
     "steps_of_line,epochs,collapsed,digest,parent,variant,zeros,replicate,data"
 )
-PATIENCE = 120  # seconds; only ever waited for in full when something is broken
+PATIENCE = 600  # seconds; only ever waited for in full when something is broken
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +57,12 @@ def planned(place, *words: str) -> list[dict]:
     done = launch("plan", "format=json", *words, **place)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)["stages"]
+
+
+def processor_seconds() -> float:
+    """What the processes took that this one started and that have ended."""
+    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return spent.ru_utime + spent.ru_stime
 
 
 def until(condition) -> None:
@@ -113,10 +122,10 @@ def test_results_csv(place, first):
 def test_repeating_trains_nothing(place, first):
     before = {path: path.stat().st_mtime_ns for path in place["RUNS"].glob("classic/*/*")}
     sweeps = set((place["RUNS"] / ".sweeps").iterdir())
-    began = time.monotonic()
+    began = processor_seconds()
     done = launch("sweep", *TINY, **place)
     assert done.returncode == 0 and "everything asked for is done" in done.stdout and "±" in done.stdout
-    assert time.monotonic() - began < 20  # two seconds on an idle machine
+    assert processor_seconds() - began < 20  # it takes two
     assert {path: path.stat().st_mtime_ns for path in place["RUNS"].glob("classic/*/*")} == before
     assert set((place["RUNS"] / ".sweeps").iterdir()) == sweeps
 

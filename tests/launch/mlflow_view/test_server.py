@@ -12,6 +12,7 @@ import pytest
 from common import paths
 from common.errors import UserError
 from tests.support.mlflow_view import (
+    PATIENCE,
     SYNC,
     Server,
     View,
@@ -26,6 +27,8 @@ from tests.support.mlflow_view import (
     wait,
 )
 from tests.support.stages import START, line, stage
+
+pytestmark = pytest.mark.xdist_group("mlflow")
 
 STATUS = {"done": "FINISHED", "failed": "FAILED", "running": "RUNNING", "stopped": "SCHEDULED"}
 # As from a machine whose file system has no locks: nothing keeps two syncs apart.
@@ -145,7 +148,7 @@ def test_two_syncs_at_once(runs, server, tmp_path, machines):
         shutil.copytree(runs, places[1])
     code = SYNC if machines == "one" else f"{UNLOCKED}{SYNC}"
     both = [process(code, place, MLFLOW_TRACKING_URI=server.uri) for place in places]
-    said = [each.communicate(timeout=120)[0] for each in both]
+    said = [each.communicate(timeout=PATIENCE)[0] for each in both]
     # Two that meet in the same run may have to leave the rest to the next sync; they say so.
     allowed = {0} if machines == "one" else {0, 1}
     assert {each.returncode for each in both} <= allowed, said
@@ -178,7 +181,7 @@ def test_an_experiment_that_two_establish_at_once_on_a_server(runs, server, tmp_
     for place in places:
         place.mkdir()
     both = [process(code, place, MLFLOW_TRACKING_URI=server.uri) for place in places]
-    assert [each.communicate(timeout=120)[0] for each in both] == ["True\n", "True\n"]
+    assert [each.communicate(timeout=PATIENCE)[0] for each in both] == ["True\n", "True\n"]
     client = View(runs, server.uri, "Default").client
     assert [e.name for e in client.search_experiments()].count("both") == 1
 
@@ -199,7 +202,7 @@ def test_ui_with_a_server_elsewhere_keeps_syncing(runs, server):
         wait(lambda: {d: r.info.status for d, r in View(runs, server.uri, "open").stages.items()} == ends)
     finally:
         shown.send_signal(signal.SIGHUP)
-    out, _ = shown.communicate(timeout=90)
+    out, _ = shown.communicate(timeout=PATIENCE)
     assert shown.returncode == 0 and "closed" in out and answers(server.port)
 
 

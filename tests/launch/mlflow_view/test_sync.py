@@ -19,6 +19,7 @@ from launch.slurm import states
 from tests.support.fake_slurm import Slurm, make, row, submitted
 from tests.support.mlflow_view import (
     METRICS,
+    PATIENCE,
     ROOT,
     SYNC,
     View,
@@ -31,6 +32,8 @@ from tests.support.mlflow_view import (
     stored,
 )
 from tests.support.stages import START, line, stage
+
+pytestmark = pytest.mark.xdist_group("mlflow")
 
 
 @pytest.fixture
@@ -83,7 +86,7 @@ def test_parameters_metrics_tags_times_and_the_parent_run(runs):
 def test_nothing_new_is_quick_and_imports_no_mlflow(runs):
     stage(runs, "abc")
     assert go(runs)[:2] == (1, 4 * len(METRICS) + 7)
-    code = f"{SYNC}; print('mlflow' in sys.modules)"
+    code = f"{SYNC}\nprint('mlflow' in sys.modules)"
     out = subprocess.run([sys.executable, "-c", code, str(runs)], cwd=ROOT, capture_output=True, text=True)
     assert out.stdout == "False\n", out.stderr
     assert go(runs) == (0, 0, 1)
@@ -405,9 +408,11 @@ def test_a_run_that_another_machine_deletes_meanwhile_is_made_again(runs, monkey
 def test_two_that_establish_and_one_that_syncs_at_once_on_no_database(runs):
     (runs / "mlflow.db").unlink()
     stage(runs, "a")
-    code = "import sys; from launch.mlflow_view import sync; print(sync.establish('toy', sys.argv[1]))"
+    code = (  # each has the patience to wait for the others, however long they take
+        "import sys; from launch.mlflow_view import sync; sync.SHORT = 600; print(sync.establish('toy', sys.argv[1]))"
+    )
     every = [process(code, runs), process(code, runs), process(SYNC, runs)]
-    said = [each.communicate(timeout=120)[0] for each in every]
+    said = [each.communicate(timeout=PATIENCE)[0] for each in every]
     assert [each.returncode for each in every] == [0, 0, 0], said
     assert [text.splitlines()[-1] for text in said[:2]] == ["True", "True"]
     view = View(runs)
@@ -438,7 +443,7 @@ def test_establishing_again_asks_nobody(runs):
         "import sys; "
         "from launch.mlflow_view import sync; print(sync.establish('toy', sys.argv[1]), 'mlflow' in sys.modules)"
     )
-    assert process(code, runs).communicate(timeout=60)[0] == "True False\n"
+    assert process(code, runs).communicate(timeout=PATIENCE)[0] == "True False\n"
     (runs / "mlflow.db").write_bytes(empty_database())  # thrown away: the next sync makes both again
     stage(runs, "a")
     assert go(runs).new_runs == 1 and View(runs).counts() == (1, {"a": 4})

@@ -11,8 +11,20 @@ import pytest
 from common.errors import UserError
 from launch.mlflow_view.ui import ui
 from tests.support.fake_slurm import Slurm, make, row, submitted
-from tests.support.mlflow_view import View, answers, empty_database, free_port, process, recorded, stored, wait
+from tests.support.mlflow_view import (
+    PATIENCE,
+    View,
+    answers,
+    empty_database,
+    free_port,
+    process,
+    recorded,
+    stored,
+    wait,
+)
 from tests.support.stages import stage
+
+pytestmark = pytest.mark.xdist_group("mlflow")
 
 UI = "import sys; from launch.mlflow_view import ui; ui.EVERY = 0.3; ui.ui(sys.argv[1], int(sys.argv[2]))"
 
@@ -63,12 +75,12 @@ def test_it_syncs_serves_follows_and_ends_with_its_server(runs, tmp_path, monkey
                 ui(runs, port)
             slurm.squeue(row("12_0", "NODE_FAIL"), row("12_1", "RUNNING"))  # the file of a says running for ever
             stage(runs, "b", lines=9)
-            wait(lambda: status("b") == ("FINISHED", "done") and status("a") == ("FAILED", "failed"), 30)
+            wait(lambda: status("b") == ("FINISHED", "done") and status("a") == ("FAILED", "failed"))
             assert stored(runs / "mlflow.db") == recorded(runs)
         assert len(processes(port)) > 1
     finally:
         shown.send_signal(end)
-    out, _ = shown.communicate(timeout=60)
+    out, _ = shown.communicate(timeout=PATIENCE)
     assert shown.returncode == 0 and "closed" in out and not answers(port) and not processes(port)
 
 

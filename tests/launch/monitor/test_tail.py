@@ -5,8 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
-import time
 
 import pytest
 
@@ -67,26 +65,32 @@ def test_following_to_the_end(runs, capsys, monkeypatch, tmp_path):
     (record,) = states.read(where=runs)
 
     def work():
-        time.sleep(0.3)
+        """What happens between one look and the next."""
+        yield
         with open(paths.metrics(folder), "a") as file:
             file.write(line(30) + line(40)[:20])  # the second is half written
             file.flush()
-            time.sleep(0.2)
+            yield
             file.write(line(40)[20:])
         with open(element.out, "a") as file:
             file.write("meanwhile\n")
-        time.sleep(0.2)
+        yield
         paths.metrics(folder).write_text(line(10) + line(20))
-        time.sleep(0.2)
+        yield
         with open(paths.metrics(folder), "a") as file:
             file.write(line(35))
         paths.done(folder).write_text("a")
         paths.summary(folder).write_text("{}")
 
-    worker = threading.Thread(target=work)
-    worker.start()
+    happening, again = work(), states.again
+
+    def after_something_happened(*arguments):
+        next(happening, None)
+        return again(*arguments)
+
+    monkeypatch.setattr(states, "again", after_something_happened)
     assert tail.tail(record, follow=True) == 0
-    worker.join()
+    assert next(happening, "over") == "over"
     out = capsys.readouterr().out
     for text in ("step     30", "step     35", "step     40", "meanwhile", "before", "step     10"):
         assert out.count(text) == 1, text
@@ -102,8 +106,9 @@ def test_followed_to_a_bad_end(runs, capsys):
 def test_control_c_ends_following(runs):
     make(runs, "a", "running", ago=0)
     code = (
-        "import sys; from launch.monitor import tail; "
-        "from launch.slurm import states; sys.exit(tail.tail(states.read()[0], follow=True))"
+        "import sys; from launch.monitor import tail; from launch.slurm import states; "
+        "look = lambda: print('looked', flush=True) or states.read()[0]; "
+        "sys.exit(tail.tail(states.read()[0], follow=True, again=look))"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", code],
@@ -115,7 +120,7 @@ def test_control_c_ends_following(runs):
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     assert "running" in process.stdout.readline()
-    time.sleep(0.2)
+    assert any(text == "looked\n" for text in process.stdout), "it does not follow"
     process.send_signal(signal.SIGINT)
     out = process.communicate(timeout=60)[0]
     assert process.returncode == 0 and "what runs goes on" in out and "Traceback" not in out

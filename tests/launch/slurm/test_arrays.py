@@ -153,7 +153,7 @@ def test_ten_thousand_stages_take_no_time():
         parents += [dense] * 170
         parents += [dense, *(len(parents) + k for k in range(29))]
     stages = forest(parents)
-    began = time.perf_counter()
+    began = time.process_time()
     found = arrays(stages)
     check(stages, found)
-    assert len(found) < 300 and time.perf_counter() - began < 20
+    assert len(found) < 300 and time.process_time() - began < 20

@@ -213,8 +213,9 @@ def test_many_arrays_are_asked_for_in_pieces(slurm):
     assert sorted(int(i) for ids in asked for i in ids) == list(range(1000, 1450))
 
 
-def test_remembered_answers_are_asked_for_again_after_a_while():
-    calls = []
+def test_remembered_answers_are_asked_for_again_after_a_while(monkeypatch):
+    calls, clock = [], [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
 
     def asks(wanted, users=()):
         calls.append(dict(wanted))
@@ -223,7 +224,7 @@ def test_remembered_answers_are_asked_for_again_after_a_while():
     kept = queue.remembering(0.2, asks)
     assert kept({"1": "", "2": ""})["1"].reason == kept({"1": ""}, [3])["1"].reason == "1"
     assert kept({"3": ""})["3"].reason == "2"  # a new one
-    time.sleep(0.25)
+    clock[0] += 0.25
     assert kept({"3": ""})["3"].reason == "3" and len(calls) == 3
 
 

@@ -57,7 +57,7 @@ MaxJobCount=10000
 FirstJobId={first_job_id}
 EnforcePartLimits=ALL
 SchedulerType=sched/backfill
-SchedulerParameters=bf_interval=2,sched_interval=5,batch_sched_delay=1,sched_min_interval=100000,bf_min_age_reserve=0
+SchedulerParameters=bf_interval=1,sched_interval=1,batch_sched_delay=0,sched_min_interval=100000,bf_min_age_reserve=0
 PriorityType=priority/basic
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE

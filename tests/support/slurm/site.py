@@ -5,18 +5,22 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import yaml
 
+from common.stage import run
+from launch.__main__ import main
+from tests.support.forked import forked
 from tests.support.places import ROOT
 from tests.support.slurm.cluster import Cluster
 
 # A Python for the nodes whose training takes longer, without using the processor: each step, and the beginning, as the
 # file `pause` says at that moment.
 SLOW = """\
-import runpy, sys, time
+import time
 from common.training import trainer
 step, begin = trainer.Trainer.step, trainer.Trainer.begin
 def pauses():
@@ -28,6 +32,9 @@ def slow_begin(self, parent):
     time.sleep(pauses()[1])
     return begin(self, parent)
 trainer.Trainer.step, trainer.Trainer.begin = slow_step, slow_begin
+"""
+RUN = """
+import runpy, sys
 sys.argv = sys.argv[3:]  # of: -u -m submitit.core._submit <folder>
 runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 """
@@ -55,9 +62,13 @@ class Site:
         aside = self.folder / "pause.new"
         aside.write_text(f"{pause} {begin}")
         aside.rename(text)
-        script, python = self.folder / "slow.py", self.folder / "python"
+        self.nodes_python(SLOW.format(pause=str(text)))
+
+    def nodes_python(self, before: str) -> None:
+        """From now on the nodes' Python runs these lines before what it is asked to."""
+        script, python = self.folder / "before.py", self.folder / "python"
         if not script.exists():
-            script.write_text(SLOW.format(pause=str(text)))
+            script.write_text(before + RUN)
             python.write_text(f'#!/bin/sh\nexec {sys.executable} -u {script} "$@"\n')
             python.chmod(0o755)
         self.describe(python=str(python))
@@ -68,10 +79,12 @@ class Site:
 
     def launch(self, verb: str, *words: str, code: int | None = 0, **environment) -> str:
         """Run one verb; its output and errors. ``code``: the exit code it must have, None for any."""
-        command = [sys.executable, "-m", "launch", verb, *words]
-        done = subprocess.run(
-            command, cwd=ROOT, env=self.environment(**environment), capture_output=True, text=True, timeout=300
-        )
+        environment = self.environment(**environment)
+        if threading.current_thread() is threading.main_thread():
+            done = forked(lambda: main([verb, *words]), environment, ROOT)
+        else:
+            command = [sys.executable, "-m", "launch", verb, *words]
+            done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
         said = done.stdout + done.stderr
         assert code is None or done.returncode == code, f"{verb} ended with {done.returncode}:\n{said}"
         return said
@@ -154,20 +167,21 @@ class Site:
             target = other / "classic" / stage.name
             target.mkdir(parents=True, exist_ok=True)
             shutil.copy(stage / "config.yaml", target)
-        script = (
-            "import sys\nfrom pathlib import Path\nfrom common.stage import run\n"
-            "left = [Path(p) for p in sys.argv[1:]]\n"
-            "while left:\n"
-            "    outcomes = {p: run.execute(p) for p in left}\n"
-            "    assert set(outcomes.values()) <= {'done', 'blocked'} and 'done' in outcomes.values(), outcomes\n"
-            "    left = [p for p in left if outcomes[p] == 'blocked']\n"
-        )
-        folders = [str(f) for f in sorted(other.glob("classic/*"))]
-        subprocess.run([sys.executable, "-c", script, *folders], cwd=ROOT, env=self.environment(), check=True)
-        return {Path(f).name: result(Path(f)) for f in folders}
+        folders = sorted(other.glob("classic/*"))
+        done = forked(lambda: trained(folders), self.environment(), ROOT)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return {f.name: result(f) for f in folders}
 
     def results(self) -> dict[str, tuple]:
         return {f.name: result(f) for f in self.stages()}
+
+
+def trained(folders: list[Path]) -> None:
+    """Train these stages, each after what it starts from."""
+    while folders:
+        outcomes = {folder: run.execute(folder) for folder in folders}
+        assert set(outcomes.values()) <= {"done", "blocked"} and "done" in outcomes.values(), outcomes
+        folders = [folder for folder, outcome in outcomes.items() if outcome == "blocked"]
 
 
 def result(stage: Path) -> tuple:

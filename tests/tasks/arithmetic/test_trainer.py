@@ -195,7 +195,8 @@ def test_the_prunable_set_is_every_matrix_but_embeddings(model):
     [(method, "lstm") for method in registry.methods() if method not in ("synflow", "reshuffle")]
     + [("grasp", "gru"), ("variational_dropout", "gru")],  # which treat recurrent layers apart
 )
-def test_every_method_trains_a_solver(method, cell):
+def test_every_method_trains_a_solver(method, cell, shared_runs, monkeypatch):
+    monkeypatch.setenv("RUNS", str(shared_runs))
     short = {"task.beam": 1, "task.longest": 5}
     found = finished(stage(method, **{"task.model": "graph2tree", "task.cell": cell, **short}))
     assert found["metric"] == "value_accuracy" and 0 <= found["score"] <= 100
