@@ -13,11 +13,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from common import paths, record
-from common.training.interruption import SAVE
+from common.training.interruption import SAVE, Stop
 from launch import wording
 from launch.runs.child import Child, mark
 
@@ -105,7 +105,7 @@ class ThisElement:
         self.rounds += 1
         token = f"{self.id}-{self.restarts}-{self.rounds}"
 
-        def work(stop: Callable[[], object]) -> str:
+        def work(stop: Stop) -> str:
             from common.stage import run  # torch is imported here, in the child, and nowhere else
             from common.training.processes import rendezvous
 
