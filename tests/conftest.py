@@ -44,7 +44,7 @@ def pytest_xdist_auto_num_workers(config) -> int:
     Otherwise one a processor and one more, as the tests on a real Slurm, one at a time in one of them, mostly wait.
     """
     named = all(".py" in word for word in config.args)
-    if named or config.option.keyword or config.option.lf:
+    if named or config.option.keyword or getattr(config.option, "lf", False):
         return 0
     return min(len(os.sched_getaffinity(0)), 8) + 1
 
