@@ -160,4 +160,4 @@ class Masks:
         self.apply()
 
 
-AnyMasks = Masks | Mapping[str, torch.Tensor]
+AnyMasks = Masks | Mapping[str, torch.Tensor]  # either gives the bool tensor of a name

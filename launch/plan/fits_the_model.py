@@ -10,12 +10,15 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from common import paths, registry
 from common.errors import UserError, complain
 from common.settings import groups
 from common.settings.run import Run
-from launch.plan.planner import Stage
+
+if TYPE_CHECKING:
+    from launch.plan.planner import Stage
 
 _KNOWN: dict[str, dict] = {}  # what the child said, for the life of this process
 

@@ -190,8 +190,11 @@ def of_plan(folder: Path) -> tuple[str, str]:
         return DAMAGED, f"{own.problem}; it is trained again"
     if state == "broken":
         return "interrupted", f"{own.problem}; it resumes from its last checkpoint"
-    if state in ("done", "running"):
-        return state, "another process trains it now" if state == "running" else ""
+    if state == "done":
+        return state, ""
+    if state == "running":
+        now = locks.held(paths.lock(folder))
+        return state, "another process trains it now" if now else "another process trained it a moment ago"
     if state == "failed":
         return state, own.reason or f"no reason was recorded; see {paths.error(folder)}"
     if state == "interrupted" or own.written == "running" or own.status.get("step"):
