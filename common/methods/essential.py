@@ -19,7 +19,7 @@ class Config(MagnitudeRetraining):
         "none",
         "how the survivors are trained",
         choices={"none": "not at all: pruned and scored"},
-        because="METHOD=omp_after retrains",
+        because="for retraining use METHOD=omp_after",
     )
 
 

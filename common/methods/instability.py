@@ -110,7 +110,7 @@ class Method(imp.Method):
 
         ends = state.parent.weights(), state.finished.weights()
 
-        def look(model) -> dict[str, dict]:
+        def look(model: Any) -> dict[str, dict]:
             return {split: evaluate(model, split) for split in state.splits}
 
         line = interpolation.along(state.model, *ends, self.config.points, look)

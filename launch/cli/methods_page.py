@@ -176,7 +176,7 @@ def _linked(text: str) -> str:
     return re.sub(r"arXiv:(\d{4}\.\d{5})", r"[arXiv:\1](https://arxiv.org/abs/\1)", text)
 
 
-def _value(value) -> str:
+def _value(value: Any) -> str:
     """A default as one writes it on the command line."""
     if value is None or value == {} or value == "":
         return "none"

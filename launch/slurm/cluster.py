@@ -132,7 +132,7 @@ def _as_text(values: dict) -> dict:
     return {key: str(value) if key in ("time", "memory") else value for key, value in values.items()}
 
 
-def _word(value) -> str:
+def _word(value: object) -> str:
     """A value of ``extra``; YAML's true stands for a flag without one."""
     return "true" if value is True else str(value)
 
@@ -234,5 +234,5 @@ def _preamble(code: Path) -> list[str]:
     ]
 
 
-def _quoted(value) -> str:
+def _quoted(value: object) -> str:
     return shlex.quote(str(value))

@@ -4,7 +4,7 @@ A method sees a ``State`` (``common/training/state.py``) and nothing of the task
 imports no torch, so that methods can be listed and validated where there is none.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
@@ -15,16 +15,20 @@ from common.settings.schema import option
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from common.sparsity.masks import Masks
     from common.sparsity.scores import Score
     from common.training.state import State
 else:
-    Score = State = Tensor = Any  # methods are listed and validated without torch
+    Masks = Score = State = Tensor = Any  # methods are listed and validated without torch
 
 ALLOCATIONS = ("global", "uniform", "erk", "erk_plus", "rows")
 
 
 def allocated(
-    default: str | None = "global", help: str = "how the budget is spread over layers", choices=ALLOCATIONS, **metadata
+    default: str | None = "global",
+    help: str = "how the budget is spread over layers",
+    choices: Sequence[str] | Mapping[str, str] = ALLOCATIONS,
+    **metadata: Any,
 ) -> Any:
     """The setting ``allocation``: which rule spreads the budget over layers."""
     return option(default, help, choices=choices, **metadata)
@@ -150,7 +154,12 @@ class Method:
         return getattr(self.config, "structure", "weights")
 
     def choose(
-        self, state: State, score, sparsity: float | None = None, within=None, allocation=None
+        self,
+        state: State,
+        score: Score | Mapping[str, Tensor],
+        sparsity: float | None = None,
+        within: Masks | Mapping[str, Tensor] | None = None,
+        allocation: str | Callable | None = None,
     ) -> dict[str, Tensor]:
         """The masks (``{name: bool}``) that keep the highest scores, by the settings' allocation and structure.
 
