@@ -20,7 +20,7 @@ once a tree, not once a node, so that their part of the score is computed once.
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -39,7 +39,7 @@ class Encoded(NamedTuple):
     leaf_keys: Tensor  # float [batch, c, width]: what the score compares goal and context to
     absent: Tensor  # bool [batch, c]: quantities that the problem does not have
 
-    def at(self, rows) -> "Encoded":
+    def at(self, rows: Any) -> "Encoded":
         """The problems ``rows``: a slice, numbers or a mask."""
         return Encoded(*(values[rows] for values in self))
 
@@ -58,7 +58,7 @@ class State(NamedTuple):
     vectors: Tensor  # float [batch, trees, depth, width]
     complete: Tensor  # bool [batch, trees, depth]
 
-    def at(self, rows) -> "State":
+    def at(self, rows: Any) -> "State":
         return State(*(values[rows] for values in self))
 
     def deeper(self) -> "State":

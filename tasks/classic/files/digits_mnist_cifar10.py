@@ -12,6 +12,7 @@ import pickle
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -186,7 +187,7 @@ class _Plain(pickle.Unpickler):
 
     rebuild = np.empty(0).__reduce__()[0]  # numpy's own, whatever module this version keeps it in
 
-    def find_class(self, module, name):
+    def find_class(self, module: str, name: str) -> Any:
         if name == "_reconstruct" and module in ("numpy.core.multiarray", "numpy._core.multiarray"):
             return _Plain.rebuild
         if module == "numpy" and name in ("ndarray", "dtype"):

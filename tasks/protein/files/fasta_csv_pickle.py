@@ -15,6 +15,7 @@ import tarfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from common.data import files
 from common.errors import UserError
@@ -179,10 +180,10 @@ def number(value: str, where: str) -> float:
 class _Plain(pickle.Unpickler):
     """Knows containers, text and numbers; a pickle that names any class or function is refused, not run."""
 
-    def find_class(self, module, name):
+    def find_class(self, module: str, name: str) -> Any:
         raise pickle.UnpicklingError(f"it asks for {module}.{name}; a fold holds lists of names and numbers alone")
 
-    def persistent_load(self, pid):
+    def persistent_load(self, pid: Any) -> Any:
         raise pickle.UnpicklingError("it points outside the file; a fold holds lists of names and numbers alone")
 
 
