@@ -17,7 +17,7 @@ from common.errors import UserError
 
 patience = 20  # seconds without a byte before a server is given up
 chunk = 1 << 18  # bytes read at a time
-Report = Callable[[str], object]  # what is told line by line
+Report = Callable[[str], object]  # takes what a user is to read, line by line
 
 
 class _Interrupted(Exception):
@@ -145,16 +145,16 @@ def _download(address: str, name: str, file, report: Report) -> None:
     with answer:
         if start and answer.status != 206:  # this server sends the whole file again
             _empty(file)
-        told = file.tell()
-        size = told + int(answer.headers.get("Content-Length") or 0)
+        reported = file.tell()
+        size = reported + int(answer.headers.get("Content-Length") or 0)
         shown = f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB"
-        report(f"  {name}: {shown} from {address}" + (f", continued at {told / 1e6:.1f} MB" if told else ""))
+        report(f"  {name}: {shown} from {address}" + (f", continued at {reported / 1e6:.1f} MB" if reported else ""))
         while block := _network(lambda: answer.read(chunk)):
             file.write(block)
             file.flush()  # so that an interruption loses nothing
-            if file.tell() - told >= max(size / 10, 1e6):
-                told = file.tell()
-                report(f"  {name}: {told / 1e6:.1f} of {size / 1e6:.1f} MB")
+            if file.tell() - reported >= max(size / 10, 1e6):
+                reported = file.tell()
+                report(f"  {name}: {reported / 1e6:.1f} of {size / 1e6:.1f} MB")
     if file.tell() < size:
         raise _Interrupted(f"broke off after {file.tell()} of {size} bytes")
 

@@ -100,9 +100,9 @@ class Trainer(Base):
 
     @cached_property
     def constant(self) -> list[str]:
-        """The equation that is the answer to most training problems; of several, the one that is told most often."""
-        told = Counter(tuple(equation) for equation in self.data.train.equations)
-        best = max(told.items(), key=lambda one: (sum(_right(list(one[0]), self.data.train)), one[1], one[0]))
+        """The equation that is the answer to most training problems; of several, the one that occurs most often."""
+        counts = Counter(tuple(equation) for equation in self.data.train.equations)
+        best = max(counts.items(), key=lambda one: (sum(_right(list(one[0]), self.data.train)), one[1], one[0]))
         return list(best[0])
 
 
@@ -111,7 +111,7 @@ def marks(answered: list[list[str]], problems: Problems, asked: Set[tuple[str, .
 
     ``value_accuracy``: the tree has the value of the problem's own equation (Xie and Sun, 2019; to
     ``expression.tolerance``); ``expression_accuracy``: it is that equation once the numbers are put in (published as
-    equation accuracy; a number told twice is the same number); ``stated_accuracy``: it has the value that the file
+    equation accuracy; a number given twice is the same number); ``stated_accuracy``: it has the value that the file
     states, which a few equations miss (rounded or mistaken); ``unanswered``: the tree has no value, as it is
     not complete or divides by zero; ``new_value_accuracy``: of the ``new_problems`` alone, whose words were
     not ``asked`` in training.

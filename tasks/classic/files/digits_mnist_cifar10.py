@@ -131,7 +131,7 @@ def _mnist(folder: Path) -> list:
         if images.shape[1:] != (28, 28):
             raise _error("mnist", f"{images_path}: expected images of 28 x 28 pixels, found {images.shape[1:]}")
         if len(images) != len(labels):
-            raise _error("mnist", f"{labels_path}: expected {len(images)} labels, one an image, found {len(labels)}")
+            raise _error("mnist", f"{labels_path}: expected {len(images)} labels, one per image, found {len(labels)}")
         parts.append((images[:, None], _labels(labels, labels_path, "mnist")))
     return parts
 
