@@ -7,8 +7,10 @@ as ``expected``, what helps.
 
 import contextlib
 import json
+from collections.abc import Iterable
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 from common.errors import UserError, install, reason
 
@@ -25,7 +27,7 @@ def files(folder: Path, expected: str) -> list[Path]:
     return [settings, one_of(folder, single, expected)]
 
 
-def one_of(folder: Path, names, expected: str) -> Path:
+def one_of(folder: Path, names: Iterable[str], expected: str) -> Path:
     """The first file of ``folder`` among ``names`` that is there."""
     for name in names:
         if (folder / name).is_file():
@@ -114,7 +116,7 @@ def _installed():
         ) from problem
 
 
-def library():
+def library() -> Any:
     """The package transformers, silent; ``UserError`` where it is missing."""
     with _installed():
         import transformers
@@ -123,7 +125,7 @@ def library():
     return transformers
 
 
-def load(kind: str, folder: Path, **options):
+def load(kind: str, folder: Path, **options) -> Any:
     """What the class ``kind`` of transformers reads from ``folder``, without a network and running no code from it."""
     loader = getattr(library(), kind)
     try:
@@ -135,7 +137,7 @@ def load(kind: str, folder: Path, **options):
         ) from problem
 
 
-def network(kind: str, folder: Path, ignore: tuple[str, ...], **options):
+def network(kind: str, folder: Path, ignore: tuple[str, ...], **options) -> Any:
     """The network that ``load`` gives, in float32, every weight of it from the files of ``folder``.
 
     ``ignore``: patterns of the names of weights that belong to parts that nothing here asks for, such as heads.

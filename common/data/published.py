@@ -9,7 +9,7 @@ import http.client
 import os
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from common.data.files import md5
@@ -17,6 +17,7 @@ from common.errors import UserError
 
 patience = 20  # seconds without a byte before a server is given up
 chunk = 1 << 18  # bytes read at a time
+Report = Callable[[str], object]  # takes what a user is to read, line by line
 
 
 class _Interrupted(Exception):
@@ -24,7 +25,7 @@ class _Interrupted(Exception):
 
 
 @contextlib.contextmanager
-def written(folder: Path, expected: str = ""):
+def written(folder: Path, expected: str = "") -> Iterator[None]:
     """``UserError`` where what is done in here cannot write to ``folder``; ``expected`` is a part of its sentence."""
     try:
         yield
@@ -36,7 +37,7 @@ def written(folder: Path, expected: str = ""):
 
 
 def complete(
-    dataset: str, home: str, sums: dict[str, str], folder: Path, own: bool, read: Callable[[], object], report: Callable
+    dataset: str, home: str, sums: dict[str, str], folder: Path, own: bool, read: Callable[[], object], report: Report
 ) -> None:
     """Fetches the published files that are not in ``folder``, unless what is there can be read without them.
 
@@ -79,7 +80,7 @@ def _fault(read: Callable) -> str:
     return ""
 
 
-def fetch(name: str, homes: list[str], expected: str, folder: Path, report: Callable) -> None:
+def fetch(name: str, homes: list[str], expected: str, folder: Path, report: Report) -> None:
     """Brings the file with the MD5 sum ``expected`` into ``folder``, continuing what an earlier call began.
 
     ``name`` is that below ``folder`` and below each of ``homes`` (addresses); the first that has the file gives it.
@@ -123,7 +124,7 @@ def _alone(file, part: Path) -> None:
         raise UserError(f"{part}: another `make prepare` is fetching this file; wait for it to end")
 
 
-def _persist(address: str, name: str, file, report: Callable) -> None:
+def _persist(address: str, name: str, file, report: Report) -> None:
     """Downloads ``address``, again after each interruption as long as every attempt brought something new."""
     while True:
         before = file.tell()
@@ -134,7 +135,7 @@ def _persist(address: str, name: str, file, report: Callable) -> None:
                 raise
 
 
-def _download(address: str, name: str, file, report: Callable) -> None:
+def _download(address: str, name: str, file, report: Report) -> None:
     """Appends to ``file`` what it still lacks of ``address``; raises _Interrupted when less than all arrives."""
     start = file.tell()
     request = urllib.request.Request(address, headers={"Range": f"bytes={start}-"} if start else {})
@@ -144,16 +145,16 @@ def _download(address: str, name: str, file, report: Callable) -> None:
     with answer:
         if start and answer.status != 206:  # this server sends the whole file again
             _empty(file)
-        told = file.tell()
-        size = told + int(answer.headers.get("Content-Length") or 0)
+        reported = file.tell()
+        size = reported + int(answer.headers.get("Content-Length") or 0)
         shown = f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB"
-        report(f"  {name}: {shown} from {address}" + (f", continued at {told / 1e6:.1f} MB" if told else ""))
+        report(f"  {name}: {shown} from {address}" + (f", continued at {reported / 1e6:.1f} MB" if reported else ""))
         while block := _network(lambda: answer.read(chunk)):
             file.write(block)
             file.flush()  # so that an interruption loses nothing
-            if file.tell() - told >= max(size / 10, 1e6):
-                told = file.tell()
-                report(f"  {name}: {told / 1e6:.1f} of {size / 1e6:.1f} MB")
+            if file.tell() - reported >= max(size / 10, 1e6):
+                reported = file.tell()
+                report(f"  {name}: {reported / 1e6:.1f} of {size / 1e6:.1f} MB")
     if file.tell() < size:
         raise _Interrupted(f"broke off after {file.tell()} of {size} bytes")
 

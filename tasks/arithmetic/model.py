@@ -3,8 +3,9 @@
 from torch import Tensor, nn
 
 from tasks.arithmetic.config import Config
-from tasks.arithmetic.network import embeddings, graph
+from tasks.arithmetic.network import embeddings
 from tasks.arithmetic.network.beam_search import search
+from tasks.arithmetic.network.graph import Graph
 from tasks.arithmetic.network.recurrent import Encoder
 from tasks.arithmetic.network.tree import Decoder, Encoded
 from tasks.arithmetic.vocabulary import Vocabulary
@@ -23,14 +24,11 @@ class Solver(nn.Module):
         embedding = embeddings.build(config, vocabulary)
         self.embedding = embedding
         self.encoder = Encoder(config.cell, embedding.width, config.width, config.layers, config.dropout)
-        self.graph = graph.build(config) if config.model == "graph2tree" else None
-        self.decoder = Decoder(
-            len(vocabulary.operators),
-            len(vocabulary.constants),
-            config.width,
-            config.embedding_width,
-            config.dropout,
-        )
+        self.graph = None
+        if config.model == "graph2tree":
+            self.graph = Graph(config.width, config.graph_heads, config.graph_layers, config.dropout)
+        operators, constants = len(vocabulary.operators), len(vocabulary.constants)
+        self.decoder = Decoder(operators, constants, config.width, config.embedding_width, config.dropout)
 
     def read(self, tokens: Tensor, word_of: Tensor, lengths: Tensor, places: Tensor, graphs: Tensor | None) -> Encoded:
         """The problems as the decoder sees them, for ``decoder`` (teacher forcing) and ``search``."""
@@ -39,7 +37,9 @@ class Solver(nn.Module):
             words = self.graph(words, graphs)
         return self.decoder.read(words, vector, lengths, places)
 
-    def forward(self, tokens, word_of, lengths, places, graphs, equations: Tensor) -> Tensor:
+    def forward(
+        self, tokens: Tensor, word_of: Tensor, lengths: Tensor, places: Tensor, graphs: Tensor | None, equations: Tensor
+    ) -> Tensor:
         """Logits of each node of ``equations`` (int64 [batch, nodes], -1 pads), given the problem and the nodes before.
 
         float [batch, nodes, tokens], at least float32; tokens: operators, constants, quantities, in the vocabulary's

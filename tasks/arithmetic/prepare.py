@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from common.data import published
+from common.data.published import Report
 from common.errors import UserError
 from tasks.arithmetic.config import Config
 from tasks.arithmetic.config import folder as place
@@ -13,7 +14,7 @@ from tasks.arithmetic.files.addresses import below, home, sums
 stamp = fingerprint.stamp  # what changes when a file that ``check`` reads is replaced
 
 
-def check(config: Config, report=lambda text: None) -> str:
+def check(config: Config, report: Report = lambda text: None) -> str:
     """The fingerprint (SHA-256) of problems, splits and the pretrained embedding's weights.
 
     Reads everything, so ask once for each distinct task configuration; ``report`` gets what was left out, what the
@@ -28,7 +29,7 @@ def check(config: Config, report=lambda text: None) -> str:
     return fingerprint.whole(config, found)
 
 
-def prepare(config: Config, folder: Path | None = None, report=print) -> None:
+def prepare(config: Config, folder: Path | None = None, report: Report = print) -> None:
     """Fetches what is missing into ``folder`` (default: where the task looks), checks it, and reports the counts.
 
     A folder that reads as it is is checked alone, and no file that is there is ever replaced. May be interrupted and
@@ -45,12 +46,12 @@ def prepare(config: Config, folder: Path | None = None, report=print) -> None:
         raise UserError("\n".join(missing))
 
 
-def _weights(config: Config, folder: Path | None, report) -> None:
+def _weights(config: Config, folder: Path | None, report: Report) -> None:
     if config.embedding == "pretrained":
         report(f"{config.hub or config.pretrained}: {weights.fetch(config)}")
 
 
-def _data(config: Config, folder: Path | None, report) -> None:
+def _data(config: Config, folder: Path | None, report: Report) -> None:
     if config.dataset == "generated":
         report("generated: nothing to prepare, the problems are computed")
     else:

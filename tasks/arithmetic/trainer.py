@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Set
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch.nn.functional import cross_entropy
@@ -10,7 +11,7 @@ from torch.nn.functional import cross_entropy
 from common.training.optimization import OrderByLength
 from common.training.trainer import Trainer as Base
 from tasks.arithmetic import data, expression, model
-from tasks.arithmetic.data import Batch, Tensors
+from tasks.arithmetic.data import Batch, Problems, Tensors
 from tasks.arithmetic.expression import evaluate as value_of
 from tasks.arithmetic.expression import same
 
@@ -27,14 +28,14 @@ class Trainer(Base):
     def load(self) -> data.Data:
         return data.load(self.task, self.run.seed)
 
-    def build(self):
+    def build(self) -> torch.nn.Module:
         network = model.build(self.task, self.data.vocabulary)
         self._encode = network.embedding.encode
         for split in ("train", "validation", "test"):  # what a pretrained embedding refuses is refused before training
             self.tensors(split)
         return network
 
-    def parameter_groups(self, model):
+    def parameter_groups(self, model: Any) -> list[dict]:
         """The pretrained encoder's rate is a share of run.learning_rate."""
         pretrained = model.embedding.pretrained
         slow = {id(p) for p in pretrained.parameters()} if pretrained is not None else set()
@@ -45,10 +46,10 @@ class Trainer(Base):
         ]
         return [group for group in groups if group["params"]]
 
-    def examples(self):
+    def examples(self) -> int:
         return len(self.data.train)
 
-    def data_order(self, seed):
+    def data_order(self, seed: int) -> Any:
         if self.task.pools == 1:
             return super().data_order(seed)
         return OrderByLength(seed, self.data.train.lengths, self.run.batch_size, self.task.pools)
@@ -65,15 +66,15 @@ class Trainer(Base):
         """The problems ``indices`` (int64 [batch]) of a split, on the device."""
         return self.tensors(split).batch(indices).to(self.device)
 
-    def batch(self, indices, position):
+    def batch(self, indices: torch.Tensor, position: int) -> Batch:
         return self.inputs("train", indices)
 
-    def loss(self, model, batch):
+    def loss(self, model: Any, batch: Batch) -> torch.Tensor:
         """-log p(tree | problem), mean over problems (Xie and Sun, 2019; the mean of their code is over nodes)."""
         return _surprise(model(*batch), batch.equations).mean()
 
     @torch.no_grad()
-    def evaluate(self, model, split):
+    def evaluate(self, model: Any, split: str) -> dict:
         problems, tensors = getattr(self.data, split), self.tensors(split)
         surprise = torch.zeros(len(problems), dtype=torch.float64)
         trees = torch.full((len(problems), self.task.longest), -1)
@@ -93,24 +94,24 @@ class Trainer(Base):
             "measurements": found,
         }
 
-    def baseline(self):
+    def baseline(self) -> float:
         """The accuracy of the one equation that answers most training problems, given to every test problem."""
         return 100 * _share(_right(self.constant, self.data.test))
 
     @cached_property
     def constant(self) -> list[str]:
-        """The equation that is the answer to most training problems; of several, the one that is told most often."""
-        told = Counter(tuple(equation) for equation in self.data.train.equations)
-        best = max(told.items(), key=lambda one: (sum(_right(list(one[0]), self.data.train)), one[1], one[0]))
+        """The equation that is the answer to most training problems; of several, the one that occurs most often."""
+        counts = Counter(tuple(equation) for equation in self.data.train.equations)
+        best = max(counts.items(), key=lambda one: (sum(_right(list(one[0]), self.data.train)), one[1], one[0]))
         return list(best[0])
 
 
-def marks(answered: list[list[str]], problems, asked: Set[tuple[str, ...]] = frozenset()) -> dict[str, float]:
+def marks(answered: list[list[str]], problems: Problems, asked: Set[tuple[str, ...]] = frozenset()) -> dict[str, float]:
     """What published evaluations count, in percent of ``problems``; ``answered``: a prefix expression for each.
 
     ``value_accuracy``: the tree has the value of the problem's own equation (Xie and Sun, 2019; to
     ``expression.tolerance``); ``expression_accuracy``: it is that equation once the numbers are put in (published as
-    equation accuracy; a number told twice is the same number); ``stated_accuracy``: it has the value that the file
+    equation accuracy; a number given twice is the same number); ``stated_accuracy``: it has the value that the file
     states, which a few equations miss (rounded or mistaken); ``unanswered``: the tree has no value, as it is
     not complete or divides by zero; ``new_value_accuracy``: of the ``new_problems`` alone, whose words were
     not ``asked`` in training.
@@ -138,7 +139,7 @@ def _agree(found: float | None, wanted: float | None) -> bool:
     return wanted is not None and same(found, wanted)
 
 
-def _right(equation: list[str], problems) -> list[bool]:
+def _right(equation: list[str], problems: Problems) -> list[bool]:
     """Which problems the one ``equation`` answers."""
     wanted = zip(problems.equations, problems.numbers, strict=True)
     return [_agree(value_of(equation, numbers), value_of(own, numbers)) for own, numbers in wanted]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from common.data import published
 from common.data.files import md5
+from common.data.published import Report
 from tasks.classic.config import Config
 from tasks.classic.config import folder as place
 from tasks.classic.files import digits_mnist_cifar10, fingerprint
@@ -45,7 +46,7 @@ packages = {
 stamp = fingerprint.stamp  # what changes when a file that ``check`` reads is replaced
 
 
-def check(config: Config, report=lambda text: None) -> str:
+def check(config: Config, report: Report = lambda text: None) -> str:
     """The fingerprint (SHA-256) of the examples and, if there are any, of the pretrained weights.
 
     It is of pixels and labels, so packed, plain, binary and pickled files of the same data agree. Reads everything:
@@ -58,7 +59,7 @@ def check(config: Config, report=lambda text: None) -> str:
     return fingerprint.combined(fingerprint.checksum(config.dataset, found), fingerprint.pretrained(config))
 
 
-def prepare(config: Config, folder: Path | None = None, report=print) -> None:
+def prepare(config: Config, folder: Path | None = None, report: Report = print) -> None:
     """Fetches what is missing into ``folder`` (default: where the task looks), checks it, and reports the counts.
 
     May be interrupted and repeated: what has arrived is kept in ``.part`` files and continued; complete files are

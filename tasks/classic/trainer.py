@@ -1,6 +1,7 @@
 """Image classification: cross-entropy, accuracy in percent."""
 
 import io
+from typing import Any
 
 import torch
 from torch.nn.functional import cross_entropy
@@ -16,7 +17,7 @@ class Trainer(Base):
     def load(self) -> data.Data:
         return data.load(self.task)
 
-    def build(self):
+    def build(self) -> torch.nn.Module:
         network = model.build(self.task)
         if self.task.pretrained:
             self._fill(network, self.data.weights)
@@ -33,22 +34,22 @@ class Trainer(Base):
                 f"task.dataset={self.task.dataset} ({reason(problem)}); expected its state dict"
             ) from problem
 
-    def examples(self):
+    def examples(self) -> int:
         return len(self.data.train)
 
-    def batch(self, indices, position):
+    def batch(self, indices: torch.Tensor, position: int) -> tuple:
         train = self.data.train
         images, labels = train.images[indices], train.labels[indices]
         if self.task.augment:
             images = data.augment(images, torch.Generator().manual_seed(self.stream("augmentation", position)))
         return images.to(self.device), labels.to(self.device)
 
-    def loss(self, model, batch):
+    def loss(self, model: Any, batch: tuple) -> torch.Tensor:
         images, labels = batch
         return cross_entropy(model(images), labels)
 
     @torch.no_grad()
-    def evaluate(self, model, split):
+    def evaluate(self, model: Any, split: str) -> dict:
         examples = getattr(self.data, split)
         loss, answers = 0.0, []
         for start in range(0, len(examples), 1000):
@@ -63,6 +64,6 @@ class Trainer(Base):
             "constant": bool((predicted == predicted[0]).all()),
         }
 
-    def baseline(self):
+    def baseline(self) -> float:
         majority = self.data.train.labels.bincount().argmax()
         return 100 * (self.data.test.labels == majority).double().mean().item()

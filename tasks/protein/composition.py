@@ -141,7 +141,7 @@ def _read(data: Data, chosen: Config) -> Data:
 
 
 def main(words: list[str]) -> int:
-    """Print a line a fold and their mean; 2 when the request cannot work."""
+    """Print a line per fold and their mean; 2 when the request cannot work."""
     try:
         results = []
         for chosen, seed in _configs(words):

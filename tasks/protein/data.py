@@ -59,7 +59,7 @@ def _read(config: Config) -> tuple[dict, str]:
 
 
 def cropped(split: Split, length: int | None, crop: str) -> tuple[Split, int]:
-    """``split`` with at most ``length`` residues a sequence (None: all), and how many sequences lost some.
+    """``split`` with at most ``length`` residues per sequence (None: all), and how many sequences lost some.
 
     ``crop``: ``start`` keeps the first residues, as the published code does; ``ends`` the first half of ``length``
     (rounded up) and the last.

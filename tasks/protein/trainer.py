@@ -1,6 +1,7 @@
 """Thermostability: classes by cross-entropy and accuracy, or temperatures by squared error and rank correlation."""
 
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch.nn.functional import cross_entropy, mse_loss
@@ -25,7 +26,7 @@ class Trainer(Base):
     def load(self) -> data.Data:
         return data.load(self.task, self.run.seed)
 
-    def build(self):
+    def build(self) -> torch.nn.Module:
         network = model.build(self.task)
         self.alphabet, limit = network.backbone.alphabet, network.backbone.limit
         asked = self.task.length or None
@@ -37,21 +38,21 @@ class Trainer(Base):
         self.length: int | None = asked or min(usual, default=None)
         return network
 
-    def never_prunable(self, model):
+    def never_prunable(self, model: Any) -> tuple[str, ...]:
         """Embeddings and geometry of the models that read structures."""
         return tuple(f"backbone.{pattern}" for pattern in getattr(model.backbone, "exclude", ()))
 
-    def parameter_groups(self, model):
+    def parameter_groups(self, model: Any) -> list[dict]:
         """The head's rate is run.learning_rate; the backbone's a share of it."""
         return [
             {"params": [p for p in part.parameters() if p.requires_grad], "scale": scale}
             for part, scale in ((model.head, 1.0), (model.backbone, self.task.backbone_rate))
         ]
 
-    def examples(self):
+    def examples(self) -> int:
         return len(self.data.train)
 
-    def data_order(self, seed):
+    def data_order(self, seed: int) -> Any:
         if self.task.pools == 1:
             return super().data_order(seed)
         return OrderByLength(seed, self.tokens("train").lengths, self.run.batch_size, self.task.pools)
@@ -82,7 +83,7 @@ class Trainer(Base):
         parts = {name: getattr(self.data, name) for name in ("train", "validation", "test")}
         return {name: coordinates(self.task, part, self.length, self.alphabet) for name, part in parts.items()}
 
-    def batch(self, indices, position):
+    def batch(self, indices: torch.Tensor, position: int) -> tuple:
         return self.inputs("train", indices), self.targets("train")[indices].to(self.device)
 
     def targets(self, split: str) -> torch.Tensor:
@@ -99,13 +100,13 @@ class Trainer(Base):
         values = self.data.train.targets.double()
         return values.mean().item(), values.std().item() or 1.0
 
-    def loss(self, model, batch):
+    def loss(self, model: Any, batch: tuple) -> torch.Tensor:
         inputs, targets = batch
         outputs = model(*inputs)
         return cross_entropy(outputs, targets) if self.classifies else mse_loss(outputs[:, 0], targets)
 
     @torch.no_grad()
-    def evaluate(self, model, split):
+    def evaluate(self, model: Any, split: str) -> dict:
         outputs = self._outputs(model, split).double()
         targets, found = self.targets(split), getattr(self.data, split)
         counts = {"sequences": len(found), "cropped": self.cropped[split]}
@@ -147,7 +148,7 @@ class Trainer(Base):
         outputs = torch.cat(found)
         return torch.empty_like(outputs).index_copy_(0, order, outputs)
 
-    def baseline(self):
+    def baseline(self) -> float:
         """The majority class's accuracy; no constant orders anything, so its rank correlation is 0."""
         if not self.classifies:
             return 0.0

@@ -23,7 +23,7 @@ def checksum(found: dict[int, Source]) -> str:
 
 
 def whole(config: Config, found: dict[int, Source]) -> str:
-    """The checksum of all that a stage stands on: problems and pretrained weights."""
+    """The checksum of everything that a stage is trained from: problems and pretrained weights."""
     problems, pretrained = checksum(found), files.checksum(weights.files(config))
     if not pretrained:
         return problems

@@ -44,7 +44,7 @@ def table(path: Path) -> tuple[list[Problem], list[Fault]]:
     # Bytes that are no text become lone surrogates, so that the rows that hold them can be named.
     text = content.decode("utf-8", "surrogateescape").removeprefix("\ufeff")
     if not text.strip():
-        raise UserError(f"{path}: is empty; expected a header with {', '.join(columns)} and one row a problem")
+        raise UserError(f"{path}: is empty; expected a header with {', '.join(columns)} and one row per problem")
     rows = csv.reader(io.StringIO(text.replace("\0", "\udc00"), newline=""), strict=True)
     problems, faults, line = [], [], 1
     try:
@@ -66,7 +66,7 @@ def table(path: Path) -> tuple[list[Problem], list[Fault]]:
             "characters"
         ) from problem
     if not problems and not faults:
-        raise UserError(f"{path}: holds no problem; expected one row a problem below the header")
+        raise UserError(f"{path}: holds no problem; expected one row per problem below the header")
     return problems, faults
 
 

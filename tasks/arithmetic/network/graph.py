@@ -15,8 +15,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tasks.arithmetic.config import Config
-
 LARGEST_DROPOUT = 0.3  # the published module's; task.dropout where that is smaller
 
 
@@ -57,6 +55,7 @@ class Graph(nn.Module):
 
     def __init__(self, width: int, heads: int, layers: int, dropout: float):
         super().__init__()
+        dropout = min(dropout, LARGEST_DROPOUT)
         self.layers = nn.ModuleList(Layer(width, heads, dropout) for _ in range(layers))
 
     def forward(self, words: Tensor, graphs: Tensor) -> Tensor:
@@ -69,9 +68,3 @@ class Graph(nn.Module):
         for layer in self.layers:
             words = layer(words, adjacency)
         return words
-
-
-def build(config: Config) -> Graph:
-    """The graph encoder that ``config`` asks for."""
-    dropout = min(config.dropout, LARGEST_DROPOUT)
-    return Graph(config.width, config.graph_heads, config.graph_layers, dropout)

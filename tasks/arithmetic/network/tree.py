@@ -16,11 +16,11 @@ With [.] concatenation, e(y) an operator's embedding and g(x) = tanh(C x + b) * 
 Where the paper says otherwise we follow the authors' code, from which the published figures are: in it operators are
 scored by a linear layer, not like constants and quantities by their embeddings, and the problem's vector passes a gate
 before it is the root's goal. One difference from that code: the dropout mask of the leaves that are scored is drawn
-once a tree, not once a node, so that their part of the score is computed once.
+once per tree, not once per node, so that their part of the score is computed once.
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -39,7 +39,7 @@ class Encoded(NamedTuple):
     leaf_keys: Tensor  # float [batch, c, width]: what the score compares goal and context to
     absent: Tensor  # bool [batch, c]: quantities that the problem does not have
 
-    def at(self, rows) -> "Encoded":
+    def at(self, rows: Any) -> "Encoded":
         """The problems ``rows``: a slice, numbers or a mask."""
         return Encoded(*(values[rows] for values in self))
 
@@ -58,7 +58,7 @@ class State(NamedTuple):
     vectors: Tensor  # float [batch, trees, depth, width]
     complete: Tensor  # bool [batch, trees, depth]
 
-    def at(self, rows) -> "State":
+    def at(self, rows: Any) -> "State":
         return State(*(values[rows] for values in self))
 
     def deeper(self) -> "State":
@@ -139,7 +139,7 @@ class Decoder(nn.Module):
         return Encoded(words, hidden, self.attention.key(words), vector, leaves, keys, absent)
 
     def start(self, problem: Encoded) -> State:
-        """One tree a problem, of which nothing is known but its root's goal."""
+        """One tree per problem, of which nothing is known but its root's goal."""
         goal = self.left_goal(problem.vector)[:, None]
         batch, _, width = goal.shape
         depth = torch.zeros(batch, 1, dtype=torch.int64, device=goal.device)

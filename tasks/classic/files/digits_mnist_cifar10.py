@@ -12,6 +12,7 @@ import pickle
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -130,7 +131,7 @@ def _mnist(folder: Path) -> list:
         if images.shape[1:] != (28, 28):
             raise _error("mnist", f"{images_path}: expected images of 28 x 28 pixels, found {images.shape[1:]}")
         if len(images) != len(labels):
-            raise _error("mnist", f"{labels_path}: expected {len(images)} labels, one an image, found {len(labels)}")
+            raise _error("mnist", f"{labels_path}: expected {len(images)} labels, one per image, found {len(labels)}")
         parts.append((images[:, None], _labels(labels, labels_path, "mnist")))
     return parts
 
@@ -186,7 +187,7 @@ class _Plain(pickle.Unpickler):
 
     rebuild = np.empty(0).__reduce__()[0]  # numpy's own, whatever module this version keeps it in
 
-    def find_class(self, module, name):
+    def find_class(self, module: str, name: str) -> Any:
         if name == "_reconstruct" and module in ("numpy.core.multiarray", "numpy._core.multiarray"):
             return _Plain.rebuild
         if module == "numpy" and name in ("ndarray", "dtype"):

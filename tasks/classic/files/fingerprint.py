@@ -4,6 +4,7 @@ import hashlib
 import io
 import zipfile
 from pathlib import Path
+from typing import Any
 
 from common.data.files import mark
 from common.errors import UserError
@@ -11,7 +12,7 @@ from tasks.classic.config import Config, folder
 from tasks.classic.files import digits_mnist_cifar10
 
 
-def checksum(dataset: str, found: digits_mnist_cifar10.Source):
+def checksum(dataset: str, found: digits_mnist_cifar10.Source) -> Any:
     """A SHA-256 object over all examples; it is of pixels and labels, so packed and plain files of the same agree."""
     digest = hashlib.sha256(f"{dataset} {found.pixels.shape} {found.official}\n".encode())
     digest.update(found.pixels.data)
@@ -25,7 +26,7 @@ def stamp(config: Config) -> tuple:
     return tuple(mark(path) for path in [*digits_mnist_cifar10.candidates(config.dataset, folder(config)), *weights])
 
 
-def combined(examples, weights: bytes | None) -> str:
+def combined(examples: Any, weights: bytes | None) -> str:
     """In hexadecimal. ``examples``: as ``checksum`` gives them; ``weights``: the pretrained file's content."""
     digest = examples.copy()
     if weights is not None:

@@ -144,7 +144,9 @@ class Graph(nn.Module):
         self.most = shape.gvp_top_k_neighbors
         self.recompute = False
 
-    def forward(self, backbone: Tensor, known: Tensor, features: gvp.Pair, confidence: Tensor, numbers) -> gvp.Pair:
+    def forward(
+        self, backbone: Tensor, known: Tensor, features: gvp.Pair, confidence: Tensor, numbers: Tensor | None
+    ) -> gvp.Pair:
         (batch, length), (scalars, vectors) = known.shape, features
         ends, distance = geometry.neighbours(backbone[:, :, 1], known, self.most)
         pairs = geometry.edge_features(backbone[:, :, 1], ends, distance, numbers)

@@ -5,6 +5,7 @@ change when it is rotated, vectors rotate along.
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -32,7 +33,7 @@ def followed(known: Tensor, numbers: Tensor | None) -> Tensor:
     return functional.pad(numbers[:, 1:] == numbers[:, :-1] + 1, (0, 1), value=True)
 
 
-def torsions(backbone: Tensor, directions=unit, bonded: Tensor | None = None) -> Tensor:
+def torsions(backbone: Tensor, directions: Callable[[Tensor], Tensor] = unit, bonded: Tensor | None = None) -> Tensor:
     """Cosines, then sines, of phi, psi and omega at every residue: [batch, length, 6]; an angle past an end is 0.
 
     ``directions`` makes vectors of length one: the published network has two ways, which differ where atoms coincide.

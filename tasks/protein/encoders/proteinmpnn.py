@@ -124,7 +124,9 @@ class Layer(nn.Module):
             self.W11, self.W12, self.W13 = nn.Linear(3 * width, width), nn.Linear(width, width), nn.Linear(width, width)
             self.norm3 = nn.LayerNorm(width)
 
-    def forward(self, nodes: Tensor, edges: Tensor, places: Tensor, known: Tensor, heard: Tensor):
+    def forward(
+        self, nodes: Tensor, edges: Tensor, places: Tensor, known: Tensor, heard: Tensor
+    ) -> tuple[Tensor, Tensor]:
         gelu = functional.gelu
         about = edges if self.first else _ends(nodes, edges, places)
         messages = self.W3(gelu(self.W2(gelu(self.W1(about)))))

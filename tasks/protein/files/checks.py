@@ -34,16 +34,16 @@ def names(config: Config, entries: list[Entry]) -> list[str]:
     if not again:
         return []
     one, have = again[0], "s have" if len(again) > 1 else " has"
-    told = (
+    text = (
         f"{len(again)} sequence{have} the name of another sequence (first {one.where}: {one.name}, as "
         f"{first[one.name].where})"
     )
     if config.model in structure_models:
         raise UserError(
-            f"{told}; expected a name for each, as task.model={config.model} finds structures by it. Rename them, or "
+            f"{text}; expected a name for each, as task.model={config.model} finds structures by it. Rename them, or "
             "choose a model that reads sequences alone (task.model)"
         )
-    return [told]
+    return [text]
 
 
 def variety(config: Config, entries: list[Entry], targets: np.ndarray, parts: np.ndarray) -> None:

@@ -15,6 +15,7 @@ import tarfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from common.data import files
 from common.errors import UserError
@@ -97,9 +98,9 @@ def table(
 ) -> list[Entry]:
     """Entries of a CSV file with a header, which must have one column for the sequence and one for the target.
 
-    ``targets``: what the latter may be called; ``beside``: what the entries tell of where it is there too.
-    ``separator`` stands between two values. A column ``set`` says train or test and ``validation`` true or false, as
-    FLIP has them; both may be missing.
+    ``targets``: what the latter may be called; ``beside``: columns of other temperatures, which the entries name where
+    they are there too. ``separator`` stands between two values. A column ``set`` says train or test and ``validation``
+    true or false, as FLIP has them; both may be missing.
     """
     rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     try:
@@ -124,7 +125,7 @@ def table(
         where = f"{origin}:{rows.line_num}"
         raise UserError(f"{where}: not a table with {separator!r} between the values ({problem})") from problem
     if not found:
-        raise UserError(f"{origin}: holds no sequence; expected a header and one row a sequence")
+        raise UserError(f"{origin}: holds no sequence; expected a header and one row per sequence")
     return found
 
 
@@ -168,7 +169,7 @@ def number(value: str, where: str) -> float:
     """A temperature in degrees Celsius, written as a plain decimal number."""
     found = float(value) if _decimal.fullmatch(value.strip()) else math.nan
     if not coldest <= found <= hottest:
-        missing = "; a FASTA header tells it as TARGET=<degrees>" if not value.strip() else ""
+        missing = "; a FASTA header gives it as TARGET=<degrees>" if not value.strip() else ""
         hint = "; is it in Kelvin?" if hottest < found < math.inf else missing
         raise UserError(
             f"{where}: expected a temperature from {coldest} to {hottest:g} degrees Celsius, found {value!r}{hint}"
@@ -179,10 +180,10 @@ def number(value: str, where: str) -> float:
 class _Plain(pickle.Unpickler):
     """Knows containers, text and numbers; a pickle that names any class or function is refused, not run."""
 
-    def find_class(self, module, name):
+    def find_class(self, module: str, name: str) -> Any:
         raise pickle.UnpicklingError(f"it asks for {module}.{name}; a fold holds lists of names and numbers alone")
 
-    def persistent_load(self, pid):
+    def persistent_load(self, pid: Any) -> Any:
         raise pickle.UnpicklingError("it points outside the file; a fold holds lists of names and numbers alone")
 
 
@@ -228,7 +229,7 @@ def folder_of_fasta(path: Path) -> dict[str, Entry]:
     for name, origin, content in members:
         entries = fasta(_decoded(content, origin), origin)
         if len(entries) != 1:
-            raise UserError(f"{entries[1].where}: expected one sequence a file, found {len(entries)}")
+            raise UserError(f"{entries[1].where}: expected one sequence per file, found {len(entries)}")
         if name in found:
             raise UserError(f"{origin}: a second file for the protein {name!r}; the first is {found[name].where}")
         found[name] = entries[0]

@@ -72,7 +72,7 @@ def _backbone(mark: tuple, sequence: str) -> np.ndarray:
 
 
 def whole(config: Config, found: dict[int, Source]) -> str:
-    """The checksum of all that a stage stands on: examples, structures, pretrained weights.
+    """The checksum of everything that a stage is trained from: examples, structures, pretrained weights.
 
     UserError where a vocabulary among the latter does not fit the residues or the network.
     """

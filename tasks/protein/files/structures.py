@@ -7,8 +7,10 @@ import gzip
 import io
 import re
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -36,7 +38,7 @@ class Chain:
     coordinates: np.ndarray
 
 
-def locate(folder: Path, names) -> dict[str, Path]:
+def locate(folder: Path, names: Iterable[str]) -> dict[str, Path]:
     """The structure file of every protein in ``names``; one UserError lists those that have none."""
     predicted = _predicted(folder)
     places = {name: _own(folder, name) or predicted.get(name) for name in names}
@@ -216,7 +218,7 @@ def _text(path: Path) -> str:
     return (gzip.decompress(content) if path.name.endswith(".gz") else content).decode("utf-8")
 
 
-def library():
+def library() -> tuple[Any, dict[str, str]]:
     """biopython's parsers, and its table of three-letter names -> one-letter codes, modified residues included."""
     try:
         from Bio import PDB

@@ -49,7 +49,7 @@ def alphabet(model: str, found: list[Path]) -> Alphabet:
         listed = words.read_text(encoding="utf-8").split()
     except (OSError, ValueError) as problem:
         raise UserError(
-            f"{words}: expected a vocabulary, one token a line ({problem}); fetch it once more"
+            f"{words}: expected a vocabulary, one token per line ({problem}); fetch it once more"
         ) from problem
     vocabulary = {token: number for number, token in enumerate(listed)}
     return of_vocabulary(vocabulary, special[model], hub.read_json(settings).get("vocab_size"), words)

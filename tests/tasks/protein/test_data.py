@@ -252,7 +252,7 @@ def test_an_archive_that_is_cut_or_holds_two_in_a_file(tmp_path):
     assert "d1_fasta_clean.tar.gz: not a whole archive" in complaint(prepare.check, s2c2(tmp_path))
     two = archive({"d1/A.fasta": ">A\nMK\n>B\nML\n"})
     write(tmp_path, {"d1_fasta_clean.tar.gz": two})
-    assert "d1/A.fasta:3: expected one sequence a file, found 2" in complaint(prepare.check, s2c2(tmp_path))
+    assert "d1/A.fasta:3: expected one sequence per file, found 2" in complaint(prepare.check, s2c2(tmp_path))
 
 
 def cases_of_damage(whole: bytes):
