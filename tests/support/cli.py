@@ -22,7 +22,7 @@ def launch(*words: str, root: Path = ROOT, **variables) -> subprocess.CompletedP
     return subprocess.run([*COMMAND, *words], cwd=root, env=environment(**variables), capture_output=True, text=True)
 
 
-def verb(*words: str, **variables) -> subprocess.CompletedProcess:
+def quick(*words: str, **variables) -> subprocess.CompletedProcess:
     """The same for this checkout and without its imports, which take most of the time of a short verb."""
     return forked(lambda: main(list(words)), environment(**variables), ROOT)
 

@@ -13,7 +13,7 @@ from launch.__main__ import main
 from launch.plan import planner
 from launch.request import arguments, compose, grid
 from tests.support.classic_files import mnist_files, write
-from tests.support.cli import copy, error, launch
+from tests.support.cli import copy, error, launch, quick
 from tests.support.stages import stage
 
 # What is asked for, and what the message must say.
@@ -182,7 +182,7 @@ def test_damaged_data(folders, capsys, name, content, message):
     assert main(["plan", *asked]) == 0
     assert capsys.readouterr().out
     (data / name).unlink() if content is None else (data / name).write_bytes(content)
-    done = launch("sweep", *asked)
+    done = quick("sweep", *asked)
     assert message in error(done) and str(data) in done.stderr and "make prepare" in done.stderr
     assert not paths.runs().exists()
 

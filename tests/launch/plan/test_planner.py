@@ -15,7 +15,7 @@ from common.stage import identity
 from launch.plan import outline, planner
 from launch.request import arguments
 from tests.support.arithmetic_files import files, made, row, write
-from tests.support.cli import ROOT, launch
+from tests.support.cli import ROOT, quick
 from tests.support.stages import stage
 
 LEVELS = "0.2,0.36,0.488,0.5904,0.67232,0.737856,0.7902848,0.83222784,0.865782272,0.8926258176"
@@ -226,7 +226,7 @@ def test_what_is_written_is_what_was_planned():
 
 
 def test_document_is_one_json_document():
-    done = launch("plan", "method=imp", "run.seed=0", "format=json", "port=3")
+    done = quick("plan", "method=imp", "run.seed=0", "format=json", "port=3")
     assert done.returncode == 0 and "note: plan does not use port" in done.stderr
     document = json.loads(done.stdout)
     assert document["counts"] == {"new": 11} and len(document["stages"]) == 11
@@ -254,7 +254,7 @@ def test_views_import_nothing_heavy(verb):
 
 
 def test_help_says_what_a_sweep_of_the_preset_takes():
-    shown = launch("help", "task=arithmetic", "preset=paper").stdout.splitlines()[1]
+    shown = quick("help", "task=arithmetic", "preset=paper").stdout.splitlines()[1]
     assert shown.startswith("  METHOD=imp,omp_after,")
     assert "task.fold=0,1,2,3,4 run.seed=0 method.sparsity=0.2," in shown
 
