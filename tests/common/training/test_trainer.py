@@ -319,7 +319,7 @@ RATES = {
 
 
 def test_every_schedule_is_compared_with_something():
-    assert {*RATES, "one_cycle"} == set(run.Run.__dataclass_fields__["schedule"].metadata["choices"])
+    assert {*RATES, "one_cycle"} == set(Run.__dataclass_fields__["schedule"].metadata["choices"])
 
 
 @pytest.mark.parametrize("schedule", RATES)
