@@ -14,7 +14,7 @@ from common.settings.run import Run
 from common.training.state import State
 from launch.__main__ import VERBS
 from launch.plan import fits_the_model, planner
-from launch.report.board import COLUMNS
+from launch.report.rows import COLUMNS
 from launch.request import arguments, compose, grid
 from tests.support.cli import ROOT, copy, launch
 
