@@ -8,6 +8,8 @@ from importlib import import_module
 
 _HOME = {
     "prunable": "weights",
+    "bare": "weights",
+    "emptied_norms": "weights",
     "count": "weights",
     "Masks": "masks",
     "pack": "masks",

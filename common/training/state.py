@@ -131,6 +131,11 @@ class State:
                 )
             if not torch.isfinite(change).all():
                 raise ValueError(f"the correction of {name} is not finite")
+        if empty := sp.emptied_norms(self.model, self.weights, masks):
+            raise ValueError(
+                f"{empty[0]} is divided by the norm of each output's weights (weight normalisation), and these masks "
+                "leave an output none: prune with method.allocation=rows, or remove the weight normalisation"
+            )
         moved = self.masks.update(masks, self.optimizer, grown_values)
         self.moved = True
         with torch.no_grad():
