@@ -7,7 +7,6 @@ import os
 import socket
 import time
 import traceback
-from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -75,7 +74,7 @@ def _lead(folder: Path, stop, marks: dict, team: Team) -> str:
                 f"{paths.lock(folder)} cannot be locked on this file system ({error.strerror}): nothing keeps a second "
                 "process from training this stage at the same time"
             )
-        if record.finished(folder):
+        if _finished(folder):
             checkpoint.remove_resume_points(folder)  # of a process that was killed right after DONE
             return team.tell("done")
         return _attempt(folder, stop, marks, team, lock, warnings)
@@ -163,11 +162,17 @@ def _attempt(folder: Path, stop, marks: dict, team: Team, lock, warnings: list[s
     return state
 
 
+def _finished(folder: Path) -> bool:
+    """Is there nothing to do? Files that cannot be read now say nothing: the attempt finds out, and records it."""
+    try:
+        return record.finished(folder)
+    except OSError:
+        return False
+
+
 def _reopen(folder: Path) -> None:
-    """A mark without a whole summary is none. A summary that cannot be read now may be whole: ``OSError``."""
-    if paths.done(folder).exists():
-        with suppress(ValueError):
-            record.read_json(paths.summary(folder))
+    """A mark that vouches for other files than there are is none. ``OSError``: what cannot be read may be whole."""
+    if record.fault(folder):
         paths.done(folder).unlink()
 
 
@@ -192,8 +197,10 @@ def _verify(folder: Path, stage: dict, team: Team) -> Parent | None:
     if stage["parent"] is None:
         return None
     parent = folder.parent / stage["parent"]
-    if not record.finished(parent) or paths.done(parent).read_text().strip() != stage["parent"]:
-        raise Blocked(f"the stage it starts from, {stage['parent']}, is not finished")
+    if fault := record.fault(parent):
+        raise Blocked(f"the stage it starts from, {parent.name}, is damaged ({fault}); 'make sweep' trains it again")
+    if fault is None:
+        raise Blocked(f"the stage it starts from, {parent.name}, is not finished")
     return Parent(parent, trainer(stage, team))
 
 
@@ -213,6 +220,6 @@ def _train(folder: Path, stage: dict, stop, began: float, team: Team, warnings: 
         checkpoint.save(paths.selected(folder), {**content, "model": best["model"]})
         scored = paths.selected(folder)
     record.write_json(paths.summary(folder), summary.measured(stage, worker, state, scored, time.time() - began))
-    record.write_text(paths.done(folder), stage["digest"] + "\n")
+    record.seal(folder, stage["digest"])
     checkpoint.remove_resume_points(folder)
     return None

@@ -252,10 +252,11 @@ class Parent:
     def _read(self, path: Path) -> dict:
         remedy = f"delete {paths.done(self.folder)} and repeat 'make sweep': that stage is then trained again"
         try:
+            record.check_weights(path)
             content = checkpoint.load(path)
         except FileNotFoundError:
             raise RuntimeError(f"{path}, the weights this stage starts from, is gone; {remedy}") from None
-        except checkpoint.DamagedFile as error:
+        except (checkpoint.DamagedFile, ValueError) as error:
             raise checkpoint.DamagedFile(f"{error}, and this stage starts from it; {remedy}") from None
         if content["digest"] != self.folder.name:
             raise RuntimeError(f"{path} belongs to stage {content['digest']}, not to this folder; {remedy}")

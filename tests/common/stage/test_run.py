@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import hashlib
 import json
 import os
 import signal
@@ -262,7 +263,10 @@ def test_the_summary_has_every_field(method):
     assert found["epochs"] == pytest.approx(60 * 20 / 1257)
     assert found["unmoved"] == [] and not found["collapsed"]
     assert 8 < found["baseline"] < 12
-    assert paths.done(folder).read_text() == folder.name + "\n"
+    name, *sums = paths.done(folder).read_text().splitlines()
+    files = [paths.summary(folder), paths.config(folder), paths.weights(folder)]
+    assert name == folder.name
+    assert sums == [f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.name}" for file in files]
 
 
 def test_the_status_has_every_field():
@@ -363,8 +367,10 @@ def test_zeros_are_counted_whatever_the_masks_say(monkeypatch):
             model = super().build()
             with torch.no_grad():
                 model[0].weight[:10] = 0
-            model[0].weight.requires_grad_(False)
             return model
+
+        def parameter_groups(self, model):
+            return [{"params": model[2].parameters()}]
 
     monkeypatch.setattr("tasks.classic.trainer.Trainer", Dead)
     found = training.summary(training.trained("dense"))
