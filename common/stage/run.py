@@ -120,7 +120,7 @@ def _begin(folder: Path, marks: dict) -> float:
 
 
 def _attempt(folder: Path, stop, marks: dict, team: Team, lock, warnings: list[str]) -> str:
-    began, spent, state, crew = time.time(), 0.0, "failed", None
+    began, spent, state, crew = time.monotonic(), 0.0, "failed", None
     try:
         spent = _begin(folder, marks)
         record.remove_leftovers(folder)
@@ -148,7 +148,7 @@ def _attempt(folder: Path, stop, marks: dict, team: Team, lock, warnings: list[s
     except Exception as error:
         reason, text = team.failure(error, traceback.format_exc())
         try:
-            record.update_status(folder, state=state, reason=reason, seconds=spent + time.time() - began)
+            record.update_status(folder, state=state, reason=reason, seconds=spent + time.monotonic() - began)
             record.write_text(paths.error(folder), text)
         except OSError:
             raise error from None  # a full disk: who called is told, since the files cannot be
@@ -158,7 +158,7 @@ def _attempt(folder: Path, stop, marks: dict, team: Team, lock, warnings: list[s
         if crew is not None:
             team.close()
             crew.dismiss(BREAK if state == "failed" else FAREWELL)
-    record.update_status(folder, state=state, reason=reason, seconds=spent + time.time() - began)
+    record.update_status(folder, state=state, reason=reason, seconds=spent + time.monotonic() - began)
     return state
 
 
@@ -205,7 +205,7 @@ def _verify(folder: Path, stage: dict, team: Team) -> Parent | None:
 
 
 def _train(folder: Path, stage: dict, stop, began: float, team: Team, warnings: list[str]) -> str | None:
-    """``began``: unix seconds, as if the time spent in earlier attempts lay right before now."""
+    """``began``: on the monotonic clock, which nobody sets back, as if earlier attempts lay right before this one."""
     parent = _verify(folder, stage, team)
     worker = trainer(stage, team)
     state = worker.fit(folder, stage["digest"], parent, stop)
@@ -219,7 +219,7 @@ def _train(folder: Path, stage: dict, stop, began: float, team: Team, warnings: 
     if worker.run.select != "last" and best["step"] != state.step:
         checkpoint.save(paths.selected(folder), {**content, "model": best["model"]})
         scored = paths.selected(folder)
-    record.write_json(paths.summary(folder), summary.measured(stage, worker, state, scored, time.time() - began))
+    record.write_json(paths.summary(folder), summary.measured(stage, worker, state, scored, time.monotonic() - began))
     record.seal(folder, stage["digest"])
     checkpoint.remove_resume_points(folder)
     return None
