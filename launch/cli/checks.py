@@ -35,4 +35,5 @@ def usable(folder: Path, name: str, write: bool = False) -> None:
     if write and not problem and not os.access(place, os.W_OK | os.X_OK):
         problem = f"{place} cannot be written to"
     if problem:
-        raise UserError(f"{name} is {folder}: {problem}; {name}=<folder> chooses another")
+        shown = str(folder).encode(errors="backslashreplace").decode()
+        raise UserError(f"{name} is {shown}: {problem}; {name}=<folder> chooses another")
