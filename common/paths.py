@@ -11,12 +11,17 @@ def root() -> Path:
 
 def runs() -> Path:
     """Where stages live: ``RUNS``, or ``runs`` in the current folder."""
-    return Path(os.environ.get("RUNS") or "runs").absolute()
+    return _folder("RUNS", "runs")
 
 
 def reports() -> Path:
     """Where tables and figures go: ``REPORTS``, or ``reports`` in the current folder."""
-    return Path(os.environ.get("REPORTS") or "reports").absolute()
+    return _folder("REPORTS", "reports")
+
+
+def _folder(variable: str, default: str) -> Path:
+    """The folder in an environment variable, with ``~`` for the home folder (make hands it on as it was typed)."""
+    return Path(os.path.expanduser(os.environ.get(variable) or default)).absolute()
 
 
 def sweeps() -> Path:

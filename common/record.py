@@ -1,5 +1,6 @@
 """Files are the record: written aside, flushed to disk, renamed; metrics are an append-only list of JSON lines."""
 
+import hashlib
 import json
 import os
 import time
@@ -59,12 +60,75 @@ def read_config(folder: Path) -> dict[str, Any]:
     return yaml.safe_load(paths.config(folder).read_text())
 
 
-def finished(folder: Path) -> bool:
-    """Is a stage done, its summary there and whole?"""
+def seal(folder: Path, digest: str) -> None:
+    """Write ``DONE``, which says that a stage is finished and vouches for its files: the digest, then a SHA-256 each.
+
+    To be called last, when everything it vouches for is on disk.
+    """
+    files = (paths.summary(folder), paths.config(folder), paths.weights(folder), paths.selected(folder))
+    sums = [f"{_sha256(path)}  {path.name}" for path in files if path.exists()]
+    write_text(paths.done(folder), "\n".join([digest, *sums]) + "\n")
+
+
+def vouched(folder: Path) -> dict[str, str]:
+    """File name -> SHA-256, as ``DONE`` has them; nothing for stages of before it had any.
+
+    ``FileNotFoundError`` without ``DONE``; ``ValueError`` where it is damaged.
+    """
+    digest, *lines = paths.done(folder).read_text().splitlines() or [""]
+    found = {name: value for value, separator, name in (line.partition("  ") for line in lines) if separator}
+    if digest.strip() != Path(folder).name or len(found) != len(lines):
+        raise ValueError(f"{paths.done(folder)} is damaged: expected the stage's name and checksums of its files")
+    return found
+
+
+def fault(folder: Path) -> str | None:
+    """What is wrong with a stage that says it is finished; "" for nothing, None where it does not say so.
+
+    ``OSError`` where a file cannot be read now, which says nothing about what is in it.
+    """
     try:
-        return paths.done(folder).exists() and isinstance(read_json(paths.summary(folder)), dict)
-    except (OSError, ValueError):
-        return False
+        sums = vouched(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except ValueError:  # also bytes that are no text
+        return "DONE is damaged"
+    for path in (paths.summary(folder), paths.config(folder)):
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            if path == paths.summary(folder) or path.name in sums:
+                return f"{path.name} is missing"
+            continue
+        if path.name in sums and hashlib.sha256(content).hexdigest() != sums[path.name]:
+            return f"{path.name} is not what training wrote (its checksum is another)"
+    try:
+        return "" if isinstance(read_json(paths.summary(folder)), dict) else "summary.json holds no results"
+    except ValueError:
+        return "summary.json is damaged"
+
+
+def finished(folder: Path) -> bool:
+    """Is a stage done, and what it says of itself whole? The one definition: a child starts from no other parent."""
+    return fault(folder) == ""
+
+
+def check_weights(path: Path) -> None:
+    """``ValueError`` where a finished stage's tensor file is not the one that ``DONE`` vouches for."""
+    try:
+        expected = vouched(path.parent).get(path.name)
+    except FileNotFoundError:  # a stage that measures what it is about to finish with
+        return
+    if expected is not None and _sha256(path) != expected:
+        raise ValueError(f"{path} is not the file that training wrote (its checksum is another)")
+
+
+def _sha256(path: Path) -> str:
+    sums = hashlib.sha256()
+    with open(path, "rb") as file:
+        while piece := file.read(1 << 20):
+            sums.update(piece)
+    return sums.hexdigest()
 
 
 def read_status(folder: Path) -> dict[str, Any]:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:  # the same names, with their types
 
 _HOME = {
     "prunable": "weights",
+    "bare": "weights",
+    "emptied_norms": "weights",
     "count": "weights",
     "Masks": "masks",
     "pack": "masks",

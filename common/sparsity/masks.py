@@ -28,14 +28,21 @@ def unpack(bits: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
     return torch.from_numpy(np.unpackbits(bits.cpu().numpy(), count=n).astype(bool)).reshape(tuple(shape))
 
 
+_WORDS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
 def _zero_outside(tensor: torch.Tensor, bits: torch.Tensor) -> None:
-    """Multiply ``tensor`` by its mask, in place."""
-    mask = bits.view(torch.uint8)
+    """Set ``tensor`` to zero where its mask is False, in place, whatever was there.
+
+    The words that hold the numbers are multiplied by 0 or 1, as fast as the numbers are: inf * 0 would be NaN.
+    """
+    mask = bits.view(torch.int8)
+    tensor = tensor.view(_WORDS[tensor.element_size()])
     large = tensor.numel() > _PIECE and tensor.device.type == "cpu"
     if not (large and tensor.is_contiguous() and mask.is_contiguous()):
         tensor.mul_(mask)
         return
-    # torch makes a float copy of the mask: piece by piece it stays in cache, six times faster
+    # torch makes a wide copy of the mask: piece by piece it stays in cache, six times faster
     for piece, part in zip(tensor.view(-1).split(_PIECE), mask.view(-1).split(_PIECE), strict=True):
         piece.mul_(part)
 
@@ -52,6 +59,7 @@ class Masks:
 
     def __init__(self, weights: Mapping[str, torch.nn.Parameter]):
         self.weights = dict(weights)
+        self._check = getattr(weights, "check", lambda: None)  # have the model's tensors been replaced since?
         self.bits = {name: torch.ones_like(w, dtype=torch.bool) for name, w in self.weights.items()}
         self.total = sum(w.numel() for w in self.weights.values())
         self._recount()
@@ -116,7 +124,8 @@ class Masks:
 
     @torch.no_grad()
     def apply(self) -> None:
-        """Zero the pruned weights, in place."""
+        """Zero the pruned weights, in place. ``ValueError`` where the model holds other tensors by now."""
+        self._check()
         for name in self._pruned:
             _zero_outside(self.weights[name], self.bits[name])
 

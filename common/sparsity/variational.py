@@ -27,9 +27,12 @@ def noisy(weight: torch.Tensor, log_variance: torch.Tensor) -> torch.Tensor:
     return weight + (log_variance / 2).exp() * torch.randn_like(weight)
 
 
-def recurrent(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> set[str]:
-    """The names of those of ``weights`` that a recurrent layer owns, and so uses at every step of its sequence."""
-    return {name for name, _, _, module in owners(model, weights) if isinstance(module, nn.RNNBase)}
+def recurrent(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> list[str]:
+    """The names of those of ``weights`` that a recurrent layer owns, and so uses at every step of its sequence.
+
+    In definition order, each once: noise is drawn in this order, which must be the same in every process.
+    """
+    return list(dict.fromkeys(n for n, _, _, module in owners(model, weights) if isinstance(module, nn.RNNBase)))
 
 
 def divergence(log_alpha: torch.Tensor) -> torch.Tensor:

@@ -5,26 +5,68 @@ from fnmatch import fnmatch
 
 import torch
 from torch import nn
+from torch.nn.utils import parametrizations, parametrize
+from torch.nn.utils.prune import BasePruningMethod
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _TABLES = (nn.Embedding, nn.EmbeddingBag)
 _NORMALISATION = (nn.LayerNorm, nn.RMSNorm)  # the ones whose scales may have two or more dimensions
+# Parametrisations under which a zero that is stored is a zero that computes: w divided by its spectral norm, and
+# w divided by its norm times a scale.
+_KEEP_ZEROS = (parametrizations._SpectralNorm, parametrizations._WeightNorm)
 
 
-def _owned_by(model: nn.Module, kinds: tuple[type[nn.Module], ...]) -> set[int]:
-    return {id(p) for m in model.modules() if isinstance(m, kinds) for p in m.parameters(recurse=False)}
+class Weights(dict[str, nn.Parameter]):
+    """Prunable weights by name, which know the model they are of."""
+
+    def __init__(self, model: nn.Module, chosen: Mapping[str, nn.Parameter]) -> None:
+        super().__init__(chosen)
+        names = {id(weight): name for name, weight in chosen.items()}
+        self._places = {
+            names[id(parameter)]: (module, attribute)
+            for module in model.modules()
+            for attribute, parameter in module.named_parameters(recurse=False)
+            if id(parameter) in names
+        }
+
+    def check(self) -> None:
+        """``ValueError`` where the model has another tensor by now: masks would zero one that nobody computes with."""
+        for name, (module, attribute) in self._places.items():
+            if module._parameters.get(attribute) is not self[name]:
+                raise ValueError(
+                    f"{name} was replaced in the model (load_state_dict(assign=True), or an assignment) after it was "
+                    "declared prunable: call prunable again, and make the masks and the optimizer anew"
+                )
 
 
-def prunable(model: nn.Module, embeddings: bool = False, exclude: Sequence[str] = ()) -> dict[str, nn.Parameter]:
-    """The model's weight matrices and kernels (parameters of two or more dimensions) by name, in definition order.
+def prunable(
+    model: nn.Module, embeddings: bool = False, exclude: Sequence[str] = (), oriented: bool = False
+) -> Weights:
+    """The matrices and kernels that multiply inputs, by name, in definition order.
 
-    Biases and normalisation parameters are never in the set. Embedding tables are in it only on request; a matrix tied
-    to an embedding follows the embedding. ``exclude`` holds shell-style patterns of names (a tied parameter goes by
-    any of its names); one that matches nothing is a ``ValueError``, as are two different parameters that share memory.
+    These are parameters of two or more dimensions. Never in the set are normalisation (the scales of weight
+    normalisation among it), biases (``bias_k`` and ``bias_v`` of attention among them) and what is frozen
+    (``requires_grad=False``), since no method could train what it leaves of it. A parameter that a module outside of
+    ``torch.nn`` holds itself does not say what it is used for: it is in the set if two or more of its dimensions are
+    larger than 1, as those of a table of positions are, and those of a class token or of a bias of shape (1, C, 1, 1)
+    are not; ``bare`` lists these parameters. Embedding tables are in it only on request; a matrix tied to an embedding
+    follows the embedding. ``exclude`` holds shell-style patterns of names (a tied parameter goes by any of its names).
+
+    ``oriented``: structures along inputs or outputs are wanted, which transposed convolutions, whose first axis are
+    the inputs, do not have where others do.
+
+    ``ValueError``: a pattern that matches nothing; parameters that share memory; parametrisations under which zeros do
+    not last (``orthogonal``); uninitialised (lazy), complex or sparse-gradient weights; with ``oriented``, transposed
+    convolutions; nothing to prune.
     """
-    left_out = _owned_by(model, _NORMALISATION if embeddings else _NORMALISATION + _TABLES)
+    left_out = _never(model, embeddings)
     unused = set(exclude)
     for name, parameter in model.named_parameters(remove_duplicate=False):
+        if nn.parameter.is_lazy(parameter):
+            raise ValueError(f"{name} has no shape yet: run the model once on a batch before it is pruned")
         matching = {pattern for pattern in exclude if fnmatch(name, pattern)} if parameter.ndim > 1 else set()
         unused -= matching
         if matching:
@@ -33,19 +75,128 @@ def prunable(model: nn.Module, embeddings: bool = False, exclude: Sequence[str] 
         names = [name for name, parameter in model.named_parameters() if parameter.ndim > 1]
         some = ", ".join(names[:12]) + f" and {len(names) - 12} more" * (len(names) > 12)
         raise ValueError(f"exclude pattern {sorted(unused)[0]!r} matches no weight of the model (it has: {some})")
-    chosen: dict[str, nn.Parameter] = {}
-    owner: dict[int, str] = {}
-    for name, parameter in model.named_parameters():  # a tied parameter is listed once, under its first name
-        if parameter.ndim < 2 or parameter.numel() == 0:
-            continue
-        other = owner.setdefault(parameter.data_ptr(), name)
-        if other != name and parameter.device.type != "meta":
-            raise ValueError(f"{other} and {name} share memory but are two parameters: tie by assigning one parameter")
-        if id(parameter) not in left_out:
-            chosen[name] = parameter
+    _refuse_shared_memory(model)
+    chosen = {
+        name: parameter  # a tied parameter is listed once, under its first name
+        for name, parameter in model.named_parameters()
+        if parameter.ndim > 1 and parameter.numel() > 0 and id(parameter) not in left_out
+    }
     if not chosen:
         raise ValueError("the model has no prunable weights (no parameter of two or more dimensions)")
-    return chosen
+    _refuse(model, chosen, oriented)
+    return Weights(model, chosen)
+
+
+def bare(model: nn.Module) -> dict[str, bool]:
+    """Parameters of two or more dimensions whose use their module does not tell -> may they be in the prunable set?"""
+    return {
+        f"{path}.{attribute}".lstrip("."): _is_matrix(parameter)
+        for path, module in model.named_modules()
+        if not _tells(module)
+        for attribute, parameter in module.named_parameters(recurse=False)
+        if not nn.parameter.is_lazy(parameter) and parameter.ndim > 1
+    }
+
+
+def _tells(module: nn.Module) -> bool:
+    """Is it a layer of torch's, whose parameters have a known use?"""
+    if isinstance(module, parametrize.ParametrizationList):
+        return True
+    # subclasses too: a layer that was parametrised is of a class made on the spot
+    homes = {base.__module__ for base in type(module).__mro__ if base is not nn.Module}
+    return any(home.startswith("torch.nn.modules.") and not home.endswith(".container") for home in homes)
+
+
+def _is_matrix(parameter: torch.Tensor) -> bool:
+    return sum(side > 1 for side in parameter.shape) > 1
+
+
+def _never(model: nn.Module, embeddings: bool) -> set[int]:
+    """The ids of parameters that are no prunable weights, whatever their shape."""
+    kinds = _NORMALISATION if embeddings else _NORMALISATION + _TABLES
+    found = {id(p) for module in model.modules() if isinstance(module, kinds) for p in module.parameters(recurse=False)}
+    found |= {id(parameter) for parameter in model.parameters() if not parameter.requires_grad}
+    for module in model.modules():
+        own = dict(module.named_parameters(recurse=False))
+        scales = [f"{hook.name}_g" for hook in _hooks(module) if isinstance(hook, WeightNorm)]
+        if isinstance(module, parametrize.ParametrizationList) and isinstance(module[0], parametrizations._WeightNorm):
+            scales.append("original0")
+        if isinstance(module, nn.MultiheadAttention):
+            scales += ["bias_k", "bias_v"]
+        if not _tells(module):
+            scales += [n for n, p in own.items() if not nn.parameter.is_lazy(p) and not _is_matrix(p)]
+        found |= {id(own[name]) for name in scales if name in own}
+    return found
+
+
+def _hooks(module: nn.Module) -> list:
+    return list(module._forward_pre_hooks.values())
+
+
+def _refuse(model: nn.Module, chosen: dict[str, nn.Parameter], oriented: bool) -> None:
+    """``ValueError`` for weights whose zeros would not last, or that cannot be ranked."""
+    for name, attribute, _, module in owners(model, chosen):
+        weight = chosen[name]
+        if weight.is_complex():
+            raise ValueError(f"{name} is complex: magnitudes and signs of complex weights are not ranked; exclude it")
+        if isinstance(module, _TABLES) and module.sparse:
+            raise ValueError(f"{name} has sparse gradients (sparse=True), which masks cannot follow: make it dense")
+        if oriented and isinstance(module, TRANSPOSED):
+            raise ValueError(
+                f"{name} is of a transposed convolution, whose first axis are inputs: rows, blocks and N:M are not "
+                "defined there; exclude it"
+            )
+        if isinstance(module, parametrize.ParametrizationList):
+            for kind in module:
+                if not isinstance(kind, _KEEP_ZEROS) and not getattr(kind, "keeps_zeros", False):
+                    raise ValueError(
+                        f"{name} is parametrised by {type(kind).__name__}, under which a stored zero need not be a "
+                        "zero that computes: remove the parametrisation, exclude the weight, or set keeps_zeros = True "
+                        f"in {type(kind).__name__} if zeros do last"
+                    )
+        known = (WeightNorm, SpectralNorm, BasePruningMethod)
+        for hook in _hooks(module):
+            if attribute.endswith("_orig") and not isinstance(hook, known) and hasattr(hook, "name"):
+                raise ValueError(f"{name} is recomputed by {type(hook).__name__} before each use: exclude it")
+
+
+def _refuse_shared_memory(model: nn.Module) -> None:
+    """``ValueError`` where two parameters share memory: pruning one would prune the other."""
+    taken: dict[int, list[tuple[int, int, str]]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.ndim < 2 or parameter.numel() == 0 or parameter.device.type == "meta":
+            continue
+        size = parameter.element_size()
+        first = parameter.data_ptr()
+        last = first + size * (1 + sum((n - 1) * stride for n, stride in zip(parameter.shape, parameter.stride())))
+        spans = taken.setdefault(parameter.untyped_storage().data_ptr(), [])
+        for start, end, other in spans:
+            if first < end and start < last:
+                raise ValueError(
+                    f"{other} and {name} share memory but are two parameters: tie by assigning one parameter"
+                )
+        spans.append((first, last, name))
+
+
+def emptied_norms(
+    model: nn.Module, weights: Mapping[str, torch.Tensor], masks: Mapping[str, torch.Tensor]
+) -> list[str]:
+    """Names of weights under weight normalisation that have an output whose weights are all pruned: 0 / 0 there.
+
+    ``masks``: ``{name: bool[shape]}``.
+    """
+    found: list[str] = []
+    for name, attribute, _, module in owners(model, weights):
+        dims = [hook.dim for hook in _hooks(module) if isinstance(hook, WeightNorm) and attribute == f"{hook.name}_v"]
+        if isinstance(module, parametrize.ParametrizationList):
+            dims += [kind.dim for kind in module if isinstance(kind, parametrizations._WeightNorm)]
+        dim = next(iter(dims), None)
+        if dim is None or name in found:
+            continue
+        bits = masks[name]
+        if not bool((bits.any() if dim == -1 else bits.movedim(dim, 0).flatten(1).any(1)).all()):
+            found.append(name)
+    return found
 
 
 def owners(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> Iterator[tuple[str, str, str, nn.Module]]:

@@ -7,7 +7,6 @@ import os
 import socket
 import time
 import traceback
-from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -82,7 +81,7 @@ def _lead(folder: Path, stop: Stop, marks: dict[str, Any], team: Team) -> str:
                 f"{paths.lock(folder)} cannot be locked on this file system ({error.strerror}): nothing keeps a second "
                 "process from training this stage at the same time"
             )
-        if record.finished(folder):
+        if _finished(folder):
             checkpoint.remove_resume_points(folder)  # of a process that was killed right after DONE
             return team.tell("done")
         return _attempt(folder, stop, marks, team, lock, warnings)
@@ -128,7 +127,7 @@ def _begin(folder: Path, marks: dict[str, Any]) -> float:
 
 
 def _attempt(folder: Path, stop: Stop, marks: dict[str, Any], team: Team, lock: IO[str], warnings: list[str]) -> str:
-    began, spent, state = time.time(), 0.0, "failed"
+    began, spent, state = time.monotonic(), 0.0, "failed"
     ranks: ForkedRanks | None = None
     try:
         spent = _begin(folder, marks)
@@ -157,7 +156,7 @@ def _attempt(folder: Path, stop: Stop, marks: dict[str, Any], team: Team, lock: 
     except Exception as error:
         reason, text = team.failure(error, traceback.format_exc())
         try:
-            record.update_status(folder, state=state, reason=reason, seconds=spent + time.time() - began)
+            record.update_status(folder, state=state, reason=reason, seconds=spent + time.monotonic() - began)
             record.write_text(paths.error(folder), text)
         except OSError:
             raise error from None  # a full disk: the caller must hear of it, since no file can say it
@@ -167,15 +166,21 @@ def _attempt(folder: Path, stop: Stop, marks: dict[str, Any], team: Team, lock: 
         if ranks is not None:
             team.close()
             ranks.dismiss(BREAK if state == "failed" else FAREWELL)
-    record.update_status(folder, state=state, reason=reason, seconds=spent + time.time() - began)
+    record.update_status(folder, state=state, reason=reason, seconds=spent + time.monotonic() - began)
     return state
 
 
+def _finished(folder: Path) -> bool:
+    """Is there nothing to do? Files that cannot be read now say nothing: the attempt finds out, and records it."""
+    try:
+        return record.finished(folder)
+    except OSError:
+        return False
+
+
 def _reopen(folder: Path) -> None:
-    """A mark without a whole summary is none. A summary that cannot be read now may be whole: ``OSError``."""
-    if paths.done(folder).exists():
-        with suppress(ValueError):
-            record.read_json(paths.summary(folder))
+    """A mark that vouches for other files than there are is none. ``OSError``: what cannot be read may be whole."""
+    if record.fault(folder):
         paths.done(folder).unlink()
 
 
@@ -200,15 +205,17 @@ def _verify(folder: Path, stage: dict[str, Any], team: Team) -> Parent | None:
     if stage["parent"] is None:
         return None
     parent = folder.parent / stage["parent"]
-    if not record.finished(parent) or paths.done(parent).read_text().strip() != stage["parent"]:
-        raise Blocked(f"the stage it starts from, {stage['parent']}, is not finished")
+    if fault := record.fault(parent):
+        raise Blocked(f"the stage it starts from, {parent.name}, is damaged ({fault}); 'make sweep' trains it again")
+    if fault is None:
+        raise Blocked(f"the stage it starts from, {parent.name}, is not finished")
     return Parent(parent, trainer(stage, team))
 
 
 def _train(
     folder: Path, stage: dict[str, Any], stop: Stop, began: float, team: Team, warnings: list[str]
 ) -> str | None:
-    """``began``: unix seconds, as if the time spent in earlier attempts lay right before now."""
+    """``began``: on the monotonic clock, which nobody sets back, as if earlier attempts lay right before this one."""
     parent = _verify(folder, stage, team)
     worker = trainer(stage, team)
     state = worker.fit(folder, stage["digest"], parent, stop)
@@ -222,7 +229,7 @@ def _train(
     if worker.run.select != "last" and best["step"] != state.step:
         checkpoint.save(paths.selected(folder), {**content, "model": best["model"]})
         scored = paths.selected(folder)
-    record.write_json(paths.summary(folder), summary.measured(stage, worker, state, scored, time.time() - began))
-    record.write_text(paths.done(folder), stage["digest"] + "\n")
+    record.write_json(paths.summary(folder), summary.measured(stage, worker, state, scored, time.monotonic() - began))
+    record.seal(folder, stage["digest"])
     checkpoint.remove_resume_points(folder)
     return None

@@ -50,8 +50,8 @@ class State:
         self.model, self.steps, self.step, self.seed = model, steps, 0, run.seed
         self.network: nn.Module = model
         self.moved = False  # have masks changed since the processes of this stage last compared them?
-        dense = (*run.exclude, *trainer.never_prunable(model))
-        self.weights = sp.prunable(model, embeddings=run.prune_embeddings, exclude=dense)
+        asked = model, run.prune_embeddings, (*run.exclude, *trainer.never_prunable(model)), trainer.method.oriented
+        self.weights: dict[str, nn.Parameter] = sp.prunable(*asked)
         self.masks = sp.Masks(self.weights)
         self.learned: dict[str, nn.Parameter] = {}
         self._scales: dict[str, float] = {}
@@ -160,6 +160,11 @@ class State:
                 )
             if not torch.isfinite(change).all():
                 raise ValueError(f"the correction of {name} is not finite")
+        if empty := sp.emptied_norms(self.model, self.weights, masks):
+            raise ValueError(
+                f"{empty[0]} is divided by the norm of each output's weights (weight normalisation), and these masks "
+                "leave an output none: prune with method.allocation=rows, or remove the weight normalisation"
+            )
         moved = self.masks.update(masks, getattr(self, "optimizer", None), grown_values)
         self.moved = True
         with torch.no_grad():
@@ -280,10 +285,11 @@ class Parent:
     def _read(self, path: Path) -> dict[str, Any]:
         remedy = f"delete {paths.done(self.folder)} and repeat 'make sweep': that stage is then trained again"
         try:
+            record.check_weights(path)
             content = checkpoint.load(path)
         except FileNotFoundError:
             raise RuntimeError(f"{path}, the weights this stage starts from, is gone; {remedy}") from None
-        except checkpoint.DamagedFile as error:
+        except (checkpoint.DamagedFile, ValueError) as error:
             raise checkpoint.DamagedFile(f"{error}, and this stage starts from it; {remedy}") from None
         if content["digest"] != self.folder.name:
             raise RuntimeError(f"{path} belongs to stage {content['digest']}, not to this folder; {remedy}")

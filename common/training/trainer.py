@@ -235,6 +235,8 @@ class Trainer:
         if parent is not None:
             parent.forget()  # a second copy of a large model is not to be held for the whole training
         self.warnings += warnings
+        if frozen := [n for n, p in state.model.named_parameters() if not p.requires_grad and p.ndim > 1]:
+            self.warnings.append(f"frozen weights are dense and in no count of the prunable set: {', '.join(frozen)}")
         state.agree("at the start", weights=True)
         kind = journal.Silence if self.team.rank else journal.Journal
         with closing(kind(folder, digest, saved["metrics"] if saved else 0)) as log:

@@ -48,7 +48,8 @@ def check(stages: Iterable[Stage]) -> None:
             if method.shaped() and identity not in seen:
                 seen.add(identity)
                 late = [] if run.steps else method.complaints_for(run.steps_of(answer["examples"]))
-                for text in method.complaints_about(shapes) + late:
+                unfit = [answer["unfit"]] if answer["unfit"] and method.oriented else []
+                for text in unfit + method.complaints_about(shapes) + late:
                     complaints.setdefault(text, f"{stage.method}: ")
     complain(complaints)
 
@@ -61,8 +62,8 @@ def _key(stage: Stage) -> str:
 
 
 def _built(stages: list[Stage]) -> list[dict]:
-    """For each stage ``shapes`` ([name, shape] of its prunable weights) and the number of training ``examples``, or
-    the ``complaint`` it would end with."""
+    """For each stage its weights' ``shapes`` ([name, shape]), the number of training ``examples``, and why structures
+    along inputs or outputs are ``unfit`` ("": they are not); or the ``complaint`` it would end with."""
     questions = [{name: stage.config[name] for name in ("task", "method", "settings")} for stage in stages]
     own = os.pathsep.join(filter(None, (str(paths.root()), os.environ.get("PYTHONPATH"))))
     child = subprocess.run(
@@ -98,10 +99,17 @@ def _answer(question: dict, models: dict) -> dict:
         models[key] = model, worker.examples(), worker.never_prunable(model)
     model, examples, dense = models[key]
     try:
-        found = sp.prunable(model, settings["run"]["prune_embeddings"], (*settings["run"]["exclude"], *dense))
+        asked = model, settings["run"]["prune_embeddings"], (*settings["run"]["exclude"], *dense)
+        found = sp.prunable(*asked)
     except ValueError as error:
         return {"complaint": str(error)}
-    return {"shapes": [[name, list(weight.shape)] for name, weight in found.items()], "examples": examples}
+    try:
+        sp.prunable(*asked, oriented=True)
+        unfit = ""
+    except ValueError as error:
+        unfit = str(error)
+    shapes = [[name, list(weight.shape)] for name, weight in found.items()]
+    return {"shapes": shapes, "examples": examples, "unfit": unfit}
 
 
 def main() -> None:

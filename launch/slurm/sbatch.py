@@ -186,6 +186,10 @@ def queued() -> int:
 
 
 def _user() -> str:
+    """The name by which Slurm knows us: USER or the like, else the password file's; a number where there is none."""
     import getpass
 
-    return getpass.getuser()
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container, or a node whose directory service is away
+        return str(os.getuid())

@@ -101,6 +101,11 @@ class Method:
         """What cannot work in a training of so many optimizer steps."""
         return []
 
+    @property
+    def oriented(self) -> bool:
+        """Do the settings tell a weight's inputs from its outputs, as rows, blocks and N:M do?"""
+        return self.structure != "weights" or self.allocation == "rows"
+
     def shaped(self) -> bool:
         """Do the settings name weights, or can shapes or the length of training forbid them?
 

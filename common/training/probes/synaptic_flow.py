@@ -22,7 +22,12 @@ class _Reached(Exception):
 
 def scores(trainer: AnyTrainer, state: AnyState) -> dict[str, torch.Tensor]:
     """See ``State.synaptic_flow``."""
-    for module in state.model.modules():
+    for path, module in state.model.named_modules():
+        if isinstance(module, nn.RNNBase | nn.RNNCellBase):
+            raise ValueError(
+                f"synaptic flow is not defined through gates, and {path or 'the model'} is a {type(module).__name__}: "
+                "take another method"
+            )
         if isinstance(module, _TABLES):
             for name in (name for name, weight in state.weights.items() if weight is module.weight):
                 raise ValueError(f"synaptic flow starts behind embeddings, {name} gets no score: leave it dense")

@@ -1,5 +1,6 @@
 """Tensor files, whole or not there: written aside and renamed, verified on load; two resume points are kept."""
 
+import errno
 import os
 import zipfile
 from pathlib import Path
@@ -47,15 +48,19 @@ def save(path: Path, content: dict[str, Any]) -> None:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """Read a file of ``save`` to the CPU. ``FileNotFoundError``, or ``DamagedFile`` naming the file and the remedy."""
+    """Read a file of ``save`` to the CPU. ``OSError``: it cannot be read now; ``DamagedFile``: its content is wrong."""
     try:
         with zipfile.ZipFile(path) as archive:  # torch's own reader does not look at the archive's checksums
             broken = archive.testzip()
         if broken is None:
             return torch.load(path, map_location="cpu", weights_only=True)
         reason = f"checksum of {broken} does not match"
-    except (FileNotFoundError, PermissionError, MemoryError):
+    except MemoryError:
         raise  # the file may be as good as ever
+    except OSError as error:  # a network file system that is away, a disk that fails: likewise
+        if error.errno != errno.EINVAL:  # by which an archive's wrong offsets show
+            raise
+        reason = f"{type(error).__name__}: {error}"
     except Exception as error:  # zipfile and torch raise a dozen kinds on damaged input
         reason = f"{type(error).__name__}: {error}"
     raise DamagedFile(f"{path} is damaged ({reason})")

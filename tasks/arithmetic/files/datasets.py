@@ -113,8 +113,8 @@ def _no_other(config: Config, root: Path) -> None:
             "the wrong name; name the folder of the data set, or rename it"
         )
     name = place.parent.name if fold else place.name
-    for other in set(below) - {config.dataset}:
-        if name in (other, below[other]):
+    for other in below:
+        if other != config.dataset and name in (other, below[other]):
             raise UserError(
                 f"{root}: this is the usual folder of {other}, and task.dataset is {config.dataset}: its results would "
                 f"stand under the wrong name; set task.dataset={other}, or rename the folder"

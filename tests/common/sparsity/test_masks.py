@@ -245,3 +245,23 @@ def test_damaged_masks_are_an_error_and_change_nothing(damage):
     assert fresh.kept == fresh.total == 17
     assert all(bool(bits.all()) for bits in fresh.bits.values())
     assert all(bool((w == 1).all()) for w in fresh.weights.values())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan"), -1.0])
+def test_dead_is_zero_whatever_was_there(dtype, value):
+    """Also after a step that diverged: inf times 0 would be NaN, in weights, gradients and the optimizer's memory."""
+    weight = nn.Parameter(
+        torch.full((8, 600), value, dtype=dtype).t() if value == -1 else torch.full((600, 8), value, dtype=dtype)
+    )
+    masks = sp.Masks({"w": weight})
+    optimizer = torch.optim.SGD([weight], lr=0.1, momentum=0.9)
+    optimizer.state[weight]["momentum_buffer"] = torch.full_like(weight, value)
+    weight.grad = torch.full_like(weight, value)
+    bits = torch.arange(weight.numel()).reshape(weight.shape) % 3 == 0
+    masks.update({"w": bits}, optimizer)
+    masks.apply_to_gradients()
+    for tensor in (weight, weight.grad, optimizer.state[weight]["momentum_buffer"]):
+        dead = tensor.detach()[~bits]
+        assert torch.equal(dead, torch.zeros_like(dead)) and not torch.signbit(dead).any()
+        assert torch.equal(tensor.detach()[bits].isnan(), torch.full((int(bits.sum()),), value != value))

@@ -6,6 +6,8 @@ import sys
 import pytest
 import torch
 from torch import nn
+from torch.nn import utils
+from torch.nn.utils import parametrizations, parametrize
 
 from common import sparsity as sp
 from tests.support.places import ROOT
@@ -142,3 +144,116 @@ def test_every_public_name_is_there_and_a_wrong_one_is_said_to_be():
     assert all(callable(getattr(sp, name)) for name in sp.__all__)
     with pytest.raises(AttributeError, match="has no 'selct'"):
         _ = sp.selct
+
+
+def layers(**named) -> nn.Module:
+    """A module with these parts: layers as they are, tensors as its own parameters."""
+    model = nn.Module()
+    for name, part in named.items():
+        setattr(model, name, nn.Parameter(part) if torch.is_tensor(part) else part)
+    return model
+
+
+def test_zeros_that_do_not_last_are_refused_by_name():
+    model = nn.Sequential(nn.Linear(4, 4), parametrizations.orthogonal(nn.Linear(16, 16, bias=False)))
+    with pytest.raises(ValueError, match=r"1\.parametrizations\.weight\.original is parametrised by _Orthogonal"):
+        sp.prunable(model)
+    assert list(sp.prunable(model, exclude=("1.*",))) == ["0.weight"]
+
+    class Halved(nn.Module):
+        keeps_zeros = True
+
+        def forward(self, weight):
+            return weight / 2
+
+    own = nn.Linear(3, 3)
+    parametrize.register_parametrization(own, "weight", Halved())
+    assert list(sp.prunable(own)) == ["parametrizations.weight.original"]
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")
+@pytest.mark.parametrize(
+    "wrap, name",
+    [
+        (parametrizations.spectral_norm, "parametrizations.weight.original"),
+        (parametrizations.weight_norm, "parametrizations.weight.original1"),
+        (utils.spectral_norm, "weight_orig"),
+        (utils.weight_norm, "weight_v"),
+    ],
+)
+def test_normalised_weights_are_zero_where_their_masks_say_so_and_scales_are_never_pruned(wrap, name):
+    torch.manual_seed(0)
+    model = wrap(nn.Linear(12, 6))
+    masks = sp.Masks(sp.prunable(model))
+    assert list(masks.weights) == [name]
+    masks.update(sp.choose(sp.magnitude(masks.weights), 0.5, "rows"))
+    model(torch.ones(1, 12))  # the old interface computes the weight before each use
+    assert torch.equal(model.weight == 0, ~masks[name]) and masks.sparsity == 0.5
+    assert sp.emptied_norms(model, masks.weights, masks) == []
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")
+@pytest.mark.parametrize("wrap", [parametrizations.weight_norm, utils.weight_norm])
+@pytest.mark.parametrize("dim", [0, 1, None])
+def test_an_output_that_weight_normalisation_would_divide_by_nothing_is_found(wrap, dim):
+    model = wrap(nn.Linear(4, 3), dim=dim)
+    weights = sp.prunable(model)
+    (name,) = weights
+    masks = {name: torch.ones(3, 4, dtype=torch.bool)}
+    masks[name][1] = False
+    assert sp.emptied_norms(model, weights, masks) == ([name] if dim == 0 else [])
+    masks[name][:] = False
+    assert sp.emptied_norms(model, weights, masks) == [name]
+
+
+def test_biases_and_tokens_are_not_in_the_set_whatever_their_shape():
+    attention = nn.MultiheadAttention(8, 2, add_bias_kv=True)
+    assert list(sp.prunable(attention)) == ["in_proj_weight", "out_proj.weight"]
+    model = layers(
+        token=torch.zeros(1, 1, 8), places=torch.zeros(1, 5, 8), shift=torch.zeros(1, 8, 1, 1), out=nn.Linear(3, 1)
+    )
+    assert list(sp.prunable(model)) == ["places", "out.weight"]
+    assert sp.bare(model) == {"token": False, "places": True, "shift": False}
+    # a layer's own weight is one even where a side is 1, and containers say nothing of what they hold
+    held = layers(head=nn.Linear(5, 1), several=nn.ParameterList([torch.zeros(1, 4), torch.zeros(2, 4)]))
+    assert list(sp.prunable(held)) == ["head.weight", "several.1"]
+    assert sp.bare(held) == {"several.0": False, "several.1": True}
+
+
+def test_frozen_weights_are_not_in_the_set():
+    model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    model[0].requires_grad_(False)
+    assert list(sp.prunable(model)) == ["1.weight"]
+
+
+@pytest.mark.parametrize(
+    "model, options, message",
+    [
+        (lambda: nn.LazyLinear(3), {}, "has no shape yet"),
+        (lambda: nn.Linear(3, 3, dtype=torch.complex64), {}, "is complex"),
+        (lambda: nn.Embedding(3, 3, sparse=True), {"embeddings": True}, "has sparse gradients"),
+        (lambda: nn.ConvTranspose1d(3, 4, 2), {"oriented": True}, "of a transposed convolution"),
+    ],
+)
+def test_what_cannot_be_pruned_is_refused_by_name(model, options, message):
+    with pytest.raises(ValueError, match=f"weight .*{message}|weight {message}"):
+        sp.prunable(layers(layer=model()), **options)
+
+
+def test_parameters_that_overlap_in_one_storage_share_memory():
+    storage, model = torch.zeros(40), nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    model[0].weight = nn.Parameter(storage[:16].view(4, 4))
+    model[1].weight = nn.Parameter(storage[16:32].view(4, 4))  # as flattened recurrent weights are: side by side
+    assert list(sp.prunable(model)) == ["0.weight", "1.weight"]
+    model[1].weight = nn.Parameter(storage[8:24].view(4, 4))
+    with pytest.raises(ValueError, match=r"0\.weight and 1\.weight share memory"):
+        sp.prunable(model)
+
+
+def test_masks_of_tensors_that_the_model_no_longer_has_are_refused():
+    model = nn.Sequential(nn.Linear(3, 3))
+    masks = sp.Masks(sp.prunable(model))
+    masks.apply()
+    model.load_state_dict({name: value.clone() for name, value in model.state_dict().items()}, assign=True)
+    with pytest.raises(ValueError, match=r"0\.weight was replaced in the model"):
+        masks.apply()

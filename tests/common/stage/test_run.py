@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import hashlib
 import json
 import os
 import signal
@@ -13,6 +14,8 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from torch import nn
+from torch.nn.utils import parametrizations
 
 from common import paths, record, registry
 from common import sparsity as sp
@@ -262,7 +265,10 @@ def test_the_summary_has_every_field(method):
     assert found["epochs"] == pytest.approx(60 * 20 / 1257)
     assert found["unmoved"] == [] and not found["collapsed"]
     assert 8 < found["baseline"] < 12
-    assert paths.done(folder).read_text() == folder.name + "\n"
+    name, *sums = paths.done(folder).read_text().splitlines()
+    files = [paths.summary(folder), paths.config(folder), paths.weights(folder)]
+    assert name == folder.name
+    assert sums == [f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.name}" for file in files]
 
 
 def test_the_status_has_every_field():
@@ -363,13 +369,50 @@ def test_zeros_are_counted_whatever_the_masks_say(monkeypatch):
             model = super().build()
             with torch.no_grad():
                 model[0].weight[:10] = 0
-            model[0].weight.requires_grad_(False)
             return model
+
+        def parameter_groups(self, model):
+            return [{"params": model[2].parameters()}]
 
     monkeypatch.setattr("tasks.classic.trainer.Trainer", Dead)
     found = training.summary(training.trained("dense"))
     assert found["sparsity"] == 0
     assert found["zeros"] == 10 * 12 / (20 * 12 + 3 * 20)
+
+
+@pytest.mark.parametrize("method", ["rigl", "set", "granet", "snip", "grasp", "gmp"])
+def test_frozen_weights_stay_as_they_are_and_are_named(monkeypatch, method):
+    """Weights that grow in a frozen layer would stay zero, and scores by gradient have none there."""
+
+    class Frozen(Toy):
+        def build(self):
+            model = super().build()
+            model[0].weight.requires_grad_(False)
+            return model
+
+    monkeypatch.setattr("tasks.classic.trainer.Trainer", Frozen)
+    more = {"method.every": 2} if method in ("rigl", "set", "granet", "gmp") else {}
+    folder = training.trained(method, {"run.steps": 20, "method.sparsity": 0.5, **more})
+    found = training.summary(folder)
+    weights = checkpoint.load(paths.weights(folder))["model"]
+    assert (weights["0.weight"] != 0).all() and int((weights["2.weight"] == 0).sum()) == 30
+    assert "frozen weights are dense and in no count of the prunable set: 0.weight" in found["warnings"]
+
+
+def test_an_output_left_to_nothing_under_weight_normalisation_is_the_masks_fault(monkeypatch):
+    class Normalised(Toy):
+        def build(self):
+            model = super().build()
+            with torch.no_grad():
+                model[0].weight[3] = 1e-6
+            return nn.Sequential(parametrizations.weight_norm(model[0]), *model[1:])
+
+    monkeypatch.setattr("tasks.classic.trainer.Trainer", Normalised)
+    folder = training.line("omp_before", {"run.steps": 5})[-1]
+    assert run.execute(folder) == "failed"
+    assert "0.parametrizations.weight.original1 is divided by the norm" in status(folder)["reason"]
+    rows = {"run.steps": 5, "method.allocation": "rows"}
+    assert run.execute(training.line("omp_before", rows)[-1]) == "done"
 
 
 def test_a_constant_answer_is_a_collapse():

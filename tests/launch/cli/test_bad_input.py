@@ -198,6 +198,31 @@ def test_a_file_where_runs_should_be(folders, monkeypatch, capsys, verb):
     assert (folders / "file").read_text() == "mine"
 
 
+@pytest.mark.parametrize("name", ["what?", "%j", "a%4a", "100%25", "a\\b", "a\nb", "caf\udce9"])
+@pytest.mark.parametrize("variable", ["RUNS", "REPORTS"])
+def test_folders_that_mlflow_or_slurm_would_read_otherwise_are_refused(folders, monkeypatch, capsys, variable, name):
+    monkeypatch.setenv(variable, str(folders / name))
+    assert main(["sweep", "method=dense", "run.steps=1"]) == 2
+    message = capsys.readouterr().err
+    assert "cannot be part of it" in message and f"{variable}=<folder> chooses another" in message
+    assert not any(folders.rglob("config.yaml"))
+
+
+def test_a_link_to_nowhere_is_no_place_for_runs(folders, monkeypatch, capsys):
+    (folders / "link").symlink_to(folders / "gone")
+    monkeypatch.setenv("RUNS", str(folders / "link"))
+    assert main(["sweep", "method=dense", "run.steps=1"]) == 2
+    assert f"{folders / 'link'} is a link to {folders / 'gone'}, which is not there" in capsys.readouterr().err
+
+
+def test_a_tilde_is_the_home_folder(monkeypatch):
+    """make hands RUNS=~/runs on as it was typed; a folder named ~ is what nobody wants."""
+    monkeypatch.setenv("HOME", "/home/somebody")
+    monkeypatch.setenv("RUNS", "~/runs")
+    monkeypatch.setenv("REPORTS", "~/reports")
+    assert (str(paths.runs()), str(paths.reports())) == ("/home/somebody/runs", "/home/somebody/reports")
+
+
 def test_a_file_where_reports_should_be_is_seen_before_training(folders, monkeypatch, capsys):
     (folders / "file").write_text("mine")
     monkeypatch.setenv("REPORTS", str(folders / "file"))

@@ -1,0 +1,121 @@
+"""DONE vouches for what a finished stage says: what differs is damage, what cannot be read is not."""
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from common import paths, record
+from common.stage import run
+from common.training.resume import checkpoint
+from tests.support import training
+
+NAMES = ("summary.json", "config.yaml")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A finished parent and child, and every byte of the files that a report reads."""
+    with pytest.MonkeyPatch.context() as context:
+        context.setenv("RUNS", str(tmp_path_factory.mktemp("sealed")))
+        parent, child = training.line("omp_after", {"run.steps": 4})
+        training.train([parent, child])
+    return parent, child
+
+
+def status(folder) -> dict:
+    return record.read_status(folder)
+
+
+def flip(path, position: int) -> bytes:
+    """Turn over one bit; returns what was there."""
+    before = path.read_bytes()
+    content = bytearray(before)
+    content[position % len(content)] ^= 1
+    path.write_bytes(content)
+    return before
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_flipped_bit_is_found(trained, name):
+    path = trained[1] / name
+    for position in range(0, path.stat().st_size, 97):
+        before = flip(path, position)
+        try:
+            assert record.fault(path.parent) and not record.finished(path.parent)
+        finally:
+            path.write_bytes(before)
+    assert record.fault(path.parent) == "" and record.finished(path.parent)
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"0123456789abcdef\n", b"{name}\nabcdef summary.json\n"])
+def test_a_damaged_mark_blocks_nobody_for_ever(trained, content):
+    """It counts as damaged for its children, and is trained again when it is asked for; then they can start."""
+    parent, child = trained
+    before = paths.done(parent).read_bytes()
+    paths.done(parent).write_bytes(content.replace(b"{name}", parent.name.encode()))
+    paths.done(child).unlink()
+    assert record.fault(parent) == "DONE is damaged"
+    assert run.execute(child) == "blocked" and "is damaged (DONE is damaged)" in status(child)["reason"]
+    assert run.execute(parent) == "done" and run.execute(child) == "done"
+    sums = record.vouched(parent)
+    assert sums["weights.pt"] == dict(line.split("  ")[::-1] for line in before.decode().splitlines()[1:])["weights.pt"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_was_changed_is_trained_again(trained, name):
+    parent, _ = trained
+    if name == "summary.json":
+        flip(parent / name, 40)
+        assert run.execute(parent) == "done" and record.finished(parent)
+    else:  # a configuration of another digest is not trained at all: the plan writes it anew
+        before = flip(parent / name, 40)
+        assert run.execute(parent) == "failed"
+        (parent / name).write_bytes(before)
+        assert run.execute(parent) == "done" and record.finished(parent)
+
+
+def test_weights_of_another_training_are_not_started_from(trained):
+    parent, child = trained
+    before = paths.weights(parent).read_bytes()
+    content = checkpoint.load(paths.weights(parent))
+    content["model"]["fc1.weight"][0, 0] += 1
+    checkpoint.save(paths.weights(parent), content)
+    paths.done(child).unlink()
+    assert run.execute(child) == "failed"
+    assert "is not the file that training wrote" in status(child)["reason"]
+    paths.weights(parent).write_bytes(before)
+    assert run.execute(child) == "done"
+
+
+def test_stages_of_before_there_were_checksums_are_finished(trained):
+    parent, child = trained
+    before = paths.done(parent).read_text()
+    paths.done(parent).write_text(parent.name + "\n")
+    assert record.finished(parent) and record.vouched(parent) == {}
+    paths.done(child).unlink()
+    assert run.execute(child) == "done"
+    paths.done(parent).write_text(before)
+
+
+def test_what_cannot_be_read_now_is_not_damaged(trained, monkeypatch):
+    """ESTALE, EIO: the file may be as good as ever, and nothing is deleted or begun again for it."""
+    parent, child = trained
+    real, broken = open, [paths.weights(parent)]
+
+    def refuse(file, *arguments, **named):
+        if isinstance(file, str | Path) and Path(file) in broken:
+            raise OSError(errno.EIO, "Input/output error", str(file))
+        return real(file, *arguments, **named)
+
+    monkeypatch.setattr("builtins.open", refuse)
+    monkeypatch.setattr("io.open", refuse)
+    paths.done(child).unlink()
+    assert run.execute(child) == "failed"
+    reason = status(child)["reason"]
+    assert "Input/output error" in reason and "delete" not in reason and record.finished(parent)
+    broken[:] = [paths.checkpoint(child)]
+    with pytest.raises(OSError, match="Input/output error"):
+        checkpoint.load_resume_point(child, child.name)
+    broken.clear()
+    assert run.execute(child) == "done"
