@@ -109,8 +109,14 @@ def fault(folder: Path) -> str | None:
 
 
 def finished(folder: Path) -> bool:
-    """Is a stage done, and what it says of itself whole? The one definition: a child starts from no other parent."""
-    return fault(folder) == ""
+    """Is a stage done, and what it says of itself whole? The one definition: a child starts from no other parent.
+
+    False too where that cannot be read now; who would delete something for it asks ``fault``.
+    """
+    try:
+        return fault(folder) == ""
+    except OSError:
+        return False
 
 
 def check_weights(path: Path) -> None:

@@ -81,7 +81,7 @@ def _lead(folder: Path, stop: Stop, marks: dict[str, Any], team: Team) -> str:
                 f"{paths.lock(folder)} cannot be locked on this file system ({error.strerror}): nothing keeps a second "
                 "process from training this stage at the same time"
             )
-        if _finished(folder):
+        if record.finished(folder):
             checkpoint.remove_resume_points(folder)  # of a process that was killed right after DONE
             return team.tell("done")
         return _attempt(folder, stop, marks, team, lock, warnings)
@@ -168,14 +168,6 @@ def _attempt(folder: Path, stop: Stop, marks: dict[str, Any], team: Team, lock: 
             ranks.dismiss(BREAK if state == "failed" else FAREWELL)
     record.update_status(folder, state=state, reason=reason, seconds=spent + time.monotonic() - began)
     return state
-
-
-def _finished(folder: Path) -> bool:
-    """Is there nothing to do? Files that cannot be read now say nothing: the attempt finds out, and records it."""
-    try:
-        return record.finished(folder)
-    except OSError:
-        return False
 
 
 def _reopen(folder: Path) -> None:

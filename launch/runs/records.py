@@ -12,6 +12,7 @@ import yaml
 
 from common import paths
 from common.errors import UserError
+from common.record import fault
 from common.stage import identity
 from launch import wording
 from launch.request import compose, folds, variants
@@ -152,12 +153,14 @@ def read(task: str | None = None, where: Path | None = None) -> list[Record]:
 def read_one(folder: Path) -> Record:
     """The record of one stage folder."""
     # DONE is written last, so it is read first: a stage that ends between two reads is seen unfinished, not torn.
-    ended = paths.done(folder).exists()
-    problems: list[str] = []
+    try:
+        wrong = fault(folder)
+    except OSError as problem:
+        return Record(folder, {}, {}, None, False, f"it cannot be read now ({problem.strerror or problem})")
+    problems = [wrong] if wrong else []
     config = _load(paths.config(folder), lambda text: yaml.load(text, Loader=Loader), problems, needed=True)
-    status = _load(paths.status(folder), json.loads, [] if ended else problems, needed=False)
-    summary = _load(paths.summary(folder), json.loads, problems, needed=True) if ended else None
-    # done as common.record.finished has it, without reading the summary once more
+    status = _load(paths.status(folder), json.loads, [] if wrong == "" else problems, needed=False)
+    summary = _load(paths.summary(folder), json.loads, problems, needed=True) if wrong == "" else None
     return Record(folder, config or {}, status or {}, summary, summary is not None, "; ".join(problems))
 
 
@@ -227,9 +230,21 @@ def _folders(where: Path) -> list[os.DirEntry]:
     """The visible sub-folders of a folder in the order of their names; none where it does not exist."""
     try:
         with os.scandir(where) as entries:
-            return sorted((e for e in entries if not e.name.startswith(".") and e.is_dir()), key=lambda e: e.name)
+            return sorted((e for e in entries if not e.name.startswith(".") and _is_folder(e)), key=lambda e: e.name)
     except (FileNotFoundError, NotADirectoryError):
         return []
+    except OSError as problem:  # shown as empty, results would be missing in silence
+        raise UserError(
+            f"{where} cannot be read ({problem.strerror or problem}); RUNS=<folder> chooses another"
+        ) from None
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    """Also where nobody can tell (a loop of links): what reads it says so."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return True
 
 
 def _load(path: Path, parse: Callable[[str], object], problems: list[str], needed: bool) -> dict | None:

@@ -29,18 +29,23 @@ DAMAGED = "damaged"  # in plans alone: it was done, and has to be trained again
 SILENT_HERE, SILENT_ELSEWHERE = 10, 600
 
 NEVER = "never trained"
+STATUS = "its status file is damaged"
 STARTING, IN_TURN = "its job is starting", "its turn comes after other stages of its job"
 CUT_SHORT = "its submission was cut short; the next `make sweep` finds out what became of it"
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a stage's folder says. ``done``: as ``common.record.finished``; ``problem``: what could not be read."""
+    """What a stage's folder says. ``done``: as ``common.record.finished``; ``problem``: what is wrong with it.
+
+    ``damaged``: it says that it is done, and its files are not those that training wrote.
+    """
 
     folder: Path
     done: bool
     status: Mapping[str, Any]
     problem: str = ""
+    damaged: bool = False
 
     @property
     def key(self) -> str:
@@ -64,17 +69,21 @@ class Evidence:
 
 
 def evidence(folder: Path) -> Evidence:
-    """What decides the state of a stage whose configuration is known, as in a plan: its config.yaml is not read."""
-    if record.finished(folder):
+    """What decides the state of a stage whose configuration is known, as in a plan: its config.yaml is not parsed."""
+    try:
+        fault = record.fault(folder)
+    except OSError as error:
+        return Evidence(folder, False, {}, f"it cannot be read now ({error.strerror or error})")
+    if fault == "":
         return Evidence(folder, True, {})
-    problem = "its summary is missing or broken" if paths.done(folder).exists() else ""
+    problem = fault or ""
     try:
         status = record.read_json(paths.status(folder), {})
     except (ValueError, OSError):
         status = None
     if not isinstance(status, dict):
-        status, problem = {}, problem or "its status file is damaged"
-    return Evidence(folder, False, status, problem)
+        status, problem = {}, problem or STATUS
+    return Evidence(folder, False, status, problem, bool(fault))
 
 
 def of_files(own: Evidence) -> str:
@@ -89,7 +98,8 @@ def of_files(own: Evidence) -> str:
     if written != "running":
         return written if written in STATES else "unknown"
     here = own.status.get("host") in (None, socket.gethostname())
-    if time.time() - own.moment("updated") < (SILENT_HERE if here else SILENT_ELSEWHERE):
+    # a word from the future, by a clock that was set back since, is as old as one from the past
+    if abs(time.time() - own.moment("updated")) < (SILENT_HERE if here else SILENT_ELSEWHERE):
         return "running"
     return {True: "running", False: "interrupted", None: "unknown"}[locks.held(paths.lock(own.folder))]
 
@@ -186,10 +196,12 @@ def of_plan(folder: Path) -> tuple[str, str]:
     """
     own = evidence(folder)
     state = of_files(own)
-    if state == "broken" and paths.done(folder).exists():
+    if state == "broken" and own.damaged:
         return DAMAGED, f"{own.problem}; it is trained again"
+    if own.problem == STATUS:
+        return "interrupted", f"{STATUS}; it resumes from its last checkpoint"
     if state == "broken":
-        return "interrupted", f"{own.problem}; it resumes from its last checkpoint"
+        return state, own.problem
     if state == "done":
         return state, ""
     if state == "running":

@@ -12,10 +12,12 @@ from collections import Counter
 
 import pytest
 
-from common import paths
+from common import paths, record
+from launch.__main__ import main
 from launch.monitor.status import status, text, watch
 from launch.runs import records
 from launch.runs.jobs import Job
+from launch.runs.state import DAMAGED, of_plan
 from launch.slurm import states
 from tests.support.fake_slurm import Slurm, job, make, row, snapshot, submitted
 from tests.support.places import ROOT
@@ -68,6 +70,43 @@ def test_running_without_a_lock_is_shown_as_interrupted_and_never_written(tmp_pa
     set_status(folder, updated=time.time() - 3600)
     assert one(folder).state == "interrupted"
     assert json.loads(paths.status(folder).read_text())["state"] == json.loads(before)["state"] == "running"
+
+
+def test_a_word_from_the_future_asks_the_lock(tmp_path):
+    """A clock that was set back: a dead stage would count as running until the clock is there again."""
+    folder = stage(tmp_path, "a", state="running")
+    set_status(folder, updated=time.time() + 3600)
+    assert one(folder).state == "interrupted"
+    with open(paths.lock(folder), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert one(folder).state == "running"
+
+
+def test_a_folder_that_cannot_be_read_is_broken_and_the_rest_is_shown(tmp_path, monkeypatch, capsys):
+    """Another user's, or a loop of links."""
+    runs = tmp_path / "runs"
+    stage(runs, "0123456789abcdef", task="classic", state="done")
+    (runs / "classic" / "fedcba9876543210").symlink_to("fedcba9876543210")
+    monkeypatch.setenv("RUNS", str(runs))
+    monkeypatch.setenv("REPORTS", str(tmp_path / "reports"))
+    broken, whole = records.read()[::-1]
+    assert (broken.state, whole.state) == ("broken", "done") and "cannot be read now" in broken.problem
+    for verb in ("status", "report", "plan", "sync"):
+        assert main([verb]) == 0, verb
+    assert "1 broken" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("content", ["", "another name", "a\nno checksum"])
+def test_a_stage_whose_mark_or_files_are_not_what_training_wrote_is_broken(tmp_path, content):
+    folder = stage(tmp_path, "a", state="done")
+    assert one(folder).state == "done"
+    paths.done(folder).write_text(content)
+    assert one(folder).state == "broken" and one(folder).problem == "DONE is damaged"
+    assert of_plan(folder) == (DAMAGED, "DONE is damaged; it is trained again")
+    record.seal(folder, "a")
+    assert one(folder).state == "done"
+    paths.summary(folder).write_text(paths.summary(folder).read_text().replace("9", "8"))
+    assert one(folder).state == "broken" and "summary.json is not what training wrote" in one(folder).problem
 
 
 def test_a_file_system_without_locks_says_unknown(tmp_path, monkeypatch):
@@ -184,7 +223,7 @@ def test_a_thousand_stages_without_torch(tmp_path, monkeypatch):
         folder.mkdir()
         for file, content in contents.items():
             if i % 2 or file not in ("DONE", "summary.json", "status.json"):
-                (folder / file).write_bytes(content)
+                (folder / file).write_bytes(name.encode() if file == "DONE" else content)
     waiting = [f"toy/{name}" for i, name in enumerate(names) if not i % 2]
     for i in range(10):
         submitted(runs, *[[name] for name in waiting[i::10]], job=str(100 + i), array=f"array-{i}")
