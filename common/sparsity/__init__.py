@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # the same names, with their types
     from common.sparsity.allocation import *  # noqa: F403
+    from common.sparsity.choosing import *  # noqa: F403
     from common.sparsity.fisher import *  # noqa: F403
     from common.sparsity.granularity import *  # noqa: F403
     from common.sparsity.hard_concrete import *  # noqa: F403
     from common.sparsity.initialisation import *  # noqa: F403
     from common.sparsity.masks import *  # noqa: F403
-    from common.sparsity.rewind import *  # noqa: F403
     from common.sparsity.schedules import *  # noqa: F403
     from common.sparsity.scores import *  # noqa: F403
     from common.sparsity.selection import *  # noqa: F403
-    from common.sparsity.structure import *  # noqa: F403
+    from common.sparsity.snapshots import *  # noqa: F403
     from common.sparsity.topology import *  # noqa: F403
     from common.sparsity.variational import *  # noqa: F403
     from common.sparsity.weights import *  # noqa: F403
@@ -42,7 +42,7 @@ _HOME = {
     "surgeon": "scores",
     "InverseFisher": "fisher",
     "fisher_diagonal": "fisher",
-    "choose": "structure",
+    "choose": "choosing",
     "form": "granularity",
     "Blocks": "granularity",
     "Pattern": "granularity",
@@ -67,9 +67,9 @@ _HOME = {
     "due": "schedules",
     "geometric_levels": "schedules",
     "drop_and_grow": "topology",
-    "snapshot": "rewind",
-    "restore": "rewind",
-    "checksum": "rewind",
+    "snapshot": "snapshots",
+    "restore": "snapshots",
+    "checksum": "snapshots",
     "augment": "initialisation",
     "log_alpha": "variational",
     "divergence": "variational",

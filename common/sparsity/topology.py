@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from common.sparsity import granularity, structure
+from common.sparsity import choosing, granularity
 from common.sparsity.allocation import AllocationError, Pool, from_masks
 from common.sparsity.masks import AnyMasks
 from common.sparsity.scores import Score, Tensors
@@ -30,7 +30,7 @@ def drop_and_grow(
     if not isinstance(atom, granularity.Blocks):
         raise AllocationError(f"connections that move keep no pattern: weights or blocks, found {form}")
     if atom.size > 1:
-        masks, drop, grow = structure.whole(masks, atom), structure.blocks(drop, atom), structure.blocks(grow, atom)
+        masks, drop, grow = choosing.whole(masks, atom), choosing.blocks(drop, atom), choosing.blocks(grow, atom)
     drop, grow = Score.of(drop), Score.of(grow)
     new = {}
     for pool in from_masks(masks):
@@ -38,4 +38,4 @@ def drop_and_grow(
         survivors = select(drop, [Pool((name,), pool.keep - moved)], within=masks)[name].to(masks[name].device)
         grown = select(grow, [Pool((name,), moved)], within={name: ~survivors})[name].to(masks[name].device)
         new[name] = survivors | grown
-    return new if atom.size == 1 else structure.spread(new, atom)
+    return new if atom.size == 1 else choosing.spread(new, atom)

@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 def status(request: Request) -> int:
     """Print the state of every stage, once or again and again."""
     from launch.monitor import status
-    from launch.slurm import queue, states
+    from launch.slurm import live_records, queue
 
     task = _task(request)
     for name in request.methods:
         registry.method(name)
 
     def read(asks: queue.Ask = queue.ask) -> "list[Record]":
-        return [r for r in states.read(task, asks=asks) if not request.methods or r.method in request.methods]
+        return [r for r in live_records.read(task, asks=asks) if not request.methods or r.method in request.methods]
 
     if request.watch == "1":
         asks = queue.remembering()
@@ -40,19 +40,19 @@ def tail(request: Request) -> int:
     """Print the last lines of one stage, and follow it if asked to."""
     from launch.monitor import tail
     from launch.runs import records
-    from launch.slurm import states
+    from launch.slurm import live_records
 
     lines = number(request.last or "20", "last", 1, 100000)
-    return tail.tail(records.find(_named(request), states.read(_task(request))), lines, request.watch == "1")
+    return tail.tail(records.find(_named(request), live_records.read(_task(request))), lines, request.watch == "1")
 
 
 def why(request: Request) -> int:
     """Print what is known about one stage."""
     from launch.monitor import why
     from launch.runs import records
-    from launch.slurm import states
+    from launch.slurm import live_records
 
-    all_stages = states.read(_task(request))
+    all_stages = live_records.read(_task(request))
     print(why.why(records.find(_named(request), all_stages), all_stages))
     return 0
 
@@ -79,13 +79,13 @@ def clean(request: Request) -> int:
 def report(request: Request) -> int:
     """Print the tables and write the report."""
     from launch.plan import planner
-    from launch.slurm import states
+    from launch.slurm import live_records
 
     registry.task_part(request.task, "config")
     chosen = set(request.given) - {"task"}
     stages = planner.make(request) if chosen else None
     wished = set(stages.wished) if stages else None
-    all_stages = states.read(request.task)
+    all_stages = live_records.read(request.task)
     done = [r for r in all_stages if r.done and (wished is None or r.digest in wished)]
     # the dense line comes with every method: alone, it is no report of those asked for
     lacking = [name for name in request.methods if name not in {r.method for r in done}]
@@ -134,9 +134,11 @@ def _others(all_stages: "list[Record]", plan: "Plan", lacking: list[str]) -> str
 
 def _elsewhere(request: Request) -> str:
     """The tasks of which something is finished, where the request names none."""
-    from launch.slurm import states
+    from launch.slurm import live_records
 
-    others = sorted({r.task for r in states.read() if r.done} - {request.task}) if "task" not in request.given else []
+    others = (
+        sorted({r.task for r in live_records.read() if r.done} - {request.task}) if "task" not in request.given else []
+    )
     return f". Of other tasks something is: TASK={', TASK='.join(others)}" if others else ""
 
 
@@ -144,9 +146,9 @@ def sync(request: Request) -> int:
     """Bring MLflow up to date."""
     from launch import wording
     from launch.mlflow_view import sync
-    from launch.slurm import states
+    from launch.slurm import live_records
 
-    result = sync.sync(states.read(), paths.runs())
+    result = sync.sync(live_records.read(), paths.runs())
     new = f"{wording.amount(result.new_runs, 'new run')}, {wording.amount(result.points, 'new value')}"
     print(f"MLflow has everything: {new}, {result.skipped} unchanged")
     return 0
@@ -180,11 +182,11 @@ def _named(request: Request) -> str:
 def _filtered(request: Request) -> "tuple[list[Record], list[Record]]":
     """The records that TASK, METHOD and RUN choose, and those of every task."""
     from launch.runs import records
-    from launch.slurm import states
+    from launch.slurm import live_records
 
     for name in request.methods:
         registry.method(name)
-    task, all_stages = _task(request), states.read()
+    task, all_stages = _task(request), live_records.read()
     chosen = [records.find(request.run, all_stages)] if request.run else all_stages
     chosen = [r for r in chosen if task in (None, r.task)]
     return [r for r in chosen if not request.methods or r.method in request.methods], all_stages

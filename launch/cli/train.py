@@ -69,10 +69,10 @@ def retry(request: Request) -> int:
     from launch import wording
     from launch.monitor import retry
     from launch.plan import planner
-    from launch.slurm import states
+    from launch.slurm import live_records
 
     usable(paths.runs(), "RUNS", write=True)
-    all_stages = states.read(request.task if "task" in request.given else None)
+    all_stages = live_records.read(request.task if "task" in request.given else None)
     chosen = retry.chosen(all_stages, request)
     if not chosen:
         print("nothing failed here; `make status` shows what there is")
@@ -168,9 +168,9 @@ def show(wanted: "Plan") -> int:
     from launch import wording
     from launch.mlflow_view import sync
     from launch.report.show import write_report
-    from launch.slurm import states
+    from launch.slurm import live_records
 
-    all_stages = states.read(wanted.task)
+    all_stages = live_records.read(wanted.task)
     own = [r for r in all_stages if r.digest in wanted.stages]
     failed = [r for r in own if r.state in ("failed", "blocked")]
     write_report(wanted.task, all_stages, set(wanted.wished))

@@ -20,7 +20,7 @@ from launch import wording
 from launch.mlflow_view.address import address, shown
 from launch.mlflow_view.offsets import Offsets
 from launch.mlflow_view.sync import SETTINGS, Report, sync
-from launch.slurm import states
+from launch.slurm import live_records
 
 EVERY = 10  # seconds between two syncs
 START = 90  # seconds the server may take to answer
@@ -45,7 +45,7 @@ def ui(runs: Path, port: int = 5000, report: Report = say) -> None:
     if not remote and (not 0 < int(port) < 65536 or not _free(int(port))):
         raise UserError(f"port {port} is taken or not allowed here; choose another: make ui PORT={int(port) + 1}")
     with _ctrl_c() as go_on:
-        result = sync(states.read(where=runs), runs, uri, report)
+        result = sync(live_records.read(where=runs), runs, uri, report)
         new = f"{wording.amount(result.points, 'new point')}, {wording.amount(result.new_runs, 'new run')}"
         report(f"synced: {new}, {wording.amount(result.skipped, 'stage')} unchanged")
         try:
@@ -116,7 +116,7 @@ def _follow(
 def _catch_up(runs: Path, uri: str, report: Report) -> None:
     """A sync that fails is reported; the next one makes up for it."""
     try:
-        sync(states.read(where=runs), runs, uri, report)
+        sync(live_records.read(where=runs), runs, uri, report)
     except UserError as problem:
         report(str(problem))
 

@@ -11,7 +11,7 @@ from launch.runs.jobs import Job
 from launch.runs.ledger import Element
 from launch.runs.lineage import Lineage
 from launch.runs.records import Record
-from launch.slurm import queue, states
+from launch.slurm import live_records, queue
 from launch.wording import amount, listed
 
 SHOWN = 20  # stages listed by name
@@ -90,7 +90,7 @@ def _note(elements: Iterable[Element]) -> None:
         jobs.setdefault((element.sweep, element.array), []).append(str(element.id))
     try:
         for (sweep, array), names in jobs.items():
-            ledger.write(sweep, states.CANCELLED, array=array, jobs=names)
+            ledger.write(sweep, live_records.CANCELLED, array=array, jobs=names)
     except OSError as problem:
         print(f"note: {problem}; what Slurm forgets of these will be shown as interrupted", file=sys.stderr)
 

@@ -10,7 +10,7 @@ from common import paths
 from launch.runs import logs, records
 from launch.runs.records import Record
 from launch.runs.state import MOVING
-from launch.slurm import queue, states
+from launch.slurm import live_records, queue
 
 PAUSE = 1.0  # seconds between looks at the files
 
@@ -34,7 +34,7 @@ def tail(record: Record, lines: int = 20, follow: bool = False, again: Callable[
         return 0
     asks = queue.remembering()
     first = record
-    again = again or (lambda: states.again(first, asks))
+    again = again or (lambda: live_records.again(first, asks))
     try:
         return _follow(record, sources, again)
     except KeyboardInterrupt:

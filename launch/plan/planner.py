@@ -19,7 +19,7 @@ from launch.request.arguments import Request
 from launch.runs import state
 from launch.runs.lineage import Lineage
 from launch.runs.records import Loader
-from launch.slurm import states
+from launch.slurm import live_records
 
 Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
@@ -172,7 +172,7 @@ def _add(forest: Forest, cells: list[grid.Cell]) -> list[str]:
 
 def _on_their_way(stages: dict[str, Stage]) -> None:
     """Mark what a cluster is going to train."""
-    alive, mute = states.in_flight()
+    alive, mute = live_records.in_flight()
     for key in (*alive, *mute):
         stage = stages.get(key.split("/")[1])
         if stage is not None and stage.key == key and stage.state != "done":

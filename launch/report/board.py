@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from launch.report import baseline, knee
+from launch.report import constant_answer, knee
 from launch.report.average import Average, joined
 from launch.report.rows import Row, finished
 from launch.request import folds, variants
@@ -156,8 +156,8 @@ def _board(key: tuple[str, str, str, str], rows: list[Row]) -> Board:
     if several:
         twice = some(several, 2, "; ")
         warnings.append(f"several results for {twice}: the newest is shown, all are in results.csv")
-    constants = baseline.scores(rows)
-    named = {labels[row.method, row.variant]: constants.get(baseline.apart(row)) for row in rows}
+    constants = constant_answer.scores(rows)
+    named = {labels[row.method, row.variant]: constants.get(constant_answer.apart(row)) for row in rows}
     board = Board(
         *key,
         cells=_aligned(cells),
@@ -165,7 +165,7 @@ def _board(key: tuple[str, str, str, str], rows: list[Row]) -> Board:
         common=common,
         seeds=sorted({row.seed for row in rows if row.seed is not None}),
         baselines={label: statistics.fmean(scores) for label, scores in named.items() if scores},
-        constants=baseline.lines(constants),
+        constants=constant_answer.lines(constants),
         splits=sorted({row.replicate for row in rows if row.replicate}, key=folds.counted),
         drawn=folds.drawn(key[0], [variants.parts(row.variant) for row in rows]),
     )

@@ -17,7 +17,7 @@ from pathlib import Path
 from submitit.core.utils import DelayedSubmission, JobPaths
 from submitit.slurm import slurm as backend
 
-from launch.slurm import element
+from launch.slurm import on_the_node
 
 TRIES, PAUSE = 4, 3.0  # of a controller that does not answer; seconds between
 LOST = ("timed out", "unable to contact", "zero bytes", "connection refused", "communication connection failure")
@@ -103,7 +103,7 @@ def submit(
 ) -> str:
     """Submit one array and return its number; element i trains the stage folders ``lanes[i]``. ``Refused``."""
     executor = _executor(folder, parameters, python, keep)
-    jobs = executor.map_array(element.train, [tuple(map(str, lane)) for lane in lanes], [str(code)] * len(lanes))
+    jobs = executor.map_array(on_the_node.train, [tuple(map(str, lane)) for lane in lanes], [str(code)] * len(lanes))
     return jobs[0].job_id.split("_")[0]
 
 

@@ -19,7 +19,7 @@ from common import paths, record
 from common.errors import UserError
 from launch import wording
 from launch.runs import ledger, locks
-from launch.slurm import arrays, cluster, frozen_code, sbatch, states
+from launch.slurm import arrays, cluster, frozen_code, live_records, sbatch
 from launch.slurm.cluster import Cluster
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def submit(
 
 
 def _locked(stages: Sequence[Stage], place: Cluster, names: dict, write: Callable[[], Path], lock: int) -> Submission:
-    alive, mute = states.in_flight()
+    alive, mute = live_records.in_flight()
     if mute:
         raise UserError(
             f"Slurm does not say what became of {wording.amount(len(mute), 'stage')} submitted before; expected an "

@@ -14,7 +14,7 @@ from tests.support.places import ROOT
 FILES = sorted(path.relative_to(ROOT) for top in ("common", "launch", "tasks") for path in (ROOT / top).rglob("*.py"))
 WHERE = {  # libraries that only these files may import, at any depth of their code
     "mlflow": {"launch/mlflow_view/sync.py", "launch/mlflow_view/mlflow_runs.py"},
-    "submitit": {"launch/local/sweep.py", "launch/slurm/sbatch.py", "launch/slurm/element.py"},
+    "submitit": {"launch/local/sweep.py", "launch/slurm/sbatch.py", "launch/slurm/on_the_node.py"},
     "matplotlib": {"launch/report/figure.py"},
     "transformers": {"common/data/hub.py"},
 }

@@ -169,7 +169,7 @@ class Method:
         """The masks (``{name: bool}``) that keep the highest scores, by the settings' allocation and structure.
 
         ``sparsity``: the settings' target unless given. ``within``: masks outside which nothing may live.
-        ``allocation``: the method's own unless given. See ``common/sparsity/structure.py``.
+        ``allocation``: the method's own unless given. See ``common/sparsity/choosing.py``.
         """
         target = self.target if sparsity is None else sparsity
         return sp.choose(score, target, allocation or self.allocation, self.structure, within)

@@ -14,7 +14,7 @@ from torch import nn
 from common import paths, record, registry
 from common import sparsity as sp
 from common.errors import UserError
-from common.sparsity import allocation, structure
+from common.sparsity import allocation, choosing
 from common.sparsity.allocation import RULES, AllocationError
 from common.stage import run
 from launch.__main__ import main
@@ -172,17 +172,17 @@ def test_a_kernels_blocks_and_groups_lie_at_one_position():
 def test_a_blocks_worth_is_the_sum_in_double_precision():
     """Added in float32, 2^24 + 1 + 1 would be 2^24, and the second block would not lose."""
     scores = torch.tensor([[2.0**24, 1.0, 1.0, 0.0], [2.0**24, 1.0, 0.0, 0.0]])
-    sums = structure.blocks({"w": scores}, sp.Blocks(1, 4))["w"]
+    sums = choosing.blocks({"w": scores}, sp.Blocks(1, 4))["w"]
     assert sums.dtype == torch.float32 and sums.view(-1).tolist() == [2.0**24 + 2, 2.0**24]
     assert sp.choose({"w": scores.flip(0)}, 0.5, structure="1x4")["w"][:, 0].tolist() == [False, True]
 
 
 def test_large_tensors_are_summed_piece_by_piece(monkeypatch):
     scores = {"w": torch.randn(24, 16, 3, 3), "v": torch.randn(8, 8)}
-    whole = structure.blocks(scores, sp.Blocks(4, 2))
+    whole = choosing.blocks(scores, sp.Blocks(4, 2))
     for chunk in (1, 600, 2000):
-        monkeypatch.setattr(structure, "CHUNK", chunk)
-        assert training.equal(structure.blocks(scores, sp.Blocks(4, 2)), whole)
+        monkeypatch.setattr(choosing, "CHUNK", chunk)
+        assert training.equal(choosing.blocks(scores, sp.Blocks(4, 2)), whole)
 
 
 def test_infinite_and_random_scores():
@@ -250,9 +250,9 @@ def test_blocks_move_as_single_weights_of_their_grid_do(drawn, sparsity, fractio
     masks.update(sp.choose(scores, sparsity, structure=str(form)))
     grow = {name: torch.rand_like(s) for name, s in scores.items()}
     found = sp.drop_and_grow(masks, scores, grow, fraction, str(form))
-    grid = sp.Masks({n: nn.Parameter(s.clone()) for n, s in structure.blocks(scores, form).items()})
-    grid.update(structure.whole(masks, form))
-    expected = sp.drop_and_grow(grid, structure.blocks(scores, form), structure.blocks(grow, form), fraction)
+    grid = sp.Masks({n: nn.Parameter(s.clone()) for n, s in choosing.blocks(scores, form).items()})
+    grid.update(choosing.whole(masks, form))
+    expected = sp.drop_and_grow(grid, choosing.blocks(scores, form), choosing.blocks(grow, form), fraction)
     for name, bits in found.items():
         blocks = atoms_of(bits, rows, columns)
         assert (blocks.all(1) | ~blocks.any(1)).all() and int(bits.sum()) == masks.counts[name]

@@ -285,12 +285,12 @@ def test_a_report_of_which_a_part_is_finished_with_other_settings_says_so(capsys
 
 def test_where_nothing_is_finished_no_file_of_finished_stages_is_named(capsys):
     from launch.report import show
-    from launch.slurm import states
+    from launch.slurm import live_records
 
     (one,) = planner.make(arguments.parse(["method=dense", "run.seed=0"])).stages.values()
     folder = stage(paths.runs(), one.digest, "dense", 0.0, task="classic", state="failed")
     paths.config(folder).write_text(yaml.safe_dump(one.config))
-    show.write_report("classic", states.read("classic"), {folder.name})
+    show.write_report("classic", live_records.read("classic"), {folder.name})
     shown = capsys.readouterr().out
     assert "no finished stages yet" in shown and "results:" not in shown and "1 failed" in shown
 

@@ -15,7 +15,7 @@ from launch.mlflow_view import sync
 from launch.mlflow_view.address import address, shown
 from launch.mlflow_view.sync import establish
 from launch.runs import locks, records
-from launch.slurm import states
+from launch.slurm import live_records
 from tests.support.fake_slurm import Slurm, make, row, submitted
 from tests.support.mlflow_view import (
     METRICS,
@@ -305,7 +305,7 @@ def test_states_of_the_queue_and_the_run_of_their_sweep(runs, tmp_path, monkeypa
     def turn(a, b, c):
         why = "DependencyNeverSatisfied" if a == "CANCELLED" else "Dependency"
         slurm.squeue(row("12_0", a), row("12_1", b, why), row("12_2", c, code=256), row("12_3", "PENDING"))
-        sync.sync(states.read(where=runs), runs)
+        sync.sync(live_records.read(where=runs), runs)
         (parent,) = [r for r in View(runs).all if r.data.tags["kind"] == "sweep"]
         return parent.info
 
@@ -323,7 +323,7 @@ def test_states_of_the_queue_and_the_run_of_their_sweep(runs, tmp_path, monkeypa
     assert not {"b", "d"} & set(seen)
     stage(runs, "d")  # it ended well; nobody will start b
     end = turn("CANCELLED", "PENDING", "FAILED")
-    assert end.status == "FAILED" and end.end_time and sync.sync(states.read(where=runs), runs) == (0, 0, 3)
+    assert end.status == "FAILED" and end.end_time and sync.sync(live_records.read(where=runs), runs) == (0, 0, 3)
     stage(runs, "a")  # tried again
     make(runs, "b", "running")
     assert turn("CANCELLED", "RUNNING", "FAILED").status == "RUNNING"

@@ -7,7 +7,7 @@ import pytest
 from common.errors import UserError
 from launch.cli import ask
 from launch.monitor import cancel
-from launch.slurm import states
+from launch.slurm import live_records
 from tests.support.fake_slurm import Slurm, make, row, submitted
 
 END = "2026-11-20T09:39:30"
@@ -31,7 +31,7 @@ def cancels(slurm, *rows):
 
 
 def run(runs, chosen=None, yes=True, **options):
-    found = states.read(where=runs)
+    found = live_records.read(where=runs)
     asked = []
 
     def answer(question):
@@ -179,4 +179,4 @@ def test_what_never_started_stays_known_as_cancelled(runs, slurm, capsys):
     slurm.squeue(row("12_[0-1]", "PENDING", "Priority"))
     cancels(slurm, row("12_1", "PENDING", "Priority"))  # of an element that never ran nothing is left
     assert run(runs, "a")[0] == 0 and "1 of 1 job ended" in capsys.readouterr().out
-    assert [record.state for record in states.read(where=runs)] == ["cancelled", "queued"]
+    assert [record.state for record in live_records.read(where=runs)] == ["cancelled", "queued"]

@@ -10,7 +10,7 @@ import pytest
 from common import paths
 from launch.monitor import clean
 from launch.runs import ledger
-from launch.slurm import states
+from launch.slurm import live_records
 from tests.support.fake_slurm import job, make, submitted
 
 LONG_AGO = time.time() - 86400
@@ -29,7 +29,7 @@ def yes(question):
 
 def read(runs, **words):
     answers = {f"12_{name[1:]}": word for name, word in words.items()}
-    return states.read(where=runs, asks=lambda wanted, users: {name: answers[name] for name in wanted})
+    return live_records.read(where=runs, asks=lambda wanted, users: {name: answers[name] for name in wanted})
 
 
 def go(runs, found, chosen=None, confirm=yes, **options):

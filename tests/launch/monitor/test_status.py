@@ -18,7 +18,7 @@ from launch.monitor.status import status, text, watch
 from launch.runs import records
 from launch.runs.jobs import Job
 from launch.runs.state import DAMAGED, of_plan
-from launch.slurm import states
+from launch.slurm import live_records
 from tests.support.fake_slurm import Slurm, job, make, row, snapshot, submitted
 from tests.support.places import ROOT
 from tests.support.stages import stage
@@ -245,7 +245,7 @@ def test_a_thousand_stages_without_torch(tmp_path, monkeypatch):
 
 
 def on_slurm(runs, words):
-    return status(states.read(where=runs, asks=lambda wanted, users: {name: words[name] for name in wanted}))
+    return status(live_records.read(where=runs, asks=lambda wanted, users: {name: words[name] for name in wanted}))
 
 
 def test_what_waits_in_the_queue_and_why(tmp_path):
@@ -301,7 +301,7 @@ def test_watching_ends_by_itself(tmp_path):
     words = [{"12_0": job(word)} for word in ("PENDING", "PENDING", "RUNNING", "UNKNOWN", "CANCELLED")]
     for out in (io.StringIO(), Terminal()):
         left = iter(words)
-        read = lambda: states.read(where=tmp_path, asks=lambda wanted, users: next(left))  # noqa: E731, B023
+        read = lambda: live_records.read(where=tmp_path, asks=lambda wanted, users: next(left))  # noqa: E731, B023
         assert watch(read, every=0.01, out=out) == 1, "one was cancelled"
         shown = out.getvalue()
         assert shown.count("2 stages: ") == (5 if out.isatty() else 4)  # elsewhere only when a count changes

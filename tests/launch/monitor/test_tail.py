@@ -11,7 +11,7 @@ import pytest
 from common import paths
 from launch.monitor import tail
 from launch.runs import ledger, records
-from launch.slurm import states
+from launch.slurm import live_records
 from tests.support.fake_slurm import Slurm, job, make, row, submitted
 from tests.support.places import ROOT
 from tests.support.stages import line
@@ -23,7 +23,7 @@ def runs(tmp_path):
 
 
 def read(runs, word):
-    return states.read(where=runs, asks=lambda wanted, users: dict.fromkeys(wanted, word))[0]
+    return live_records.read(where=runs, asks=lambda wanted, users: dict.fromkeys(wanted, word))[0]
 
 
 def test_header_numbers_and_lines(runs, capsys):
@@ -62,7 +62,7 @@ def test_following_to_the_end(runs, capsys, monkeypatch, tmp_path):
     folder = make(runs, "a", "running", lines=2)
     (element,) = ledger.of_sweep(submitted(runs, ["toy/a"]))
     element.out.write_text("before\n")
-    (record,) = states.read(where=runs)
+    (record,) = live_records.read(where=runs)
 
     def work():
         """What happens between one look and the next."""
@@ -82,13 +82,13 @@ def test_following_to_the_end(runs, capsys, monkeypatch, tmp_path):
         paths.done(folder).write_text("a")
         paths.summary(folder).write_text("{}")
 
-    happening, again = work(), states.again
+    happening, again = work(), live_records.again
 
     def after_something_happened(*arguments):
         next(happening, None)
         return again(*arguments)
 
-    monkeypatch.setattr(states, "again", after_something_happened)
+    monkeypatch.setattr(live_records, "again", after_something_happened)
     assert tail.tail(record, follow=True) == 0
     assert next(happening, "over") == "over"
     out = capsys.readouterr().out

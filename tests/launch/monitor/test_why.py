@@ -9,7 +9,7 @@ import pytest
 from common import paths
 from launch.monitor.why import why as explain
 from launch.runs import ledger, logs, records
-from launch.slurm import states
+from launch.slurm import live_records
 from tests.support.fake_slurm import job, make, snapshot, submitted
 
 TRACE = "Traceback (most recent call last):\n" + "".join(f"  line {i}\n" for i in range(50)) + "ValueError: too small\n"
@@ -23,7 +23,7 @@ def runs(tmp_path):
 def why(runs, digest="a", **words):
     """``words``: element number -> Slurm's answer, as in ``e0=job("FAILED")``."""
     answers = {f"12_{name[1:]}": word for name, word in words.items()}
-    found = states.read(where=runs, asks=lambda wanted, users: {name: answers[name] for name in wanted})
+    found = live_records.read(where=runs, asks=lambda wanted, users: {name: answers[name] for name in wanted})
     return explain(records.find(digest, found), found)
 
 

@@ -13,7 +13,7 @@ from common.errors import UserError
 from launch.runs import jobs, ledger, records
 from launch.runs.jobs import Job
 from launch.runs.state import IN_TURN, STATES
-from launch.slurm import states
+from launch.slurm import live_records
 from tests.support.fake_slurm import Slurm, job, make, row, snapshot, submitted
 
 FILES = ("new", "running", "stopped", "failed", "blocked", "done", "queued")
@@ -34,7 +34,7 @@ def state_of(runs, job: Job, digest="a"):
     def asks(wanted, users=()):
         return dict.fromkeys(wanted, job)
 
-    return {record.digest: record for record in states.read(where=runs, asks=asks)}[digest]
+    return {record.digest: record for record in live_records.read(where=runs, asks=asks)}[digest]
 
 
 TABLE = [  # what the files say, Slurm's word, what follows
@@ -108,19 +108,19 @@ def test_exit_codes_and_signals_in_words(runs):
 def test_without_a_ledger_nothing_is_asked_and_nothing_changes(runs, slurm):
     for state in FILES:
         make(runs, state, state)
-    assert states.read(where=runs) == records.read(where=runs) and not slurm.calls
+    assert live_records.read(where=runs) == records.read(where=runs) and not slurm.calls
 
 
 def test_only_unfinished_stages_are_asked_for(runs, slurm):
     make(runs, "a", "done")
     make(runs, "b", "done")
     submitted(runs, ["toy/a"], ["toy/b"])
-    assert [r.state for r in states.read(where=runs)] == ["done", "done"] and not slurm.calls
+    assert [r.state for r in live_records.read(where=runs)] == ["done", "done"] and not slurm.calls
     make(runs, "c")
     submitted(runs, ["toy/c"], job="13", array="array-two")
     slurm.squeue(row("13_0", "PENDING", "Priority", name="array-two"))
-    assert [r.state for r in states.read(where=runs)] == ["done", "done", "queued"] and len(slurm.calls) == 1
-    assert states.read("other", where=runs) == [] and len(slurm.calls) == 1
+    assert [r.state for r in live_records.read(where=runs)] == ["done", "done", "queued"] and len(slurm.calls) == 1
+    assert live_records.read("other", where=runs) == [] and len(slurm.calls) == 1
 
 
 @pytest.mark.parametrize("word", ["COMPLETED", "CANCELLED", "FAILED", "RUNNING", "PENDING", "UNKNOWN"])
@@ -133,13 +133,13 @@ def test_slurm_is_asked_before_the_files_are_read(runs, word):
         make(runs, "a", "done")
         return dict.fromkeys(wanted, job(word))
 
-    assert states.read(where=runs, asks=ends_meanwhile)[0].state == "done"
+    assert live_records.read(where=runs, asks=ends_meanwhile)[0].state == "done"
 
 
 def test_a_submission_that_was_cut_short_is_unknown(runs, slurm):
     make(runs, "a")
     submitted(runs, ["toy/a"], job=None)
-    (found,) = states.read(where=runs)
+    (found,) = live_records.read(where=runs)
     assert found.state == "unknown" and "cut short" in found.reason and not slurm.calls
 
 
@@ -148,10 +148,10 @@ def test_the_last_living_element_counts_else_the_last(runs):
     submitted(runs, ["toy/a"], job="12", array="first", ago=3000)
     submitted(runs, ["toy/a"], job="13", array="second", ago=2000)
     words = {"12_0": job("RUNNING"), "13_0": job("CANCELLED")}
-    found = states.read(where=runs, asks=lambda wanted, users: words)[0]
+    found = live_records.read(where=runs, asks=lambda wanted, users: words)[0]
     assert (found.state, found.element.array, found.submissions) == ("running", "first", 2)
     words["12_0"] = job("FAILED")
-    found = states.read(where=runs, asks=lambda wanted, users: words)[0]
+    found = live_records.read(where=runs, asks=lambda wanted, users: words)[0]
     assert (found.state, found.element.array) == ("cancelled", "second")
 
 
@@ -162,7 +162,7 @@ def test_descendants_of_what_failed_are_blocked(runs):
     make(runs, "d", "running", parent="b")
     submitted(runs, ["toy/b"], ["toy/c"], ["toy/d"])
     words = {"12_0": job("CANCELLED"), "12_1": job("GONE"), "12_2": job("RUNNING")}
-    found = {r.digest: r for r in states.read(where=runs, asks=lambda wanted, users: words)}
+    found = {r.digest: r for r in live_records.read(where=runs, asks=lambda wanted, users: words)}
     assert {name: r.state for name, r in found.items()} == {
         "a": "failed",
         "b": "blocked",
@@ -193,12 +193,12 @@ def test_an_element_with_several_stages(runs):
     make(runs, "b", "failed")
     make(runs, "c")
     submitted(runs, ["toy/a", "toy/b", "toy/c"])
-    found = {r.digest: r for r in states.read(where=runs, asks=lambda w, u: dict.fromkeys(w, job("FAILED")))}
+    found = {r.digest: r for r in live_records.read(where=runs, asks=lambda w, u: dict.fromkeys(w, job("FAILED")))}
     assert [found[name].state for name in "abc"] == ["done", "failed", "interrupted"]
     make(runs, "b", "running")
-    found = {r.digest: r for r in states.read(where=runs, asks=lambda w, u: dict.fromkeys(w, job("NODE_FAIL")))}
+    found = {r.digest: r for r in live_records.read(where=runs, asks=lambda w, u: dict.fromkeys(w, job("NODE_FAIL")))}
     assert [found[name].state for name in "abc"] == ["done", "failed", "interrupted"]
-    found = {r.digest: r for r in states.read(where=runs, asks=lambda w, u: dict.fromkeys(w, job("RUNNING")))}
+    found = {r.digest: r for r in live_records.read(where=runs, asks=lambda w, u: dict.fromkeys(w, job("RUNNING")))}
     assert [found[name].state for name in "abc"] == ["done", "running", "queued"]
 
 
@@ -238,12 +238,12 @@ def test_again_reads_one_stage(runs, slurm):
     make(runs, "a")
     submitted(runs, ["toy/a"])
     slurm.squeue(row("12_0", "PENDING", "Priority"))
-    (found,) = states.read(where=runs)
+    (found,) = live_records.read(where=runs)
     slurm.squeue(row("12_0", "CANCELLED"))
-    assert (found.state, states.again(found).state) == ("queued", "cancelled")
+    assert (found.state, live_records.again(found).state) == ("queued", "cancelled")
     make(runs, "a", "done")
     before = len(slurm.calls)
-    assert states.again(found).state == "done" and len(slurm.calls) == before
+    assert live_records.again(found).state == "done" and len(slurm.calls) == before
 
 
 def test_find(runs):
@@ -282,7 +282,7 @@ def test_what_holds_for_every_tree(tmp_path_factory, drawn, lane):
         asked.append(wanted)
         return {name: words[name] for name in wanted}
 
-    found = {r.digest: r for r in states.read(where=runs, asks=asks)}
+    found = {r.digest: r for r in live_records.read(where=runs, asks=asks)}
     assert snapshot(runs) == before  # reading writes nothing
     for i, (files, _, _, _) in enumerate(drawn):
         record = found[names[i]]
@@ -305,11 +305,11 @@ def test_what_was_cancelled_before_it_started(runs):
         make(runs, name)
     sweep = submitted(runs, ["toy/a"], ["toy/b"])
     assert state_of(runs, job("GONE")).state == "interrupted"
-    ledger.write(sweep, states.CANCELLED, array="array-one", jobs=["12_0"])
-    ledger.write(sweep, states.CANCELLED, array="another", jobs=["12_1"])
+    ledger.write(sweep, live_records.CANCELLED, array="array-one", jobs=["12_0"])
+    ledger.write(sweep, live_records.CANCELLED, array="another", jobs=["12_1"])
     assert [state_of(runs, job("GONE"), name).state for name in "ab"] == ["cancelled", "interrupted"]
     gone = state_of(runs, job("GONE"))
-    assert states.again(gone, lambda wanted, users: dict.fromkeys(wanted, job("GONE"))).state == "cancelled"
+    assert live_records.again(gone, lambda wanted, users: dict.fromkeys(wanted, job("GONE"))).state == "cancelled"
     assert state_of(runs, job("RUNNING")).state == "queued", "Slurm's own word comes first"
     assert state_of(runs, job("FAILED")).state == "failed"
 
