@@ -58,7 +58,7 @@ def plan(
     descendants: bool = False,
     where: Path | None = None,
 ) -> Cleaning:
-    """What to delete; nothing is deleted yet. ``all_stages``: all records as ``states.read`` gives them.
+    """What to delete; nothing is deleted yet. ``all_stages``: all records as ``live_records.read`` gives them.
 
     Without ``chosen``: leftovers, or the weights of finished stages. With it: those whole stages (or their weights),
     with all that descends from them where ``descendants`` is set.

@@ -37,8 +37,8 @@ NOT_TASKS = {"mlartifacts", "mlruns"}
 class Record:
     """What one stage folder says. ``problem`` names what could not be read; the rest of the record is still filled.
 
-    ``slurm.live_records.read`` adds what the scheduler says: the array ``element`` that counts, its ``job`` as Slurm sees it,
-    the number of elements so far, and the state and reason that follow from all of it.
+    ``slurm.live_records.read`` adds what the scheduler says: the array ``element`` that counts, its ``job`` as Slurm
+    sees it, the number of elements so far, and the state and reason that follow from all of it.
     """
 
     folder: Path

@@ -126,7 +126,9 @@ def test_missing_code_is_said_and_mended(site):
 def test_a_parent_that_slurm_calls_satisfied_but_is_not_done(site):
     """Slurm takes a dependency on a job it has forgotten for satisfied; the stage looks for itself."""
     site.describe(extra={"hold": "true"})
-    site.nodes_python("from launch.slurm import element\nelement.BELATED = (0.5, 0.5)\n")  # it waits half a minute else
+    site.nodes_python(
+        "from launch.slurm import on_the_node\non_the_node.BELATED = (0.5, 0.5)\n"
+    )  # it waits half a minute else
     site.sweep("method=omp_after", "method.sparsity=0.5", "run.seed=0", *TINY)
     first, second = site.numbers()
     site.cluster.run("scontrol", "release", second)

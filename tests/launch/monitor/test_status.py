@@ -232,8 +232,8 @@ def test_a_thousand_stages_without_torch(tmp_path, monkeypatch):
     slurm.squeue(*rows)
     code = (
         "import sys, time; start = time.process_time();"
-        "from launch.monitor import status; from launch.slurm import states;"
-        "found = status.status(states.read()); status.text(found);"
+        "from launch.monitor import status; from launch.slurm import live_records;"
+        "found = status.status(live_records.read()); status.text(found);"
         "print(found['counts']['done'], found['counts']['queued'], time.process_time() - start);"
         "print({'torch', 'mlflow', 'submitit', 'numpy'} & set(sys.modules))"
     )
@@ -313,8 +313,8 @@ def test_watching_ends_by_itself(tmp_path):
 def test_control_c_ends_watching(tmp_path):
     make(tmp_path, "a", "running", ago=0)
     code = (
-        "from launch.monitor import status; from launch.slurm import states; "
-        "import sys; sys.exit(status.watch(states.read, every=60))"
+        "from launch.monitor import status; from launch.slurm import live_records; "
+        "import sys; sys.exit(status.watch(live_records.read, every=60))"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", code],

@@ -106,9 +106,9 @@ def test_followed_to_a_bad_end(runs, capsys):
 def test_control_c_ends_following(runs):
     make(runs, "a", "running", ago=0)
     code = (
-        "import sys; from launch.monitor import tail; from launch.slurm import states; "
-        "look = lambda: print('looked', flush=True) or states.read()[0]; "
-        "sys.exit(tail.tail(states.read()[0], follow=True, again=look))"
+        "import sys; from launch.monitor import tail; from launch.slurm import live_records; "
+        "look = lambda: print('looked', flush=True) or live_records.read()[0]; "
+        "sys.exit(tail.tail(live_records.read()[0], follow=True, again=look))"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", code],
