@@ -159,7 +159,9 @@ class Cluster:
             self.until(answers, f"an answer of {node}")
 
     def _start_accounting(self) -> None:
+        # a folder of its own for passing tables: one that starts removes those of all others there
         install = [program("mariadb-install-db"), "--no-defaults", f"--datadir={self.root}/database"]
+        install += [f"--tmpdir={self.root}/run"]
         install += [f"--user={getpass.getuser()}", "--auth-root-authentication-method=normal", "--skip-test-db"]
         self._call(*install, "--skip-name-resolve", "--force", "--innodb-flush-log-at-trx-commit=0")
         self.start_daemon("mariadbd")

@@ -160,7 +160,7 @@ def daemons(root: Path, nodes: list[str], accounting: bool) -> dict[str, tuple[l
         mariadbd = ["--no-defaults", f"--user={getpass.getuser()}", f"--datadir={root}/database"]
         mariadbd += [f"--socket={root}/run/mariadb", f"--pid-file={root}/run/mariadbd.pid", "--skip-networking"]
         mariadbd += [f"--log-error={root}/log/mariadb.log", "--innodb-buffer-pool-size=64M"]
-        mariadbd += ["--innodb-lock-wait-timeout=900", "--innodb-flush-log-at-trx-commit=0"]
+        mariadbd += [f"--tmpdir={root}/run", "--innodb-lock-wait-timeout=900", "--innodb-flush-log-at-trx-commit=0"]
         found["mariadbd"] = ([program("mariadbd"), *mariadbd], sql(root, "select 1"))
         found["slurmdbd"] = ([program("slurmdbd"), "-D"], [program("sacctmgr"), "-n", "list", "cluster"])
     found["slurmctld"] = ([program("slurmctld"), "-D", "-i"], ["sh", "-c", "scontrol ping | grep -q 'is UP'"])
