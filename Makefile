@@ -42,6 +42,12 @@ ifneq ($(unknown),)
 $(error unknown variable: $(unknown). Known: $(known). A setting goes into SET="name=value")
 endif
 
+# A selector whose shell variable is unset would otherwise choose everything: make clean RUN=$UNSET WEIGHTS=1 YES=1.
+empty := $(foreach name,$(filter-out SET ARGS -*-% MAKE%,$(given)),$(if $(value $(name)),,$(name)))
+ifneq ($(empty),)
+$(error no value: $(empty). Leave it out, or write $(firstword $(empty))=<value>)
+endif
+
 # make would expand a $ in a value of the command line, and run $(shell ...): each is exported as it was typed.
 $(foreach name,$(filter $(known),$(given)),$(eval override export $(name) := $$(value $(name))))
 

@@ -50,7 +50,7 @@ def merge(cls: Any, group: str, layers: Sequence[tuple[str, dict | None]]) -> di
             OmegaConf.resolve(node)
         except OmegaConfBaseException as error:
             raise UserError(f"{origin}: {group}.{error.full_key}: {str(error).splitlines()[0]}") from None
-    return cast(dict[str, Any], OmegaConf.to_container(node))
+    return cast(dict[str, Any], schema.one_zero(OmegaConf.to_container(node)))
 
 
 def build(cls: Any, values: dict) -> Any:

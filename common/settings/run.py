@@ -13,14 +13,14 @@ class Run:
     seed: int = option(
         0, "one seed for initialisation, data order, dropout and masks (separate named streams)", least=0
     )
-    epochs: float = option(10.0, "passes over the training set, when steps is 0", least=0)
-    steps: int = option(0, "optimizer steps; 0: from epochs", least=0)
+    epochs: float = option(10.0, "passes over the training set, when steps is 0", least=0, most=10**6)
+    steps: int = option(0, "optimizer steps; 0: from epochs", least=0, most=10**9)
     batch_size: int = option(60, "examples per micro-batch", above=0)
     accumulate: int = option(1, "micro-batches per optimizer step", above=0)
     processes: int = option(1, "processes, one per GPU, that share each micro-batch evenly", above=0, neutral=1)
     optimizer: str = option("adam", "optimizer", choices=("sgd", "adam", "adamw"))
     learning_rate: float = option(1.2e-3, "peak learning rate", above=0)
-    momentum: float = option(0.9, "sgd: momentum", least=0)
+    momentum: float = option(0.9, "sgd: momentum", least=0, below=1)
     nesterov: bool = option(False, "sgd: Nesterov's form of momentum")
     weight_decay: float = option(0.0, "L2 (sgd, adam) or decoupled (adamw) decay", least=0)
     schedule: str = option(
@@ -67,6 +67,8 @@ def complaints_of_run(run: Run) -> list[str]:
         )
     if run.steps == 0 and run.epochs == 0:
         found.append("run.epochs and run.steps are both 0: one of them says how long to train")
+    if 0 < run.steps < run.warmup_steps:
+        found.append(f"run.warmup_steps={run.warmup_steps} is longer than the training of run.steps={run.steps}")
     if run.schedule == "one_cycle" and run.warmup_steps == 0:
         found.append("run.schedule=one_cycle rises for run.warmup_steps, which is 0; usual are 3 of 10 steps")
     if run.optimizer == "sgd" and run.nesterov and run.momentum == 0:

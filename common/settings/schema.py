@@ -100,6 +100,15 @@ def meaning(one: dataclasses.Field) -> str:
     return f"{said}; {valid}" if valid else said
 
 
+def one_zero(value: Any) -> Any:
+    """``value`` with -0.0, also inside lists and mappings, as the 0.0 that it equals: one value has one identity."""
+    if isinstance(value, float):
+        return value + 0.0
+    if isinstance(value, dict):
+        return {key: one_zero(item) for key, item in value.items()}
+    return [one_zero(item) for item in value] if isinstance(value, list) else value
+
+
 @cache
 def types(cls: Any) -> dict[str, Any]:
     """The type of each field of a dataclass."""
@@ -128,7 +137,7 @@ def parse(text: str, kind: Any) -> Any:
             raise ValueError("a whole number" if kind is int else "a number") from None
         if value != value or value in (float("inf"), float("-inf")):
             raise ValueError("a finite number")
-        return value
+        return one_zero(value)
     return _collection(text, kind)
 
 

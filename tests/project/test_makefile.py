@@ -108,6 +108,14 @@ def test_unknown_variable_is_refused_before_anything_runs(project, word):
     assert f"unknown variable: {word.split('=')[0]}." in done.stderr and "METHOD" in done.stderr
 
 
+@pytest.mark.parametrize("word", ["RUN=", "METHOD=", "TASK=", "RUNS=", "CLUSTER=", "YES="])
+def test_a_variable_given_and_empty_is_refused(project, word):
+    """An unset shell variable: `make clean RUN=$STAGE WEIGHTS=1 YES=1` would choose every stage there is."""
+    done = make(project, "clean", word, "WEIGHTS=1")
+    assert done.returncode == 2 and not done.stdout and f"no value: {word[:-1]}." in done.stderr
+    assert make(project, "plan", "SET=").returncode == 0
+
+
 def test_help_is_the_default_and_names_every_verb_and_needs_no_environment(project):
     shutil.rmtree(project / ".venv")
     done = make(project)
