@@ -43,7 +43,7 @@ $(error unknown variable: $(unknown). Known: $(known). A setting goes into SET="
 endif
 
 # A selector whose shell variable is unset would otherwise choose everything: make clean RUN=$UNSET WEIGHTS=1 YES=1.
-empty := $(foreach name,$(filter-out SET ARGS -*-% MAKE%,$(given)),$(if $(value $(name)),,$(name)))
+empty := $(strip $(foreach name,$(filter-out SET ARGS -*-% MAKE%,$(given)),$(if $(value $(name)),,$(name))))
 ifneq ($(empty),)
 $(error no value: $(empty). Leave it out, or write $(firstword $(empty))=<value>)
 endif
