@@ -39,7 +39,8 @@ def smoke(request: Request) -> int:
         fits_the_model.check(wanted.todo())
         some = forest.stages[wished]
         steps = cell.settings["run"]["steps"]
-        size = f"{wording.amount(len(forest.stages), 'stage')} of {wording.amount(steps, 'step')} each"
+        each = " each" if len(forest.stages) > 1 else ""
+        size = f"{wording.amount(len(forest.stages), 'stage')} of {wording.amount(steps, 'step')}{each}"
         print(f"{some.config['label']}: {size}, here", flush=True)
         result = sweep.run(wanted.todo(), 1, Progress(), planner.write(wanted))
         if result.code:

@@ -1,4 +1,4 @@
-"""Finished stages arranged for reading: a cell for each method and sparsity, with mean and deviation over seeds.
+"""Finished stages arranged for reading: an average for each method and sparsity, with its deviation over seeds.
 
 A cell holds what differs in the seed alone, or in the fold (``launch/request/folds.py``): rows of another data set,
 model, metric, variant or sparsity are never averaged. Sparsity is the share of zeros among the prunable weights.

@@ -14,7 +14,7 @@ KEYS = {
     "watch": "1 keeps looking until everything has ended",
     "last": "how many lines (default: 20), or names in a list (default: what fits)",
     "weights": "1 also removes the weights of finished stages",
-    "descendants": "1 also removes what stands on the stages named",
+    "descendants": "1 also removes the descendants of the stages named",
     "yes": "1 does not ask",
     "format": "json prints one JSON document",
     "port": "the port to listen on (default: 5000)",

@@ -278,8 +278,8 @@ def find(prefix: str, found: Iterable[Record]) -> Record:
         return (exact or several)[0]
     if not several:
         raise UserError(
-            f"expected RUN=<the first letters of a stage's name>, found {prefix!r}; `make status` shows names, "
-            "`make plan` with the words of a sweep those of its stages"
+            f"expected RUN=<the first letters of a stage's name>, found {prefix!r}; `make status LAST=1000` names "
+            "stages that are not done, reports/<task>/results.csv those that are"
         )
     lines = wording.listed([label(record) for record in several], SHOWN)
     raise UserError("\n".join([f"RUN={prefix} fits {len(several)} stages; give more letters:", *lines]))
