@@ -52,22 +52,6 @@ def places(own: list[Record], all_stages: list[Record], request: Request) -> dic
     for record in sorted(own, key=lineage.depth):
         name, preset = (record.element.cluster, record.element.preset) if record.element else ("local", "default")
         name = request.cluster if "cluster" in request.given else name
-        chosen[record.task, name, preset].append(_stage(record, lineage.depth(record)))
+        stage = Stage(record.folder, record.config, lineage.depth(record), record.state, "asked for again")
+        chosen[record.task, name, preset].append(stage)
     return chosen
-
-
-def _stage(record: Record, depth: int) -> Stage:
-    content = record.config
-    return Stage(
-        record.digest,
-        record.task,
-        record.method,
-        content["parent"],
-        depth,
-        record.folder,
-        content["seed"],
-        content["sparsity"],
-        record.state,
-        "asked for again",
-        content,
-    )

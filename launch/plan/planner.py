@@ -13,6 +13,7 @@ from common import paths, record, registry
 from common.errors import UserError
 from common.settings import groups
 from common.stage import identity
+from launch.described import Described
 from launch.plan import reasons
 from launch.request import compose, folds, grid, variants
 from launch.request.arguments import Request
@@ -25,25 +26,18 @@ Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
 @dataclass(frozen=True)
-class Stage:
+class Stage(Described):
     """One training leg. ``config`` is the content of its ``config.yaml``."""
 
-    digest: str
-    task: str
-    method: str
-    parent: str | None
-    depth: int
     folder: Path
-    seed: int
-    sparsity: float | None
+    config: dict = field(repr=False, compare=False)
+    depth: int
     state: str
     why: str
-    config: dict = field(repr=False, compare=False)
 
     @property
-    def key(self) -> str:
-        """``task/digest``, by which ledgers name it."""
-        return f"{self.task}/{self.digest}"
+    def sparsity(self) -> float | None:
+        return self.config["sparsity"]
 
     @property
     def processes(self) -> int:
@@ -127,10 +121,8 @@ class Forest:
                 "settings": settings,
             }
             folder = paths.stage(self.task, digest)
-            now, why = state.of_plan(folder)
             depth = 0 if parent is None else self.stages[parent].depth + 1
-            place = digest, self.task, method, parent, depth, folder, content["seed"], content["sparsity"]
-            self.stages[digest] = Stage(*place, now, why, content)
+            self.stages[digest] = Stage(folder, content, depth, *state.of_plan(folder))
         return digest
 
 

@@ -45,7 +45,7 @@ class Report:
     old: int
 
     def text(self) -> str:
-        """The plain-text tables."""
+        """The plain-text tables: sparsities as rows, methods as columns, dense on top, footnotes below."""
         return "\n\n".join(_plain(board) for board in self.boards) if self.boards else NONE
 
     def write(self, folder: Path) -> ReportResult:
@@ -71,20 +71,6 @@ def arrange(task: str, records: Sequence[Record], shown: Sequence[Record]) -> Re
     kept = {stage.digest for stage in records}
     shown = [stage for stage in shown if stage.digest in kept]
     return Report(task, finished(records), boards(shown, records), shown, old)
-
-
-def write(task: str, records: Sequence[Record], shown: Sequence[Record], folder: Path) -> ReportResult:
-    """``arrange`` a report and write it."""
-    return arrange(task, records, shown).write(folder)
-
-
-def table(records: Sequence[Record], among: Sequence[Record] | None = None) -> str:
-    """The plain-text tables alone: sparsities as rows, methods as columns, the dense line on top, footnotes below.
-
-    ``among``: the records that hold the ancestors of these, where these alone do not.
-    """
-    own = current(records)[0]
-    return Report("", [], boards(own, among), own, 0).text()
 
 
 def _csv(rows: list[Row]) -> str:

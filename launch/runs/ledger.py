@@ -91,17 +91,10 @@ def events(sweep: Path) -> list[dict]:
 def of_sweep(sweep: Path) -> list[Element]:
     """The elements of one sweep; arrays that Slurm refused, or that were taken back, are left out."""
     sweep = Path(sweep)
-    intents: dict[str, dict] = {}
-    jobs: dict[str, str] = {}
-    dropped: set[str] = set()
+    found: dict[str, dict[str, dict]] = {kind: {} for kind in ("intent", "submitted", "dropped")}
     for event in events(sweep):
-        name = event["array"]
-        if event.get("event") == "intent":
-            intents[name] = event
-        elif event.get("event") == "submitted":
-            jobs[name] = str(event["job"])
-        elif event.get("event") == "dropped":
-            dropped.add(name)
+        found.setdefault(str(event.get("event")), {})[event["array"]] = event
+    jobs = {name: str(event["job"]) for name, event in found["submitted"].items()}
     return [
         Element(
             sweep,
@@ -115,8 +108,8 @@ def of_sweep(sweep: Path) -> list[Element]:
             tuple(stages),
             float(intent.get("time", 0)),
         )
-        for name, intent in intents.items()
-        if name not in dropped
+        for name, intent in found["intent"].items()
+        if name not in found["dropped"]
         for index, stages in enumerate(intent.get("elements", []))
     ]
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import yaml
 
@@ -15,6 +15,7 @@ from common.errors import UserError
 from common.record import fault
 from common.stage import identity
 from launch import wording
+from launch.described import Described
 from launch.request import compose, folds, variants
 from launch.request.arguments import Request
 from launch.runs import state
@@ -34,7 +35,7 @@ NOT_TASKS = {"mlartifacts", "mlruns"}
 
 
 @dataclass(frozen=True)
-class Record:
+class Record(Described):
     """What one stage folder says. ``problem`` names what could not be read; the rest of the record is still filled.
 
     ``slurm.live_records.read`` adds what the scheduler says: the array ``element`` that counts, its ``job`` as Slurm
@@ -72,30 +73,8 @@ class Record:
         return self.evidence.moment(name)
 
     @property
-    def digest(self) -> str:
-        return self.folder.name
-
-    @property
-    def task(self) -> str:
-        return self.folder.parent.name
-
-    @property
-    def key(self) -> str:
-        """``task/digest``, by which ledgers and offsets name it."""
-        return f"{self.task}/{self.digest}"
-
-    @property
-    def parent(self) -> str | None:
-        """The digest of the stage it starts from."""
-        return str(self.config.get("parent") or "") or None
-
-    @property
     def method(self) -> str:
-        return str(self.config.get("method") or (self.summary or {}).get("method") or "?")
-
-    @property
-    def seed(self) -> int | None:
-        return self.config.get("seed")
+        return super().method or str((self.summary or {}).get("method") or "?")
 
     @property
     def sparsity(self) -> float | None:
@@ -111,7 +90,7 @@ class Record:
             variant = variants.variant(composer, self.method, content["settings"], content["data"])
             return variant, folds.text(self.task, content["settings"])
         except (UserError, LookupError, TypeError, AttributeError):  # not of this checkout, or not whole
-            return str(self.config.get("variant") or ""), str(self.config.get("replicate") or "")
+            return super().variant, super().replicate
 
     @property
     def variant(self) -> str:
@@ -120,27 +99,7 @@ class Record:
 
     @property
     def replicate(self) -> str:
-        """``task.fold=3``: the split of the data; results are averaged over it as over seeds. "" where it has none."""
         return self._variant[1]
-
-    @property
-    def data(self) -> str:
-        """The first eight digits of its data's checksum."""
-        return str(self.config.get("data") or "")[:8]
-
-    @property
-    def dataset(self) -> str:
-        return str(self.setting("task", "dataset") or "")
-
-    @property
-    def model(self) -> str:
-        return str(self.setting("task", "model") or "")
-
-    def setting(self, part: str, key: str) -> Any:
-        """``settings.<part>.<key>`` of the configuration, or None."""
-        settings = self.config.get("settings")
-        section = settings.get(part) if isinstance(settings, dict) else None
-        return section.get(key) if isinstance(section, dict) else None
 
 
 def read(task: str | None = None, where: Path | None = None) -> list[Record]:
