@@ -1,17 +1,12 @@
 """Which stage comes next: each stage waits for its parent; pure bookkeeping, no processes, no files."""
 
-from __future__ import annotations
-
 import heapq
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
+from launch.plan.planner import Stage
 from launch.runs.lineage import Lineage
-
-if TYPE_CHECKING:
-    from launch.plan.planner import Stage
 
 
 @dataclass
@@ -80,15 +75,10 @@ class Order:
         """Stages in the longest chain still to do."""
         return max((self.height[digest] for digest in self.stages if digest not in self.outcome), default=0)
 
-    def ended(self, *outcomes: str) -> list[Stage]:
-        return [self.stages[digest] for digest, outcome in self.outcome.items() if outcome in outcomes]
+    def ended(self, outcome: str) -> list[Stage]:
+        return [self.stages[digest] for digest, known in self.outcome.items() if known == outcome]
 
     def result(self) -> Result:
-        return Result(
-            done=self.ended("done"),
-            failed=self.ended("failed"),
-            blocked=self.ended("blocked"),
-            stopped=self.ended("stopped"),
-            left=[stage for digest, stage in self.stages.items() if digest not in self.outcome],
-            reasons={digest: reason for digest, reason in self.reason.items() if reason},
-        )
+        done, failed, blocked, stopped = map(self.ended, ("done", "failed", "blocked", "stopped"))
+        left = [stage for digest, stage in self.stages.items() if digest not in self.outcome]
+        return Result(done, failed, blocked, stopped, left, {name: text for name, text in self.reason.items() if text})

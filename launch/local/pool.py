@@ -14,16 +14,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from common import paths, record
 from launch.local.order import Order
 from launch.local.progress import Event
+from launch.plan.planner import Stage
 from launch.runs import locks
 from launch.runs.child import GRACE, mark
-
-if TYPE_CHECKING:
-    from launch.plan.planner import Stage
 
 PAUSE = 0.05  # seconds between looks at what does not report by itself; workers' messages are handled at once
 TICK = 0.25  # seconds between progress events

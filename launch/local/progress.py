@@ -1,19 +1,15 @@
 """What a person sees while a sweep runs: one refreshed line on a terminal, a line now and then in a log."""
 
-from __future__ import annotations
-
 import shutil
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
 
 from launch import wording
+from launch.plan.planner import Stage
 from launch.request import folds
-
-if TYPE_CHECKING:
-    from launch.plan.planner import Stage
 
 REFRESH = 0.1  # seconds between two drawings on a terminal
 INTERVAL = 10.0  # seconds between two lines in a log, unless a tenth of the sweep went by

@@ -13,7 +13,6 @@ from common import paths, record
 from common.errors import UserError
 from common.settings import groups
 from launch import wording
-from launch.local.order import Result
 from launch.plan import planner
 from launch.request import grid
 from launch.request.arguments import Request
@@ -34,7 +33,7 @@ def smoke(request: Request) -> int:
     try:
         os.environ["RUNS"] = str(folder)
         forest = planner.Forest(composer)
-        wished = forest.add(cell)
+        wished = forest.add(cell.method, cell.settings)
         wanted = planner.Plan(composer.task, request.preset, forest.stages, [wished])
         fits_the_model.check(wanted.todo())
         some = forest.stages[wished]
@@ -43,7 +42,8 @@ def smoke(request: Request) -> int:
         print(f"{some.config['label']}: {size}, here", flush=True)
         result = sweep.run(wanted.todo(), 1, Progress(), planner.write(wanted))
         if result.code:
-            print(f"error: {_reason(result)}; everything it wrote is in {folder}")
+            reason = result.error or next(iter(result.reasons.values()), "it was interrupted")
+            print(f"error: {reason}; everything it wrote is in {folder}")
             return result.code
         summary = record.read_json(paths.summary(some.folder))
         zeros, score = summary["sparsity"], summary["score"]
@@ -70,7 +70,3 @@ def _short(task: str, cell: grid.Cell) -> grid.Cell:
         if not found:
             return grid.Cell(cell.method, settings)
     raise UserError(f"{cell.method} does not work in {STEPS[-1]} steps: {found[0]}")
-
-
-def _reason(result: Result) -> str:
-    return result.error or next(iter(result.reasons.values()), "it was interrupted")

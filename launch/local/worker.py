@@ -8,8 +8,6 @@ pid)``, ``("ready",)`` or ``("broken", traceback)``, then for each stage ``("sta
 outcome, reason, seconds)``.
 """
 
-from __future__ import annotations
-
 import contextlib
 import gc
 import os

@@ -55,8 +55,7 @@ def points(stage: Record, start: int, end: int) -> Iterator[tuple[str, float, in
             values = json.loads(line)
             step, moment = int(values.pop("step")), round(values.pop("time") * 1000)
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
-            # A line damaged on disk hides only itself.
-            continue
+            continue  # a line damaged on disk hides only itself
         yield from ((name, value, moment, step) for name, value in _numbers(values))
 
 
@@ -142,11 +141,6 @@ class Sweep(NamedTuple):
     name: str
     status: str
     ended: int | None
-
-
-def owner(stage: Record, members: dict[tuple[str, str], list[str]]) -> str | None:
-    """The oldest sweep that asked for the stage: its run is shown under that one."""
-    return next(iter(members.get((stage.task, stage.digest), [])), None)
 
 
 def sweeps(stages: list[Record], members: dict[tuple[str, str], list[str]]) -> list[Sweep]:

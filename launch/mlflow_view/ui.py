@@ -29,7 +29,6 @@ START = 90  # seconds the server may take to answer
 # server's thread pool and answers with errors under load.
 SERVER = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_SQLALCHEMYSTORE_POOLCLASS": "NullPool"}
 
-
 # Shown at once, also where the output goes to a file.
 say = functools.partial(print, flush=True)
 

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Sequence
 from common.errors import UserError
 from common.record import finished
 from launch.runs import ledger, records
-from launch.runs.jobs import Job
 from launch.runs.ledger import Element
 from launch.runs.lineage import Lineage
 from launch.runs.records import Record
@@ -66,12 +65,8 @@ def _announce(held: list[Record], elements: dict[str, Element], all_stages: Sequ
     lines = [f"{amount(len(held), 'stage')} in {amount(len(elements), 'job')} would be cancelled:"]
     lines += listed([f"{records.label(r)}  job {r.element.id}" for r in held if r.element], SHOWN)
     names = {record.key for record in held}
-    others = {
-        stage
-        for element in elements.values()
-        for stage in element.stages
-        if stage not in names and not finished(element.sweep.parent.parent / stage)
-    }
+    asked = [(stage, element.sweep.parent.parent) for element in elements.values() for stage in element.stages]
+    others = {stage for stage, runs in asked if stage not in names and not finished(runs / stage)}
     by_name = {record.key: record for record in all_stages}
     if others:
         lines.append(f"with them goes what else these jobs hold, {amount(len(others), 'stage')}:")
@@ -99,7 +94,6 @@ def _cancel(elements: dict[str, Element], asks: queue.Ask, patience: float) -> i
     """Cancel, and look until none waits or runs any more, at most ``patience`` seconds."""
     wanted = {name: element.array for name, element in elements.items()}
     left, problem, end = list(wanted), "", time.monotonic() + patience
-    answers: dict[str, Job] = {}
     while True:
         problem = _scancel(left) or problem
         # one that requeues itself at this very moment is back in the queue: it is cancelled again

@@ -93,17 +93,12 @@ def _leftovers(where: Path, all_stages: Sequence[Record]) -> Cleaning:
 
 def _logs(where: Path, all_stages: Sequence[Record]) -> list[Path]:
     """Log folders in sweeps all of whose stages are done or cancelled (or were deleted)."""
-    asked: dict[str, list[str]] = {}
-    for (task, digest), sweeps in records.sweeps(where).items():
-        for sweep in sweeps:
-            asked.setdefault(sweep, []).append(f"{task}/{digest}")
-    states = {record.key: record.state for record in all_stages}
-    over = []
-    for sweep, stages in asked.items():
-        folder = where / ".sweeps" / sweep
-        if all(states.get(stage, "done") in ("done", "cancelled") for stage in stages):
-            over += _folders(folder)  # the lists of stages and jobs stay
-    return over
+    left = {(record.task, record.digest) for record in all_stages if record.state not in ("done", "cancelled")}
+    over: dict[str, bool] = {}
+    for stage, sweeps in records.sweeps(where).items():
+        over |= {sweep: over.get(sweep, True) and stage not in left for sweep in sweeps}
+    # the lists of stages and jobs stay
+    return [path for sweep, ended in over.items() if ended for path in _folders(where / ".sweeps" / sweep)]
 
 
 def _code(where: Path, all_stages: Sequence[Record]) -> list[Path]:
@@ -173,9 +168,10 @@ def clean(planned: Cleaning, confirm: Callable[[str], bool]) -> int:
         for items, stage in group.items:
             for path in items:
                 size = _size(path)
-                problem = _delete(path, stage, planned.runs)
-                freed += 0 if problem else size
-                problems += [problem] if problem else []
+                if problem := _delete(path, stage, planned.runs):
+                    problems.append(problem)
+                else:
+                    freed += size
     print(f"{_bytes(freed)} deleted")
     for problem in problems[:SHOWN]:
         print(f"left: {problem}")
@@ -190,7 +186,9 @@ def _delete(path: Path, stage: Path | None, runs: Path) -> str:
     if not inside.is_relative_to(os.path.realpath(runs)) or (path.is_symlink() and path.is_dir()):
         return f"{path} leads out of {runs} by a link"
     try:
-        with _lock(stage) if stage is not None and stage.exists() else contextlib.nullcontext():
+        with contextlib.ExitStack() as held:
+            if stage is not None and stage.exists():
+                held.enter_context(locks.exclusive(paths.lock(stage), "process", lambda _: None, patience=0.0))
             if stage is not None and path != stage and not finished(stage):
                 return f"{path}: its stage is being trained again"
             if not path.is_dir():
@@ -204,10 +202,6 @@ def _delete(path: Path, stage: Path | None, runs: Path) -> str:
         return f"{path}: another process holds its stage"
     except OSError as problem:
         return f"{problem.filename or path}: {problem.strerror}"
-
-
-def _lock(stage: Path) -> contextlib.AbstractContextManager[int]:
-    return locks.exclusive(paths.lock(stage), "process", report=lambda _: None, patience=0.0)
 
 
 def _settled(path: Path) -> bool:

@@ -17,6 +17,7 @@ def chosen(all_stages: list[Record], request: Request) -> list[Record]:
     """Among all records those that failed and match METHOD and RUN, their unfinished ancestors, and what they block."""
     for name in request.methods:
         registry.method(name)
+    lineage = Lineage(all_stages)
     if request.run:
         one = records.find(request.run, all_stages)
         if one.state not in (*BARRED, "interrupted"):
@@ -26,11 +27,8 @@ def chosen(all_stages: list[Record], request: Request) -> list[Record]:
         own = [r for r in all_stages if r.state in ("failed", "blocked") and r.method in request.methods]
     else:
         own = [r for r in all_stages if r.state == "failed"]
-    lineage = Lineage(all_stages)
-    if not (request.run or request.methods):  # blocked by what was mended since
-        own += [
-            r for r in all_stages if r.state == "blocked" and (above := lineage.parent(r)) is not None and above.done
-        ]
+        blocked = [(r, lineage.parent(r)) for r in all_stages if r.state == "blocked"]
+        own += [r for r, above in blocked if above is not None and above.done]  # by what was mended since
     taken = {r.digest: r for r in own}
     for one in own:  # what blocks it, should it be blocked
         missing = itertools.takewhile(lambda above: above.state in BARRED, lineage.ancestors(one))

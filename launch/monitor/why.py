@@ -56,7 +56,8 @@ def _facts(record: Record) -> list[tuple[str, str]]:
         where = f"of step {summary.get('scored_step')}, {summary.get('steps')} steps trained"
         facts.append(("score", f"{summary.get('metric')} {score} {where}"))
     elif status.get("steps"):
-        word = f", last word {_ago(record.moment('updated'))} ago" if record.moment("updated") else ""
+        updated = record.moment("updated")
+        word = f", last word {_clock(max(0.0, time.time() - updated))} ago" if updated else ""
         facts.append(("progress", f"step {status.get('step')} of {status.get('steps')}{word}"))
     if record.state == "queued" and job:
         word = job.reason.split(",")[0].strip("()")
@@ -126,10 +127,6 @@ def advice(record: Record, root: Record) -> str:
         "new": "`make sweep` trains it; `make plan` says why it is new",
     }
     return sentences.get(state, f"{again} {whence}")
-
-
-def _ago(moment: float) -> str:
-    return _clock(max(0.0, time.time() - moment))
 
 
 def _clock(seconds: float) -> str:

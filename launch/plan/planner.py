@@ -77,25 +77,18 @@ class Forest:
         self.remarks: dict[str, tuple[str, ...]] = {}
         self._versions: dict = {}
 
-    def add(self, cell: grid.Cell) -> str:
-        return self._line(cell.method, cell.settings)
-
-    def _line(self, name: str, settings: dict) -> str:
+    def add(self, name: str, settings: dict) -> str:
         """A stage and all its ancestors. The first of them brings its own, so that any method can be one."""
         cls = groups.classes(self.task, name)["method"]
         parent = None
         for ancestor, values in registry.method(name)(groups.build(cls, settings["method"])).ancestors():
-            chosen = {
-                "run": settings["run"],
-                "task": settings["task"],
-                "method": self.composer.settings(ancestor)["method"] | values,
-            }
+            chosen = settings | {"method": self.composer.settings(ancestor)["method"] | values}
             if parent is not None:
                 parent = self._stage(ancestor, chosen, parent)
                 continue
             if values and (wrong := groups.complaints(self.task, ancestor, chosen)):
                 raise UserError(f"{name} starts from {ancestor}, which cannot work: {'; '.join(wrong)}")
-            parent = self._line(ancestor, chosen)
+            parent = self.add(ancestor, chosen)
         return self._stage(name, settings, parent)
 
     def _stage(self, method: str, settings: dict, parent: str | None) -> str:
@@ -154,7 +147,7 @@ def _add(forest: Forest, cells: list[grid.Cell]) -> list[str]:
         if data in wrong:
             continue
         try:
-            wished[forest.add(cell)] = None
+            wished[forest.add(cell.method, cell.settings)] = None
         except UserError as problem:
             wrong[data] = str(problem)
     if wrong:
@@ -185,16 +178,15 @@ def _without_weights(stages: dict[str, Stage]) -> None:
 def write(plan: Plan) -> Path:
     """Create the folders of all stages that are not done, and the sweep's own record; returns the sweep's folder."""
     name = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
-    todo = {stage.folder: _content(stage) for stage in plan.todo()}
+    todo = [(stage, _content(stage)) for stage in plan.todo()]
     try:
-        for stage in plan.todo():
+        for stage, content in todo:
             whole = record.finished(stage.folder) and paths.weights(stage.folder).exists()
             if stage.state == state.DAMAGED and not whole:  # nobody healed it meanwhile
                 paths.done(stage.folder).unlink(missing_ok=True)
-        for folder, content in todo.items():
-            folder.mkdir(parents=True, exist_ok=True)
+            stage.folder.mkdir(parents=True, exist_ok=True)
             if content is not None:
-                record.write_text(paths.config(folder), content)
+                record.write_text(paths.config(stage.folder), content)
         sweep = _fresh(paths.sweeps() / f"{name}-{plan.task}-{os.getpid()}")
         keys = ("digest", "task", "method", "parent", "seed", "sparsity")
         lines = [json.dumps({key: getattr(stage, key) for key in keys}) for stage in plan.stages.values()]

@@ -226,10 +226,7 @@ def _unpaired(board: Board) -> list[str]:
     usual, found = board.usual, []
     for name, pairs in named.items():
         others = (("without", usual - pairs), ("with", pairs - usual))
-        words = [f"{word} {_pairs(own)}" for word, own in others if own]
+        named_pairs = [(word, sorted((folds.pair(*pair) for pair in own), key=folds.counted)) for word, own in others]
+        words = [f"{word} {some(own, 1)}" for word, own in named_pairs if own]
         found += [f"{name} {', '.join(words)}"] * bool(words)
     return found
-
-
-def _pairs(pairs: frozenset[folds.Pair]) -> str:
-    return some(sorted((folds.pair(*pair) for pair in pairs), key=folds.counted), 1)

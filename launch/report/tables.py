@@ -57,10 +57,10 @@ class Report:
         page = [f"# {self.task}: score and sparsity", ""]
         page.append(f"`results.csv` has a row for each finished stage ({len(self.rows)}).")
         page += [f"\n**Note:** {note}" for note in notes.notes(self.shown, self.old)]
-        for board in self.boards:
-            page += ["", *_markdown(board, figures.get((board.dataset, board.model, board.metric)))]
+        for board, name in zip(self.boards, figures, strict=True):
+            page += ["", *_markdown(board, name)]
         record.write_text(folder / "results.md", "\n".join(page) + "\n")
-        drawn = [folder / name for name in dict.fromkeys(figures.values())]
+        drawn = [folder / name for name in dict.fromkeys(figures)]
         few = notes.notes(self.shown, self.old, WARNINGS)
         return ReportResult(folder / "results.csv", folder / "results.md", drawn, len(self.rows), few)
 
@@ -91,7 +91,7 @@ def _flat(measurements: dict) -> dict[str, float]:
 
 
 def _plain(board: Board) -> str:
-    columns = {method: [_text(board, method, level) for level in board.levels] for method in board.methods}
+    columns = {method: _texts(board, method, lambda cell: cell.text(board.expected)) for method in board.methods}
     lines = [board.title, *_blocks("sparsity", [percent(level) for level in board.levels], columns)]
     lines += ["", *(f"{label}: {cell.text(board.expected)}" for label, cell in board.reference.items())]
     lines += board.constants
@@ -196,34 +196,35 @@ def _number(mean: float, deviation: float | None) -> str:
     return f"{mean:.4g}" + ("" if spread is None else f"±{spread:.2g}")
 
 
-def _text(board: Board, method: str, level: float) -> str:
-    cell = board.cells.get((method, level))
-    return cell.text(board.expected) if cell else "-"
+def _texts(board: Board, method: str, text: Callable[[Average], str]) -> list[str]:
+    """Of each level what there is to tell of a method."""
+    cells = [board.cells.get((method, level)) for level in board.levels]
+    return [text(cell) if cell else "-" for cell in cells]
 
 
-def _markdown(board: Board, figure: str | None) -> list[str]:
+def _markdown(board: Board, figure: str) -> list[str]:
+    def section(title: str, text: Callable[[Average], str]) -> list[str]:
+        dense = "".join(f"; {label}: {text(cell)}" for label, cell in board.reference.items())
+        return ["", f"{title}{dense}", *_grid(board, text)]
+
     lines = [f"## {board.title}", ""]
     lines += [f"- **{label}**: {cell.text(board.expected)}" for label, cell in board.reference.items()]
     lines += [f"- {line}" for line in board.constants]
     lines += _grid(board, lambda cell: cell.text(board.expected).replace("*", "\\*"))
     lines += ["", *(f"- {note.replace('*', chr(92) + '*')}" for note in (*board.notes(), *_corners(board)))]
     if any(None not in cell.between for cell in board.averages):
-        dense = "".join(f"; {label}: {_between(cell)}" for label, cell in board.reference.items())
         noun = folds.listed(board.splits).partition(" ")[0]
-        lines += ["", f"Sample standard deviation of the means of {noun} / of the means of seeds{dense}"]
-        lines += _grid(board, _between)
+        lines += section(f"Sample standard deviation of the means of {noun} / of the means of seeds", _between)
     if any(cell.steps for cell in board.cells.values()):
-        dense = "".join(f"; {label}: {_steps(cell)}" for label, cell in board.reference.items())
-        lines += ["", f"Optimizer step with the best validation (how fast it learns){dense}", *_grid(board, _steps)]
+        lines += section("Optimizer step with the best validation (how fast it learns)", _steps)
     for heads, columns in _measurements(board):
         lines += ["", "Measured beside the score", ""]
         lines += ["| method | sparsity | " + " | ".join(columns) + " |", "|---|" + "---:|" * (len(columns) + 1)]
         lines += [f"| {' | '.join((*head, *row))} |" for head, *row in zip(heads, *columns.values(), strict=True)]
         lines += ["", *meanings] if (meanings := [f"- {text}" for text in _meanings(heads, columns)]) else []
     if any(cell.line for cell in board.cells.values()):
-        dense = "".join(f"; {label}: {_line(cell)}" for label, cell in board.reference.items())
-        lines += ["", f"Optimizer steps, with those of all a result stands on{dense}", *_grid(board, _line)]
-    return lines + (["", f"![{board.title}]({figure})"] if figure else [])
+        lines += section("Optimizer steps, with those of all a result stands on", _line)
+    return [*lines, "", f"![{board.title}]({figure})"]
 
 
 def _grid(board: Board, text: Callable[[Average], str]) -> list[str]:
@@ -233,8 +234,7 @@ def _grid(board: Board, text: Callable[[Average], str]) -> list[str]:
     heads = [percent(level) for level in board.levels]
     lines = ["", "| method \\ sparsity | " + " | ".join(heads) + " |", "|---|" + "---:|" * len(heads)]
     for method in board.methods:
-        cells = [board.cells.get((method, level)) for level in board.levels]
-        words = [text(cell) if cell else "-" for cell in cells]
+        words = _texts(board, method, text)
         lines += [f"| {method} | {' | '.join(words)} |"] * any(word != "-" for word in words)
     return lines
 
@@ -255,17 +255,17 @@ def _line(cell: Average) -> str:
     return "-" if cell.line is None else f"{cell.line:.0f}"
 
 
-def _figures(found: list[Board], folder: Path) -> dict[tuple[str, str, str], str]:
-    """Draw each board that has a score; (data set, model, metric) -> file name."""
+def _figures(found: list[Board], folder: Path) -> list[str]:
+    """Draw each board; the names of the files."""
     from launch.report import figure  # matplotlib takes a second to import
 
     several = Counter((board.dataset, board.model) for board in found)
-    names = {}
+    names = []
     for board in found:
         parts = [board.dataset, board.model] + ([board.metric] if several[board.dataset, board.model] > 1 else [])
         name = "-".join(["curves", *(_file_name(part) for part in parts)]) + ".png"
         figure.draw(board, folder / name)
-        names[board.dataset, board.model, board.metric] = name
+        names.append(name)
     return names
 
 

@@ -129,13 +129,9 @@ def outdated(records: list[Record]) -> set[str]:
     A parent that is gone says nothing.
     """
     lineage = Lineage(records)
-    old = {record.digest for record in records if _differs(record)}
+    now = {r.digest: _versions(r.task, r.method) if r.config else None for r in records}
+    old = {r.digest for r in records if now[r.digest] is not None and r.config.get("versions") != now[r.digest]}
     return {r.digest for r in records if r.digest in old or any(above.digest in old for above in lineage.ancestors(r))}
-
-
-def _differs(record: Record) -> bool:
-    now = _versions(record.task, record.method) if record.config else None
-    return now is not None and record.config.get("versions") != now
 
 
 def steps_of_lines(records: list[Record]) -> dict[str, int]:
@@ -232,9 +228,9 @@ def find(prefix: str, found: Iterable[Record]) -> Record:
     """The stage whose digest begins with ``prefix``. ``UserError`` when none does, or several do."""
     wanted = prefix.rpartition("/")[2].lower()
     several = [record for record in found if record.digest.startswith(wanted)] if wanted else []
-    exact = [record for record in several if record.digest == wanted]
-    if len(exact or several) == 1:
-        return (exact or several)[0]
+    fitting = [record for record in several if record.digest == wanted] or several
+    if len(fitting) == 1:
+        return fitting[0]
     if not several:
         raise UserError(
             f"expected RUN=<the first letters of a stage's name>, found {prefix!r}; `make status` shows names, "

@@ -16,7 +16,6 @@ from launch.runs.jobs import ENDED, GONE, NEVER, OUT_OF_MEMORY, UNKNOWN, Job
 PATIENCE = 10.0  # seconds for one command; slurm's own message timeout is as long
 CHUNK = 200  # job numbers a command: well below the kernel's limit for one word
 
-
 # Fixed columns, since a reason or a name may hold any letter. The name comes last and is compared, so it may be long.
 COLUMNS = {"JobArrayID": 90, "State": 20, "Reason": 60, "NodeList": 60, "exit_code": 12, "DerivedEC": 12}
 COLUMNS |= {"RestartCnt": 8, "TimeUsed": 20, "TimeLimit": 20, "EndTime": 24, "Name": 250}
@@ -153,13 +152,9 @@ def _match(rows: list, wanted: Mapping[str, str]) -> dict[str, Job]:
     rest: dict[str, tuple[str, Job]] = {}
     for name, title, job in rows:
         base, _, index = name.partition("_")
-        if not index.startswith("["):
-            indices = [index]
-        else:
-            indices = [str(i) for i in _indices(index)]
-            if "..." in index or "]" not in index:
-                rest[base] = title, job
-        for i in indices:
+        if index.startswith("[") and ("..." in index or "]" not in index):
+            rest[base] = title, job
+        for i in map(str, _indices(index)) if index.startswith("[") else [index]:
             key = f"{base}_{i}" if i else base
             if key in wanted and wanted[key] in ("", title):
                 found[key] = job
@@ -214,8 +209,8 @@ def _chunks(wanted: Iterable[str]) -> list[list[str]]:
 def run(command: list[str]) -> subprocess.CompletedProcess | str:
     """The finished command, or why there was none. The user's own defaults for its output are left out."""
     mine = ("SQUEUE_", "SACCT_", "SCANCEL_", "SLURM_TIME_FORMAT")
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(mine)}
-    environment |= {"LC_ALL": "C", "SLURM_BITSTR_LEN": "0"}  # 0: lists of array indices in full
+    env = {name: value for name, value in os.environ.items() if not name.startswith(mine)}
+    env |= {"LC_ALL": "C", "SLURM_BITSTR_LEN": "0"}  # 0: lists of array indices in full
     try:
         return subprocess.run(
             command,
@@ -223,7 +218,7 @@ def run(command: list[str]) -> subprocess.CompletedProcess | str:
             text=True,
             errors="replace",
             stdin=subprocess.DEVNULL,
-            env=environment,
+            env=env,
             timeout=PATIENCE,
         )
     except FileNotFoundError:

@@ -4,8 +4,6 @@ Every submission is an array, also of one element, so that ids and file names ha
 ours: its message reaches the user, and an answer that got lost is looked up by the array's name before another try.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

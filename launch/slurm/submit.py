@@ -102,8 +102,18 @@ def _locked(stages: Sequence[Stage], place: Cluster, names: dict, write: Callabl
     numbers = result.numbers
     try:
         for index, array in enumerate(found):
-            title = f"{todo[0].task}-{token}-{index}"
-            numbers.append(_submit_one(sweep, title, array, numbers, place, names, code, lock))
+            title, waits, folder = (
+                f"{todo[0].task}-{token}-{index}",
+                dependency(array, numbers),
+                sweep / f"array-{index}",
+            )
+            keys = [[stage.key for stage in lane] for lane in array.lanes]
+            own = dict(**names, code=str(code), folder=str(folder), processes=array.need)
+            ledger.write(sweep, "intent", array=title, elements=keys, depends=waits, **own)
+            parameters = cluster.parameters(place, title, code, array.need, waits)
+            lanes = [[stage.folder for stage in lane] for lane in array.lanes]
+            numbers.append(sbatch.submit(folder, lanes, code, parameters, place.python, keep=[lock]))
+            ledger.write(sweep, "submitted", array=title, job=numbers[-1])
     except BaseException as problem:
         _take_back(sweep, f"{todo[0].task}-{token}-", numbers, problem)
         if isinstance(problem, sbatch.Refused) and not isinstance(problem, sbatch.Mute):  # else a part may be queued
@@ -165,28 +175,6 @@ def _forget(folders: list[Path]) -> None:
         if folder.is_dir() and [path.name for path in folder.iterdir()] == [paths.config(folder).name]:
             paths.config(folder).unlink(missing_ok=True)
             folder.rmdir()
-
-
-def _submit_one(
-    sweep: Path,
-    title: str,
-    array: arrays.Array,
-    numbers: list[str],
-    place: Cluster,
-    names: dict,
-    code: Path,
-    lock: int,
-) -> str:
-    waits = dependency(array, numbers)
-    folder = sweep / f"array-{len(numbers)}"
-    lanes = [[stage.folder for stage in lane] for lane in array.lanes]
-    keys = [[stage.key for stage in lane] for lane in array.lanes]
-    own = dict(**names, code=str(code), folder=str(folder), processes=array.need)
-    ledger.write(sweep, "intent", array=title, elements=keys, depends=waits, **own)
-    parameters = cluster.parameters(place, title, code, array.need, waits)
-    number = sbatch.submit(folder, lanes, code, parameters, place.python, keep=[lock])
-    ledger.write(sweep, "submitted", array=title, job=number)
-    return number
 
 
 def dependency(array: arrays.Array, numbers: Sequence[str]) -> str:
