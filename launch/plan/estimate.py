@@ -53,12 +53,12 @@ def text(cost: dict) -> list[str]:
     if not cost["stages"]:
         return []
     unit = f"{cost['unit']}-hours"
-    limit = "" if cost["limit_hours"] is None else f"at most {_hours(cost['limit_hours'])} {unit} without requeues"
+    limit = "" if cost["limit_hours"] is None else f"; at most {_hours(cost['limit_hours'])} {unit} without requeues"
     if cost["hours"] is None:
-        return [f"cost: nothing like it has been trained here yet {'; ' if limit else ''}{limit}"]
+        return [f"cost: nothing like it has been trained here yet {limit}"]
     part = "" if cost["known"] == cost["stages"] else f" ({cost['known']} of {cost['stages']} known)"
     line = f"cost: about {_hours(cost['hours'])} {unit}, the longest line {_hours(cost['chain_hours'])} hours{part}"
-    return [f"{line}{'; ' if limit else ''}{limit}"]
+    return [line + limit]
 
 
 def _hours(value: float) -> str:

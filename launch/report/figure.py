@@ -146,8 +146,7 @@ def _dress(axes: Axes, board: Board) -> None:
         axes.spines[side].set_visible(False)
     axes.set_title(" · ".join(filter(None, (board.dataset, board.model))), loc="left", fontsize=12, fontweight="bold")
     numbers = sorted({cell.n for cell in board.averages})
-    seeds = board.members(_seeds(board.seeds))
-    count = f"{numbers[0]} to {numbers[-1]} {board.unit}s a point" if len(numbers) > 1 else seeds
+    count = f"{numbers[0]} to {numbers[-1]} {board.unit}s a point" if len(numbers) > 1 else board.members(most=8)
     spread = "mean ± 1 standard deviation, " if numbers and numbers[-1] > 1 else ""
     axes.set_title(spread + count, loc="right", fontsize=8.5)
     if board.common:
@@ -155,17 +154,12 @@ def _dress(axes: Axes, board: Board) -> None:
         axes.annotate(settings, (0, -0.15), xycoords="axes fraction", va="top", fontsize=7.5, color="#555555")
 
 
-def _seeds(seeds: list[int]) -> str:
-    noun = "seed" if len(seeds) == 1 else "seeds"
-    return f"{noun} {', '.join(map(str, seeds))}" if len(seeds) < 9 else f"{len(seeds)} seeds"
-
-
 def _spread(ticks: list[tuple[float, float]]) -> list[tuple[float, float]]:
     """Ticks whose labels do not touch: at most ``TICKS``, none closer than a thirteenth of the axis."""
     width = (ticks[-1][0] - ticks[0][0]) / (TICKS + 1)
-    shown: list[tuple[float, float]] = []
-    for tick in ticks:
-        if not shown or tick[0] - shown[-1][0] >= width:
+    shown = ticks[:1]
+    for tick in ticks[1:]:
+        if tick[0] - shown[-1][0] >= width:
             shown.append(tick)
     return shown
 

@@ -119,10 +119,7 @@ def _corners(board: Board) -> list[str]:
     shared = next(iter(ends.values()), "") if len(set(ends.values())) == 1 else ""
     corners: list[str] = []
     none: list[str] = []
-    early: list[str] = []
     for method, found in knees.items():
-        if board.early(method):
-            early.append(method)
         own = [] if shared else [ends[method]]
         if found is None:
             none.append(" ".join([method, *(f"({end})" for end in own)]))
@@ -130,6 +127,7 @@ def _corners(board: Board) -> list[str]:
         lost = board.dense.mean - found.score if board.dense else None
         cost = f"{found.score:.2f}" if lost is None else f"{abs(lost):.2f} {'below' if lost > 0 else 'above'} dense"
         corners.append(f"{method} {percent(found.sparsity)} ({', '.join([cost, *own])})")
+    early = [method for method in knees if board.early(method)]
     verdict = [", ".join(corners)] * bool(corners) + [f"none: {', '.join(none)}"] * bool(none)
     head = f"knee{f' ({shared})' if shared else ''}, beyond which the score falls much faster than before"
     doubt = "levels that end too early to trust this (more than half of dense's lead over a constant answer is left)"
@@ -140,16 +138,13 @@ def _blocks(corner: str, heads: list[str], columns: dict[str, list[str]]) -> lis
     """A plain-text table, its rows named by ``heads``, in as many blocks side by side as its width needs."""
     first = max(10, *(len(head) for head in heads)) if heads else 10
     widths = {name: max(map(len, (name, *texts))) for name, texts in columns.items()}
-    blocks: list[list[str]] = [[]]
-    width = first
+    blocks: list[list[str]] = []
     for name in columns:
-        width += 2 + widths[name]
-        if blocks[-1] and width > WIDTH:
+        if not blocks or first + sum(2 + widths[other] for other in (*blocks[-1], name)) > WIDTH:
             blocks.append([])
-            width = first + 2 + widths[name]
         blocks[-1].append(name)
     lines = []
-    for block in blocks if columns else []:
+    for block in blocks:
         lines += ["", f"{corner:>{first}}" + "".join(f"  {name:>{widths[name]}}" for name in block)]
         for row, head in enumerate(heads):
             lines.append(f"{head:>{first}}" + "".join(f"  {columns[name][row]:>{widths[name]}}" for name in block))

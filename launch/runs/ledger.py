@@ -79,11 +79,8 @@ def events(sweep: Path) -> list[dict]:
             event = json.loads(line)
         except ValueError:
             continue
-        if (
-            isinstance(event, dict)
-            and isinstance(event.get("array"), str)
-            and NEEDED.get(str(event.get("event")), set()) <= set(event)
-        ):
+        named = isinstance(event, dict) and isinstance(event.get("array"), str)
+        if named and NEEDED.get(str(event.get("event")), set()) <= set(event):
             found.append(event)
     return found
 

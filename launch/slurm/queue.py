@@ -7,9 +7,8 @@ import os
 import re
 import subprocess
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import Protocol
 
 from launch.runs.jobs import ENDED, GONE, NEVER, OUT_OF_MEMORY, UNKNOWN, Job
 
@@ -22,10 +21,7 @@ COLUMNS |= {"RestartCnt": 8, "TimeUsed": 20, "TimeLimit": 20, "EndTime": 24, "Na
 FIELDS = "JobID,State,ExitCode,DerivedExitCode,NodeList,Elapsed,Timelimit,End,Reason,JobName"
 
 
-class Ask(Protocol):
-    """``ask`` below, or what stands in for it."""
-
-    def __call__(self, wanted: Mapping[str, str], users: Iterable[int] = ..., /) -> dict[str, Job]: ...
+Ask = Callable[..., dict[str, Job]]  # ``ask`` below, or what stands in for it
 
 
 def ask(wanted: Mapping[str, str], users: Iterable[int] = ()) -> dict[str, Job]:
@@ -78,10 +74,8 @@ def _queue(wanted: Iterable[str], users: set[int]) -> tuple[list | None, str]:
                 return None, more if isinstance(more, str) else message(more)
             done.stdout += more.stdout
         done.returncode = 0
-    if isinstance(done, str):
-        return None, done
-    if done.returncode:
-        return None, message(done)
+    if isinstance(done, str) or done.returncode:
+        return None, done if isinstance(done, str) else message(done)
     return [row for line in done.stdout.splitlines() if (row := _queue_row(line))], ""
 
 
