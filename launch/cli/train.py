@@ -140,10 +140,9 @@ def _submit(wanted: Plan, place: cluster.Cluster, request: Request) -> int:
     if not result.stages:
         print(f"nothing new to submit: {on_their_way}")
         return 0
-    numbers = result.numbers
-    parts = (result.stages, "stage"), (result.elements, "element"), (len(numbers), "array")
+    parts = (result.stages, "stage"), (result.elements, "element"), (len(result.numbers), "array")
     stages, elements, several = (wording.amount(*part) for part in parts)
-    print(f"submitted {stages} as {elements} of {several} (job {wording.span(numbers)})", flush=True)
+    print(f"submitted {stages} as {elements} of {several} (job {wording.span(result.numbers)})", flush=True)
     if result.waiting:
         print(on_their_way)
     print("look at it: make status WATCH=1 · make why RUN=<first letters> · make ui; afterwards: make report")

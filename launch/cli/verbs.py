@@ -118,8 +118,7 @@ def function(name: str) -> Callable[[Any], int]:
 
 def listing() -> list[str]:
     """The verbs, and the words that they listen to, a line each."""
-    lines = [f"  {name:<9} {verb.help}" for name, verb in VERBS.items()]
-    lines.append("")
+    lines = [*(f"  {name:<9} {verb.help}" for name, verb in VERBS.items()), ""]
     for key, meaning in KEYS.items():
         listeners = [name for name, verb in VERBS.items() if key in verb.keys]
         few = f"{', '.join(listeners)}: " if len(listeners) <= 5 else ""

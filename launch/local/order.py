@@ -38,8 +38,7 @@ class Order:
         self.position = {digest: number for number, digest in enumerate(self.stages)}
         self.lineage = Lineage(self.stages.values())
         self.height = self.lineage.heights()
-        leaves = [digest for digest in self.stages if not self.lineage.children(digest)]
-        self.width = len(leaves)  # most stages that can ever run at once
+        self.width = sum(not self.lineage.children(digest) for digest in self.stages)  # most that ever run at once
         self.outcome: dict[str, str] = {}
         self.reason: dict[str, str] = {}
         self.lost: Counter = Counter()  # times a stage's worker died under it

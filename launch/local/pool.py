@@ -100,17 +100,13 @@ class Pool:
             self.hand_out()
             # No more hands than stages that could use them: those under way and those ready (children may follow any).
             if len(self.members) < self.size and self.order.ready:
-                self.staff()
+                number = min(set(range(self.size)) - set(self.members))
+                self.members[number] = Member(self.submit(str(self.home / "driver"), number))
+                self.jobs.append(self.members[number].job)
             self.listen(PAUSE)
             self.look()
             if not any(member.stage for member in self.members.values()) and not self.order.ready and not self.waiting:
                 break  # what is left waits for a stage that was stopped
-
-    def staff(self) -> None:
-        number = min(set(range(self.size)) - set(self.members))
-        job = self.submit(str(self.home / "driver"), number)
-        self.jobs.append(job)
-        self.members[number] = Member(job)
 
     def hand_out(self) -> None:
         for member in self.members.values():

@@ -96,13 +96,12 @@ class Progress:
     def draw(self, event: Event) -> None:
         self.drawn = self.clock()
         self.tenth = 10 * event.ended // max(event.total, 1)
-        if not self.terminal:
-            self.stream.write(self.text(event) + "\n")
-        else:
+        text = self.text(event)
+        if self.terminal:
             width = self.width or shutil.get_terminal_size().columns
-            text = self.text(event)
-            self.stream.write("\r\x1b[K" + (text if len(text) < width else text[: width - 2] + "…"))
-            self.dirty = True
+            text = "\r\x1b[K" + (text if len(text) < width else text[: width - 2] + "…")
+        self.dirty = self.terminal
+        self.stream.write(text if self.terminal else text + "\n")
         self.stream.flush()
 
     def line(self, text: str) -> None:

@@ -13,7 +13,7 @@ from common import paths, record
 from common.errors import UserError
 from common.settings import groups
 from launch import wording
-from launch.plan import planner
+from launch.plan import fits_the_model, planner
 from launch.request import grid
 from launch.request.arguments import Request
 
@@ -24,7 +24,6 @@ def smoke(request: Request) -> int:
     """Train the first cell in a folder of its own; returns the exit code."""
     from launch.local import sweep
     from launch.local.progress import Progress
-    from launch.plan import fits_the_model
 
     composer, cells = grid.cells(request)
     cell = _short(composer.task, next((c for c in cells if not c.reference), cells[0]))

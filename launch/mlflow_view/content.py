@@ -106,16 +106,12 @@ def tags(stage: Record, sweeps: list[str]) -> dict[str, str]:
         "parent": config.get("parent") or "",
         "collapsed": str(bool(summary.get("collapsed"))).lower() if stage.done else "",
         "reason": "" if stage.state in ("done", "running") else stage.reason,
-        **job(stage),
+        # where it was trained: other from one attempt to the next
+        **{name: stage.status.get(name) for name in ("job", "node", "restarts")},
+        "attempts": stage.status.get("attempt"),
+        "cluster": stage.element.cluster if stage.element else None,
     }
-    return {name: str(value)[:TAG] for name, value in found.items() if value != ""}
-
-
-def job(stage: Record) -> dict[str, object]:
-    """Where it was trained; other from one attempt to the next, so never parameters."""
-    marks = {name: stage.status.get(name) for name in ("job", "node", "restarts")}
-    marks |= {"attempts": stage.status.get("attempt"), "cluster": stage.element.cluster if stage.element else None}
-    return {name: "" if value is None else value for name, value in marks.items()}
+    return {name: str(value)[:TAG] for name, value in found.items() if value not in ("", None)}
 
 
 def status(stage: Record) -> str:

@@ -160,8 +160,7 @@ def _tail(log: IO[bytes]) -> str:
 def _free(port: int) -> bool:
     with socket.socket() as trial:
         trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
+        with contextlib.suppress(OSError):
             trial.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-        return True
+            return True
+    return False

@@ -39,8 +39,7 @@ def cancel(
             "expected an answer; repeat it later. Nothing was cancelled"
         )
     held = [record for record in chosen if _held_by(record)]
-    here = sum(record.state == "running" and not _held_by(record) for record in chosen)
-    if here:
+    if here := sum(record.state == "running" and not _held_by(record) for record in chosen):
         print(f"{here} of these train outside of Slurm: Ctrl-C in the terminal of their sweep stops them")
     elements = {element.id: element for record in held if (element := _held_by(record)) and element.id}
     if not elements:

@@ -43,6 +43,9 @@ class Cleaning:
     groups: list[Group]
     notes: list[str] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        self.groups = [group for group in self.groups if group.items]
+
     def text(self) -> str:
         lines = [f"in {self.runs}:"]
         for group in self.groups:
@@ -88,7 +91,7 @@ def _leftovers(where: Path, all_stages: Sequence[Record]) -> Cleaning:
                 notes.append(f"{title}: {young} that were in use within the last hour stay for now")
     aside = [path for task in _folders(where) for path in task.glob(".deleted-*")]
     groups.append(Group("stages whose deletion was interrupted", [([path], None) for path in aside]))
-    return Cleaning(where, [group for group in groups if group.items], notes)
+    return Cleaning(where, groups, notes)
 
 
 def _logs(where: Path, all_stages: Sequence[Record]) -> list[Path]:
@@ -103,9 +106,7 @@ def _logs(where: Path, all_stages: Sequence[Record]) -> list[Path]:
 
 def _code(where: Path, all_stages: Sequence[Record]) -> list[Path]:
     """Snapshots that no element refers to which lives, or may live, or whose submission was cut short."""
-    needed = {
-        r.element.code for r in all_stages if r.element is not None and r.job is not None and r.job.alive is not False
-    }
+    needed = {r.element.code for r in all_stages if r.element and r.job and r.job.alive is not False}
     needed |= {element.code for element in ledger.elements(where) if element.id is None}
     needed = {os.path.realpath(code) for code in needed if code}
     return [path for path in _folders(where / ".code", hidden=True) if os.path.realpath(path) not in needed]
@@ -117,18 +118,16 @@ def _weights(where: Path, all_stages: Sequence[Record], chosen: list[Record]) ->
     needed = {above.digest for r in all_stages if r.state != "done" for above in lineage.ancestors(r)}
     done = [record for record in chosen if record.state == "done"]
     free = [record for record in done if record.digest not in needed]
-    files = [
-        ([paths.weights(r.folder), paths.selected(r.folder), *r.folder.glob("snapshot-*.pt")], r.folder) for r in free
-    ]
+    folders = [record.folder for record in free]
+    files = [([paths.weights(f), paths.selected(f), *f.glob("snapshot-*.pt")], f) for f in folders]
+    group = Group("finished stages: weights.pt, selected.pt, snapshots", files)
     notes = []
     if len(free) < len(done):
         notes.append(f"weights kept, as unfinished stages start from them: {len(done) - len(free)}")
-    group = Group("finished stages: weights.pt, selected.pt, snapshots", files)
     if group.items:
-        notes.append(
-            "scores, metrics and curves stay; a stage planned later that starts from one of these trains it again"
-        )
-    return Cleaning(where, [group] if group.items else [], notes)
+        more = "a stage planned later that starts from one of these trains it again"
+        notes.append(f"scores, metrics and curves stay; {more}")
+    return Cleaning(where, [group], notes)
 
 
 def _stages(where: Path, all_stages: Sequence[Record], chosen: list[Record], descendants: bool) -> Cleaning:
@@ -142,15 +141,13 @@ def _stages(where: Path, all_stages: Sequence[Record], chosen: list[Record], des
         notes.append(f"kept, though standing on these ({len(below)}; DESCENDANTS=1 takes them along): {_names(below)}")
     busy = [record for record in all_stages if record.state in MOVING]
     used = {one.digest for record in busy for one in (record, *lineage.ancestors(record))}
-    kept = [record for record in chosen if record.digest in used]
-    if kept:
+    if kept := [record for record in chosen if record.digest in used]:
         notes.append(f"kept, as running, queued, or needed by what is ({len(kept)}): {_names(kept)}")
     gone = [record for record in chosen if record.digest not in used]
-    lost = sum(record.state == "done" for record in gone)
-    if lost:
+    if lost := sum(record.state == "done" for record in gone):
         notes.append(f"finished among them: {lost}; their results are lost")
     group = Group("whole stages", [([record.folder], record.folder) for record in gone])
-    return Cleaning(where, [group] if group.items else [], notes)
+    return Cleaning(where, [group], notes)
 
 
 def clean(planned: Cleaning, confirm: Callable[[str], bool]) -> int:

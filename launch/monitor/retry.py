@@ -33,8 +33,7 @@ def chosen(all_stages: list[Record], request: Request) -> list[Record]:
     for one in own:  # what blocks it, should it be blocked
         missing = itertools.takewhile(lambda above: above.state in BARRED, lineage.ancestors(one))
         taken |= {above.digest: above for above in missing}
-    below = lineage.descendants(taken, through=lambda record: record.state == "blocked")
-    taken |= {record.digest: record for record in below}
+    taken |= {r.digest: r for r in lineage.descendants(taken, through=lambda below: below.state == "blocked")}
     if old := outdated(all_stages) & set(taken):
         raise UserError(
             f"{len(old)} of them were planned for an older version of the code ({', '.join(sorted(old)[:3])}): "

@@ -3,19 +3,15 @@
 Deviations are sample standard deviations (n - 1).
 """
 
-from __future__ import annotations
-
 import math
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
+from launch.report.rows import Row
 from launch.request import folds
 from launch.request.folds import Pair
-
-if TYPE_CHECKING:
-    from launch.report.rows import Row
 
 Spread = tuple[float, float | None]  # a mean, and the deviation where there are two or more values
 

@@ -131,10 +131,7 @@ class Board:
 
 
 def boards(records: Sequence[Record], among: Sequence[Record] | None = None) -> list[Board]:
-    """The finished stages arranged for tables and figures, one board per task, data set, model and metric.
-
-    ``among``: see ``rows.finished``.
-    """
+    """The finished stages, one board per task, data set, model and metric. ``among``: see ``rows.finished``."""
     groups: dict[tuple[str, str, str, str], list[Row]] = defaultdict(list)
     for row in finished(records, among):
         groups[row.board].append(row)

@@ -131,8 +131,7 @@ def _dense(axes: Axes, cell: Average, label: str, index: int) -> Line2D:
 
 
 def _dress(axes: Axes, board: Board) -> None:
-    levels = board.levels
-    if levels:
+    if levels := board.levels:
         ends = position(levels[0]), position(levels[-1])
         room = 0.04 * max(ends[1] - ends[0], 1.0)
         axes.set_xlim(ends[0] - room, ends[1] + room)

@@ -75,7 +75,9 @@ def arrange(task: str, records: Sequence[Record], shown: Sequence[Record]) -> Re
 
 def _csv(rows: list[Row]) -> str:
     out = io.StringIO()
-    beside = [_flat(row.measurements) for row in rows]
+    # lists, such as whole curves, stay in the summaries
+    measured = [{k: v for k, v in row.measurements.items() if isinstance(v, int | float)} for row in rows]
+    beside = [{f"measurements.{name}": value for name, value in numbers.items()} for numbers in measured]
     columns = [*COLUMNS, *sorted({name for numbers in beside for name in numbers})]
     writer = csv.DictWriter(out, columns, lineterminator="\n")
     writer.writeheader()
@@ -83,11 +85,6 @@ def _csv(rows: list[Row]) -> str:
         {name: getattr(row, name) for name in COLUMNS} | numbers for row, numbers in zip(rows, beside, strict=True)
     )
     return out.getvalue()
-
-
-def _flat(measurements: dict) -> dict[str, float]:
-    """What was measured, as columns; lists, such as whole curves, stay in the summaries."""
-    return {f"measurements.{name}": value for name, value in measurements.items() if isinstance(value, int | float)}
 
 
 def _plain(board: Board) -> str:
@@ -109,10 +106,7 @@ def _wrapped(texts: list[str]) -> list[str]:
 
 
 def _corners(board: Board) -> list[str]:
-    """Where the curves have their knees, what is lost until there, and what that rests on.
-
-    Nothing where no curve has levels enough to tell.
-    """
+    """Where the curves have their knees, what is lost until there, what that rests on; of enough levels alone."""
     knees = board.knees()
     curves = {method: board.points(method) for method in knees}
     ends = {method: f"levels to {percent(curve[-1].sparsity)}" for method, curve in curves.items()}
@@ -258,11 +252,7 @@ def _figures(found: list[Board], folder: Path) -> list[str]:
     names = []
     for board in found:
         parts = [board.dataset, board.model] + ([board.metric] if several[board.dataset, board.model] > 1 else [])
-        name = "-".join(["curves", *(_file_name(part) for part in parts)]) + ".png"
+        name = "".join(c if c.isalnum() or c in "-_." else "_" for c in "-".join(["curves", *parts])) + ".png"
         figure.draw(board, folder / name)
         names.append(name)
     return names
-
-
-def _file_name(part: str) -> str:
-    return "".join(c if c.isalnum() or c in "-_." else "_" for c in part)

@@ -11,7 +11,7 @@ from common import paths, registry
 from common.errors import UserError, nearest
 from common.settings import groups
 from common.stage import identity
-from launch.request.arguments import GROUPS, Request
+from launch.request.arguments import Request
 
 
 class _Loader(yaml.SafeLoader):
@@ -118,16 +118,9 @@ class Composer:
         key = (method, embedded)
         if key not in self._cache:
             layers = self.layers[:1] if embedded else self.layers
-            cls = groups.classes(self.task, method)
+            own = [(origin, {**layer, "method": (layer.get("methods") or {}).get(method)}) for origin, layer in layers]
             self._cache[key] = {
-                group: groups.merge(
-                    cls[group],
-                    group,
-                    [
-                        (o, ((v.get("methods") or {}).get(method) if group == "method" else v.get(group)) or {})
-                        for o, v in layers
-                    ],
-                )
-                for group in GROUPS
+                group: groups.merge(cls, group, [(origin, layer.get(group) or {}) for origin, layer in own])
+                for group, cls in groups.classes(self.task, method).items()
             }
         return {group: dict(values) for group, values in self._cache[key].items()}

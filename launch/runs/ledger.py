@@ -92,23 +92,15 @@ def of_sweep(sweep: Path) -> list[Element]:
     for event in events(sweep):
         found.setdefault(str(event.get("event")), {})[event["array"]] = event
     jobs = {name: str(event["job"]) for name, event in found["submitted"].items()}
-    return [
-        Element(
-            sweep,
-            name,
-            str(intent.get("cluster", "")),
-            str(intent.get("preset", "default")),
-            Path(intent.get("folder", sweep)),
-            str(intent.get("code", "")),
-            jobs.get(name),
-            index,
-            tuple(stages),
-            float(intent.get("time", 0)),
-        )
-        for name, intent in found["intent"].items()
-        if name not in found["dropped"]
-        for index, stages in enumerate(intent.get("elements", []))
-    ]
+    elements = []
+    for name, intent in found["intent"].items():
+        if name not in found["dropped"]:
+            place = str(intent.get("cluster", "")), str(intent.get("preset", "default"))
+            files = Path(intent.get("folder", sweep)), str(intent.get("code", ""))
+            job, submitted = jobs.get(name), float(intent.get("time", 0))
+            for index, stages in enumerate(intent.get("elements", [])):
+                elements.append(Element(sweep, name, *place, *files, job, index, tuple(stages), submitted))
+    return elements
 
 
 def elements(where: Path | None = None) -> list[Element]:

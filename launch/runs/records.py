@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import yaml
 
@@ -19,19 +18,16 @@ from launch.described import Described
 from launch.request import compose, folds, variants
 from launch.request.arguments import Request
 from launch.runs import state
+from launch.runs.jobs import Job
+from launch.runs.ledger import Element
 from launch.runs.lineage import Lineage
 from launch.runs.state import Evidence
-
-if TYPE_CHECKING:
-    from launch.runs.jobs import Job
-    from launch.runs.ledger import Element
 
 # The C parser reads a configuration in a third of a millisecond; the pure Python one needs eight times as long.
 Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 SHOWN = 8  # candidates listed for a digest prefix that fits several
-# Folders beside the tasks that are not tasks.
-NOT_TASKS = {"mlartifacts", "mlruns"}
+NOT_TASKS = {"mlartifacts", "mlruns"}  # folders beside them
 
 
 @dataclass(frozen=True)
@@ -48,8 +44,8 @@ class Record(Described):
     summary: dict | None
     done: bool
     problem: str = ""
-    element: "Element | None" = None
-    job: "Job | None" = None
+    element: Element | None = None
+    job: Job | None = None
     submissions: int = 0
     refined: tuple[str, str] | None = None
 
@@ -124,10 +120,7 @@ def read_one(folder: Path) -> Record:
 
 
 def outdated(records: list[Record]) -> set[str]:
-    """Digests of stages this code would train anew: their version, or that of one they start from, was raised.
-
-    A parent that is gone says nothing.
-    """
+    """Digests of stages this code would train anew: their version, or that of an ancestor that is here, was raised."""
     lineage = Lineage(records)
     now = {r.digest: _versions(r.task, r.method) if r.config else None for r in records}
     old = {r.digest for r in records if now[r.digest] is not None and r.config.get("versions") != now[r.digest]}
@@ -135,10 +128,7 @@ def outdated(records: list[Record]) -> set[str]:
 
 
 def steps_of_lines(records: list[Record]) -> dict[str, int]:
-    """Optimizer steps of each finished stage and of all its ancestors together, by digest.
-
-    A stage is left out when one of them is not finished, or not among the ``records`` (`make clean` removed it).
-    """
+    """Digest -> optimizer steps of a stage and all its ancestors together, where each of them is here and finished."""
     lineage = Lineage(records)
     sums = {}
     for record in records:

@@ -67,9 +67,8 @@ def arrays(
         for start in range(0, len(group), most):
             # A corresponding element has the same index only in an array cut at the same places, which parents' are.
             members = group[start : start + most]
-            number = len(found)
+            waiting += _followers(len(found), members, shapes)
             found.append(Array(tuple(tuple(unit.stages) for unit in members), after, members[0].need))
-            waiting += _followers(number, members, shapes)
     return found
 
 
@@ -144,7 +143,9 @@ def _fit(roots: list[Unit], limit: int | None) -> list[Unit]:
     if limit is None or len(_walk(roots)) <= limit:
         return roots
     roots = [_chained(unit) for unit in roots]  # a chain has nothing to run side by side
-    leaves = max(map(len, _leaf_siblings(roots)), default=0)
+    families = [roots, *(unit.children for unit in _walk(roots))]
+    alike = [group for family in families for group in _alike(family)]
+    leaves = max((sum(not unit.children for unit in group) for group in alike), default=0)
     size = 2
     while len(_walk(roots)) > limit and size < 2 * leaves:
         candidate = _paired(roots, size)
@@ -160,12 +161,6 @@ def _chained(unit: Unit) -> Unit:
         unit = unit.children[0]
         stages += unit.stages
     return Unit(stages, after, unit.need, [_chained(child) for child in unit.children])
-
-
-def _leaf_siblings(roots: list[Unit]) -> list[list[Unit]]:
-    families = [roots, *(unit.children for unit in _walk(roots))]
-    alike = [group for family in families for group in _alike(family)]
-    return [[unit for unit in group if not unit.children] for group in alike]
 
 
 def _paired(family: list[Unit], size: int) -> list[Unit]:

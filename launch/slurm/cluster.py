@@ -3,9 +3,9 @@
 import dataclasses
 import os
 import re
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from common import paths, registry
@@ -206,7 +206,7 @@ def parameters(cluster: Cluster, name: str, code: Path, processes: int, dependen
 def _checked(line: str) -> str:
     """A setup line that ends the job when it fails: what it should provide would be missing, such as a library."""
     said = f"error: this line of the cluster file's setup failed: {line}"
-    return f"{{ {line}\n}} || {{ echo {_quoted(said)} >&2; exit 4; }}"
+    return f"{{ {line}\n}} || {{ echo {quote(said)} >&2; exit 4; }}"
 
 
 def _preamble(code: Path) -> list[str]:
@@ -214,13 +214,9 @@ def _preamble(code: Path) -> list[str]:
     libraries = ("OMP_NUM", "MKL_NUM", "OPENBLAS_NUM", "NUMEXPR_NUM")
     gone = f"error: the frozen code {code} is missing; 'make sweep' writes it anew and submits what is not done"
     return [
-        f"test -f {_quoted(code / 'COMPLETE')} || {{ echo {_quoted(gone)} >&2; exit 3; }}",
+        f"test -f {quote(str(code / 'COMPLETE'))} || {{ echo {quote(gone)} >&2; exit 3; }}",
         "export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1}",
         "export SLURM_EXPORT_ENV=ALL",  # what srun starts gets this environment, also under `--export=NONE`
         *(f"export {name}_THREADS=${{SLURM_CPUS_PER_TASK:-1}}" for name in libraries),
-        f"export PYTHONPATH={_quoted(code)}",
+        f"export PYTHONPATH={quote(str(code))}",
     ]
-
-
-def _quoted(value: object) -> str:
-    return shlex.quote(str(value))

@@ -85,19 +85,13 @@ def _queue_row(line: str) -> tuple[str, str, Job] | None:
         values[name], start = line[start : start + width].strip(), start + width
     if not values["JobArrayID"] or not values["State"]:
         return None
-    code, derived = _exit(values["exit_code"]), _exit(values["DerivedEC"])
-    ended = values["State"] in ENDED
-    job = Job(
-        _state(values["State"], derived),
-        "" if values["Reason"] == "None" else values["Reason"],
-        values["NodeList"],
-        code if ended else "",
-        _seconds(values["TimeUsed"]),
-        _seconds(values["TimeLimit"]),
-        int(values["RestartCnt"]) if values["RestartCnt"].isdecimal() else None,
-        _moment(values["EndTime"]) if ended else None,  # of a running job it is a guess
-        "squeue",
-    )
+    state = _state(values["State"], _exit(values["DerivedEC"]))
+    reason = "" if values["Reason"] == "None" else values["Reason"]
+    times = _seconds(values["TimeUsed"]), _seconds(values["TimeLimit"])
+    restarts = int(values["RestartCnt"]) if values["RestartCnt"].isdecimal() else None
+    # of a running job the end is a guess
+    code, end = (_exit(values["exit_code"]), _moment(values["EndTime"])) if values["State"] in ENDED else ("", None)
+    job = Job(state, reason, values["NodeList"], code, *times, restarts, end, "squeue")
     return values["JobArrayID"], values["Name"], job
 
 

@@ -5,7 +5,6 @@ ours: its message reaches the user, and an answer that got lost is looked up by 
 """
 
 import os
-import shutil
 import subprocess
 import time
 import uuid
@@ -151,10 +150,6 @@ def cancel(numbers: Sequence[str]) -> None:
     """Cancel whole arrays by number. ``Refused`` with Slurm's message."""
     if numbers:
         call(["scancel", *numbers])
-
-
-def present() -> bool:
-    return shutil.which("sbatch") is not None
 
 
 def largest_array() -> int:

@@ -7,6 +7,7 @@ a running sbatch inherits.
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import time
 import uuid
@@ -53,7 +54,7 @@ def submit(
     stages' folders and the sweep's, and returns the latter.
     ``UserError`` with Slurm's message where it refuses; then nothing of this submission is left in the queue.
     """
-    if not sbatch.present():
+    if shutil.which("sbatch") is None:
         raise UserError(
             f"CLUSTER={name} needs Slurm's sbatch on PATH, which is not there: log in to the cluster's login node "
             "(or `module load slurm`); CLUSTER=local trains here"
@@ -124,10 +125,7 @@ def _locked(stages: Sequence[Stage], place: Cluster, names: dict, write: Callabl
 
 
 def divide(todo: Sequence[Stage], place: Cluster, parents: dict[str, str]) -> list[arrays.Array]:
-    """The arrays of ``todo`` under this site's limits; ``parents``: those on their way, with their elements.
-
-    ``sbatch.Refused``: Slurm does not answer.
-    """
+    """The arrays of ``todo`` under this site's limits. ``parents``: digest -> element. ``Refused``: no answer."""
     most = place.max_array_size or sbatch.largest_array()
     limit = place.max_submitted or sbatch.submit_limit(place.account)
     limit = None if limit is None else max(0, limit - sbatch.queued())
@@ -155,8 +153,7 @@ def settle(report: Report = print) -> None:
 def _await_end(array: str) -> None:
     end = time.monotonic() + ENDING
     while time.monotonic() < end:
-        out = sbatch.call(["squeue", "--noheader", f"--name={array}", "--format=%T"], timeout=30)
-        if not out.split():
+        if not sbatch.call(["squeue", "--noheader", f"--name={array}", "--format=%T"], timeout=30).split():
             return
         time.sleep(0.5)
     raise UserError(f"array {array} of a submission that was cut off does not end; scancel it, then repeat the command")
