@@ -67,8 +67,7 @@ def retry(request: Request) -> int:
 
     usable(paths.runs(), "RUNS", write=True)
     all_stages = live_records.read(request.task if "task" in request.given else None)
-    chosen = retry.chosen(all_stages, request)
-    if not chosen:
+    if not (chosen := retry.chosen(all_stages, request)):
         print("nothing failed here; `make status` shows what there is")
         return 0
     code = 0

@@ -182,8 +182,7 @@ class Pool:
                 log = (member.job.stderr() or "").strip().splitlines()[-20:] or ["(empty)"]
                 head = f"{LOSSES} workers died while starting; {member.job.paths.stderr} ends:"
                 self.error = "\n".join([head, *log])
-        stage = member.stage
-        if stage is None:
+        if (stage := member.stage) is None:
             return
         if not member.started:
             self.order.push(stage.digest)

@@ -117,8 +117,7 @@ class Progress:
         if event.kind == "end":
             rest = "; stopped, the same command goes on from here" if self.stopping else ""
             return f"{parts[0]} in {duration(self.clock() - self.began)}{rest}"
-        left = self.left(event)
-        if left is not None:
+        if (left := self.left(event)) is not None:
             parts.append(f"about {duration(left)} left")
         names = [label(stage) + (f" {step}/{steps}" if steps else "") for stage, step, steps in event.running]
         if names or not event.ended:

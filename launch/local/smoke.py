@@ -65,7 +65,6 @@ def _short(task: str, cell: grid.Cell) -> grid.Cell:
     for steps in STEPS:
         few = dict(steps=steps, evaluate_every=max(1, steps // 2), checkpoint_every=max(1, steps // 2))
         settings = cell.settings | {"run": cell.settings["run"] | few}
-        found = groups.complaints(task, cell.method, settings)
-        if not found:
+        if not (found := groups.complaints(task, cell.method, settings)):
             return grid.Cell(cell.method, settings)
     raise UserError(f"{cell.method} does not work in {STEPS[-1]} steps: {found[0]}")

@@ -84,7 +84,7 @@ def _environment() -> Iterator[None]:
     ignored), the signal still reaches the driver afterwards. ``python -m`` looks in the current folder first, hence
     the chdir.
     """
-    path = os.pathsep.join([str(paths.root()), *filter(None, [os.environ.get("PYTHONPATH")])])
+    path = os.pathsep.join(filter(None, (str(paths.root()), os.environ.get("PYTHONPATH"))))
     changes = {**dict.fromkeys([f"{name}_THREADS" for name in LIBRARIES], "1"), "PYTHONPATH": path}
     before, cwd = {name: os.environ.get(name) for name in changes}, os.getcwd()
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})

@@ -223,8 +223,7 @@ def _experiment(client: MlflowClient, task: str, runs: Path, uri: str) -> tuple[
     """The experiment named after the task, created once: its id, and what tells it from one in another database."""
     from mlflow.exceptions import MlflowException
 
-    found = client.get_experiment_by_name(task)
-    if found is None:
+    if (found := client.get_experiment_by_name(task)) is None:
         # A local view keeps its artifacts beside the runs; a server decides for itself.
         place = (runs / "mlartifacts").as_uri() if uri.startswith("sqlite:") else None
         try:

@@ -71,8 +71,7 @@ def _announce(held: list[Record], elements: dict[str, Element], all_stages: Sequ
         lines.append(f"with them goes what else these jobs hold, {amount(len(others), 'stage')}:")
         lines += listed([records.label(by_name[name]) if name in by_name else name for name in sorted(others)], SHOWN)
     below = Lineage(all_stages).descendants([name.split("/")[1] for name in (*names, *others)])
-    stuck = [r for r in below if (element := _held_by(r)) and element.id not in elements]
-    if stuck:
+    if stuck := [r for r in below if (element := _held_by(r)) and element.id not in elements]:
         lines.append(f"Slurm will cancel {amount(len(stuck), 'stage')} more, which cannot start without them")
     return lines
 

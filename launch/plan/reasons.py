@@ -55,8 +55,7 @@ def edited(stages: Iterable[Stage]) -> str:
             except (OSError, ValueError, LookupError, TypeError, yaml.YAMLError):
                 continue
             changed[stage.method] = then != source(stage.method)["method"]
-    files = [f"{method}.py" for method, other in changed.items() if other]
-    if not files:
+    if not (files := [f"{method}.py" for method, other in changed.items() if other]):
         return ""
     was, its = ("was", "its version") if len(files) == 1 else ("were", "the versions of those")
     names = wording.some(files, MOST_EDITED)

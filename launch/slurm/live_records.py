@@ -89,8 +89,7 @@ def refine(found: list[Record], members: dict[str, list[Element]], answers: Mapp
     lineage, by_key = Lineage(found), {record.key: record for record in found}
     refined: dict[str, Record] = {}
     for original in sorted(found, key=lineage.depth):
-        elements = members.get(original.key)
-        if not elements:
+        if not (elements := members.get(original.key)):
             continue
         element, job = _counts([(e, answers.get(e.id or "", Job(jobs.UNKNOWN, state.CUT_SHORT))) for e in elements])
         parent = lineage.parent(original)

@@ -167,8 +167,7 @@ def _requeue(element: str) -> str:
 
 def _parent_ended_badly(folder: Path) -> bool:
     """Does its parent's own status say that waiting is no use? Listing the folder refreshes what a node remembers."""
-    parent = record.read_config(folder)["parent"]
-    if parent is None:
+    if (parent := record.read_config(folder)["parent"]) is None:
         return False
     where = folder.parent / parent
     try:

@@ -173,8 +173,7 @@ def _exit(text: str) -> str:
 
 def _seconds(text: str) -> float | None:
     """``1-02:03:04``, ``02:03``, ``10`` (seconds) -> seconds; None for anything else, such as UNLIMITED."""
-    match = re.fullmatch(r"(?:(\d+)-)?(?:(?:(\d+):)?(\d+):)?(\d+)(?:\.\d+)?", text)
-    if not match:
+    if not (match := re.fullmatch(r"(?:(\d+)-)?(?:(?:(\d+):)?(\d+):)?(\d+)(?:\.\d+)?", text)):
         return None
     days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
     return float(((days * 24 + hours) * 60 + minutes) * 60 + seconds)

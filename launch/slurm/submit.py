@@ -103,18 +103,16 @@ def _locked(stages: Sequence[Stage], place: Cluster, names: dict, write: Callabl
     numbers = result.numbers
     try:
         for index, array in enumerate(found):
-            title, waits, folder = (
-                f"{todo[0].task}-{token}-{index}",
-                dependency(array, numbers),
-                sweep / f"array-{index}",
-            )
+            title, folder = f"{todo[0].task}-{token}-{index}", sweep / f"array-{index}"
+            waits = dependency(array, numbers)
             keys = [[stage.key for stage in lane] for lane in array.lanes]
             own = dict(**names, code=str(code), folder=str(folder), processes=array.need)
             ledger.write(sweep, "intent", array=title, elements=keys, depends=waits, **own)
             parameters = cluster.parameters(place, title, code, array.need, waits)
             lanes = [[stage.folder for stage in lane] for lane in array.lanes]
-            numbers.append(sbatch.submit(folder, lanes, code, parameters, place.python, keep=[lock]))
-            ledger.write(sweep, "submitted", array=title, job=numbers[-1])
+            number = sbatch.submit(folder, lanes, code, parameters, place.python, keep=[lock])
+            ledger.write(sweep, "submitted", array=title, job=number)
+            numbers.append(number)
     except BaseException as problem:
         _take_back(sweep, f"{todo[0].task}-{token}-", numbers, problem)
         if isinstance(problem, sbatch.Refused) and not isinstance(problem, sbatch.Mute):  # else a part may be queued
