@@ -1,35 +1,35 @@
 """The verbs that look, and those that tidy up: status, tail, why, report, sync, ui, cancel, clean."""
 
 import json
-from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from common import paths, registry
 from common.errors import UserError
+from launch import wording
+from launch.cli.ask import confirm
 from launch.cli.checks import number
+from launch.plan import planner, reasons
+from launch.plan.planner import Plan
 from launch.report.show import write_report
+from launch.request import variants
 from launch.request.arguments import Request
-
-if TYPE_CHECKING:
-    from launch.plan.planner import Plan
-    from launch.runs.records import Record
+from launch.runs import records
+from launch.runs.records import Record
+from launch.slurm import live_records, queue
 
 
 def status(request: Request) -> int:
     """Print the state of every stage, once or again and again."""
     from launch.monitor import status
-    from launch.slurm import live_records, queue
 
-    task = _task(request)
+    task, asks = _task(request), queue.remembering() if request.watch == "1" else queue.ask
     for name in request.methods:
         registry.method(name)
 
-    def read(asks: queue.Ask = queue.ask) -> "list[Record]":
+    def read() -> list[Record]:
         return [r for r in live_records.read(task, asks=asks) if not request.methods or r.method in request.methods]
 
     if request.watch == "1":
-        asks = queue.remembering()
-        return status.watch(lambda: read(asks))
+        return status.watch(read)
     names = number(request.last, "last", 1, 100000) if request.last else None
     document = status.status(read())
     print(json.dumps(document) if request.format == "json" else status.text(document, names))
@@ -39,8 +39,6 @@ def status(request: Request) -> int:
 def tail(request: Request) -> int:
     """Print the last lines of one stage, and follow it if asked to."""
     from launch.monitor import tail
-    from launch.runs import records
-    from launch.slurm import live_records
 
     lines = number(request.last or "20", "last", 1, 100000)
     return tail.tail(records.find(_named(request), live_records.read(_task(request))), lines, request.watch == "1")
@@ -49,8 +47,6 @@ def tail(request: Request) -> int:
 def why(request: Request) -> int:
     """Print what is known about one stage."""
     from launch.monitor import why
-    from launch.runs import records
-    from launch.slurm import live_records
 
     all_stages = live_records.read(_task(request))
     print(why.why(records.find(_named(request), all_stages), all_stages))
@@ -61,7 +57,7 @@ def cancel(request: Request) -> int:
     """Take stages off the cluster."""
     from launch.monitor import cancel
 
-    return cancel.cancel(*_filtered(request), _asks(request))
+    return cancel.cancel(*_filtered(request), lambda question: confirm(question, request.yes == "1"))
 
 
 def clean(request: Request) -> int:
@@ -72,15 +68,12 @@ def clean(request: Request) -> int:
     # all leftovers go, whichever stage they are of; weights and whole stages are those asked for
     named = {"method", "run"} | ({"task"} if request.weights == "1" else set())
     whole = chosen if named & set(request.given) else None
-    descendants = request.descendants == "1"
-    return clean.clean(clean.plan(all_stages, whole, request.weights == "1", descendants), _asks(request))
+    cleaning = clean.plan(all_stages, whole, request.weights == "1", request.descendants == "1")
+    return clean.clean(cleaning, lambda question: confirm(question, request.yes == "1"))
 
 
 def report(request: Request) -> int:
     """Print the tables and write the report."""
-    from launch.plan import planner
-    from launch.slurm import live_records
-
     registry.task_part(request.task, "config")
     chosen = set(request.given) - {"task"}
     stages = planner.make(request) if chosen else None
@@ -102,16 +95,11 @@ def report(request: Request) -> int:
     return 0
 
 
-def _others(all_stages: "list[Record]", plan: "Plan", lacking: list[str]) -> str:
+def _others(all_stages: list[Record], plan: Plan, lacking: list[str]) -> str:
     """What of the methods ``lacking`` (or, of none, of all asked for) is finished with other settings; "" for nothing.
 
     With the words that lead from one of the stages asked for to the nearest that is there.
     """
-    from launch import wording
-    from launch.plan import reasons
-    from launch.request import variants
-    from launch.runs import records
-
     old = records.outdated(all_stages)
     configs = [plan.stages[digest].config for digest in plan.wished]
     wished = {own["method"]: own for own in reversed(configs) if own["method"] in lacking or not lacking}
@@ -134,19 +122,15 @@ def _others(all_stages: "list[Record]", plan: "Plan", lacking: list[str]) -> str
 
 def _elsewhere(request: Request) -> str:
     """The tasks of which something is finished, where the request names none."""
-    from launch.slurm import live_records
-
-    others = (
-        sorted({r.task for r in live_records.read() if r.done} - {request.task}) if "task" not in request.given else []
-    )
+    if "task" in request.given:
+        return ""
+    others = sorted({r.task for r in live_records.read() if r.done} - {request.task})
     return f". Of other tasks something is: TASK={', TASK='.join(others)}" if others else ""
 
 
 def sync(request: Request) -> int:
     """Bring MLflow up to date."""
-    from launch import wording
     from launch.mlflow_view import sync
-    from launch.slurm import live_records
 
     result = sync.sync(live_records.read(), paths.runs())
     new = f"{wording.amount(result.new_runs, 'new run')}, {wording.amount(result.points, 'new value')}"
@@ -179,21 +163,11 @@ def _named(request: Request) -> str:
     return request.run
 
 
-def _filtered(request: Request) -> "tuple[list[Record], list[Record]]":
+def _filtered(request: Request) -> tuple[list[Record], list[Record]]:
     """The records that TASK, METHOD and RUN choose, and those of every task."""
-    from launch.runs import records
-    from launch.slurm import live_records
-
     for name in request.methods:
         registry.method(name)
     task, all_stages = _task(request), live_records.read()
     chosen = [records.find(request.run, all_stages)] if request.run else all_stages
     chosen = [r for r in chosen if task in (None, r.task)]
     return [r for r in chosen if not request.methods or r.method in request.methods], all_stages
-
-
-def _asks(request: Request) -> Callable[[str], bool]:
-    """What asks before something is lost; YES=1 answers it."""
-    from launch.cli.ask import confirm
-
-    return lambda question: confirm(question, request.yes == "1")

@@ -11,8 +11,9 @@ from common.errors import UserError
 from common.methods.families.facts import Facts
 from common.settings import groups, schema
 from launch.plan import planner
-from launch.request import compose, grid
+from launch.request import compose
 from launch.request.arguments import Request
+from launch.runs.lineage import Lineage
 
 STEPS = 1_000_000  # optimizer steps of one dense training, T: so many that rounding does not show
 LEVELS = (0.8, 0.9)
@@ -94,17 +95,12 @@ def steps(name: str, sparsity: float) -> tuple[float, float]:
     if "sparsity" in settings["method"]:
         settings["method"]["sparsity"] = sparsity
     forest = planner.Forest(composer)
-    stage = forest.stages[forest.add(grid.Cell(name, settings))]
-    line = [_budget(stage)]
-    while stage.parent is not None:
-        stage = forest.stages[stage.parent]
-        line.append(_budget(stage))
-    return line[0] / STEPS, sum(line) / STEPS
-
-
-def _budget(stage: planner.Stage) -> int:
-    method = registry.method(stage.method)
-    return method(groups.build(method.Config, stage.config["settings"]["method"])).budget(STEPS)
+    stage = forest.stages[forest.add(name, settings)]
+    budgets = []
+    for one in (stage, *Lineage(forest.stages.values()).ancestors(stage)):
+        method = registry.method(one.method)
+        budgets.append(method(groups.build(method.Config, one.config["settings"]["method"])).budget(STEPS))
+    return budgets[0] / STEPS, sum(budgets) / STEPS
 
 
 def memory(name: str) -> str:

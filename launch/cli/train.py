@@ -3,23 +3,22 @@
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from common import paths, registry
 from common.errors import UserError
+from launch import wording
 from launch.cli.checks import number, usable
+from launch.mlflow_view import sync
+from launch.plan import estimate, fits_the_model, outline, planner
+from launch.plan.planner import Plan, Stage
+from launch.report.show import write_report
 from launch.request import compose, grid
 from launch.request.arguments import Request
-from launch.slurm import cluster
-
-if TYPE_CHECKING:
-    from launch.plan.planner import Plan, Stage
+from launch.slurm import arrays, cluster, live_records
 
 
 def plan(request: Request) -> int:
     """Print the plan of a request, with its cost."""
-    from launch.plan import estimate, fits_the_model, outline, planner
-
     place = _place(request)
     wanted = planner.make(request)
     fits_the_model.check(wanted.todo())
@@ -42,8 +41,6 @@ def smoke(request: Request) -> int:
 
 def sweep(request: Request) -> int:
     """Train what a request asks for, or submit it."""
-    from launch.plan import fits_the_model, outline, planner
-
     usable(paths.runs(), "RUNS", write=True)
     place = _place(request)
     if isinstance(place, int):
@@ -66,15 +63,11 @@ def sweep(request: Request) -> int:
 
 def retry(request: Request) -> int:
     """Train again what failed, or submit it."""
-    from launch import wording
     from launch.monitor import retry
-    from launch.plan import planner
-    from launch.slurm import live_records
 
     usable(paths.runs(), "RUNS", write=True)
     all_stages = live_records.read(request.task if "task" in request.given else None)
-    chosen = retry.chosen(all_stages, request)
-    if not chosen:
+    if not (chosen := retry.chosen(all_stages, request)):
         print("nothing failed here; `make status` shows what there is")
         return 0
     code = 0
@@ -99,11 +92,8 @@ def prepare(request: Request) -> int:
     return 0
 
 
-def _arrays(wanted: "Plan", place: cluster.Cluster) -> list[str]:
+def _arrays(wanted: Plan, place: cluster.Cluster) -> list[str]:
     """How many arrays a sweep would be, as far as that is known without asking Slurm."""
-    from launch import wording
-    from launch.slurm import arrays
-
     todo = [stage for stage in wanted.todo() if stage.state not in ("queued", "running")]
     if not todo:
         return []
@@ -114,9 +104,8 @@ def _arrays(wanted: "Plan", place: cluster.Cluster) -> list[str]:
     return [f"to submit: {wording.amount(elements, 'element')} of {wording.amount(len(to_submit), 'array')}{limits}"]
 
 
-def _train_here(todo: "list[Stage]", folder: Path, workers: int) -> tuple[int, bool]:
+def _train_here(todo: list[Stage], folder: Path, workers: int) -> tuple[int, bool]:
     """Train on this machine: the exit code, and whether it came to an end of its own."""
-    from launch import wording
     from launch.local import sweep
     from launch.local.progress import Progress
 
@@ -130,11 +119,8 @@ def _train_here(todo: "list[Stage]", folder: Path, workers: int) -> tuple[int, b
     return result.code, not (result.error or result.interrupted)
 
 
-def _submit(wanted: "Plan", place: cluster.Cluster, request: Request) -> int:
+def _submit(wanted: Plan, place: cluster.Cluster, request: Request) -> int:
     """Hand what is missing to Slurm, and say what happens next."""
-    from launch import wording
-    from launch.mlflow_view import sync
-    from launch.plan import planner
     from launch.slurm import submit
 
     if not wanted.todo():
@@ -153,23 +139,17 @@ def _submit(wanted: "Plan", place: cluster.Cluster, request: Request) -> int:
     if not result.stages:
         print(f"nothing new to submit: {on_their_way}")
         return 0
-    numbers = result.numbers
-    parts = (result.stages, "stage"), (result.elements, "element"), (len(numbers), "array")
-    stages, elements, arrays = (wording.amount(*part) for part in parts)
-    print(f"submitted {stages} as {elements} of {arrays} (job {wording.span(numbers)})", flush=True)
+    parts = (result.stages, "stage"), (result.elements, "element"), (len(result.numbers), "array")
+    stages, elements, several = (wording.amount(*part) for part in parts)
+    print(f"submitted {stages} as {elements} of {several} (job {wording.span(result.numbers)})", flush=True)
     if result.waiting:
         print(on_their_way)
     print("look at it: make status WATCH=1 · make why RUN=<first letters> · make ui; afterwards: make report")
     return 0
 
 
-def show(wanted: "Plan") -> int:
+def show(wanted: Plan) -> int:
     """The end of a sweep: table and curves of what was asked for, what failed, MLflow."""
-    from launch import wording
-    from launch.mlflow_view import sync
-    from launch.report.show import write_report
-    from launch.slurm import live_records
-
     all_stages = live_records.read(wanted.task)
     own = [r for r in all_stages if r.digest in wanted.stages]
     failed = [r for r in own if r.state in ("failed", "blocked")]
@@ -194,7 +174,7 @@ def show(wanted: "Plan") -> int:
     return 1 if lost else 0
 
 
-def _place(request: Request) -> "int | cluster.Cluster":
+def _place(request: Request) -> int | cluster.Cluster:
     """Where to train: the number of workers here (0: one for each core), or a Slurm cluster."""
     path = cluster.file_of(request.cluster)
     if request.cluster == "local":

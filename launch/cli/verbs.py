@@ -12,7 +12,7 @@ from typing import Any
 
 from launch.request.keys import KEYS
 
-WHAT = ("task", "method", "preset", "data")
+WHAT = ("task", "method", "preset", "data", "task.", "method.", "run.")
 WIDTH = 110  # columns of the help
 
 
@@ -20,41 +20,32 @@ WIDTH = 110  # columns of the help
 class Verb:
     """``file``: in ``launch/cli/``, with a function named as the verb; ``help``: one line.
 
-    ``keys``: of ``KEYS``, those it listens to. ``settings``: does it take ``task.``, ``method.`` and ``run.``;
-    ``cluster``: ``cluster.``? ``runs``: does it read or write the folder of all results?
+    ``keys``: of ``KEYS``, those it listens to, and groups of settings. ``runs``: does it read or write the folder of
+    all results?
     """
 
     file: str
     help: str
     keys: tuple[str, ...] = ()
-    settings: bool = False
-    cluster: bool = False
     runs: bool = True
 
     def uses(self, key: str) -> bool:
         """Does it listen to this key of a request?"""
-        if "." in key:
-            return self.cluster if key.startswith("cluster.") else self.settings
-        return key in self.keys
+        group, dot, _ = key.partition(".")
+        return group + dot in self.keys
 
 
 VERBS = {
     "plan": Verb(
         "train",
         "what a sweep would train: new, done, shared and why, and what it costs; nothing is started or written",
-        (*WHAT, "cluster", "workers", "format"),
-        settings=True,
-        cluster=True,
+        (*WHAT, "cluster", "cluster.", "workers", "format"),
     ),
-    "smoke": Verb(
-        "train", "the first cell of a sweep in a few steps, here and now; keeps nothing", WHAT, settings=True
-    ),
+    "smoke": Verb("train", "the first cell of a sweep in a few steps, here and now; keeps nothing", WHAT),
     "sweep": Verb(
         "train",
         "train what is missing, here or on CLUSTER=; here it ends with table, curves and MLflow; repeat it at will",
-        (*WHAT, "cluster", "workers"),
-        settings=True,
-        cluster=True,
+        (*WHAT, "cluster", "cluster.", "workers"),
     ),
     "status": Verb(
         "look",
@@ -74,8 +65,7 @@ VERBS = {
     "retry": Verb(
         "train",
         "train again what failed and what that blocks, with the same settings; TASK=, METHOD=, RUN= choose",
-        ("task", "method", "run", "cluster", "workers"),
-        cluster=True,
+        ("task", "method", "run", "cluster", "cluster.", "workers"),
     ),
     "cancel": Verb(
         "look",
@@ -91,15 +81,13 @@ VERBS = {
         "look",
         "reports/<task>/results.csv, tables and curves: of all that is done, or of what the same words would sweep",
         WHAT,
-        settings=True,
     ),
     "ui": Verb("look", "open the MLflow UI, kept up to date while it is open", ("port",)),
     "sync": Verb("look", "fill MLflow from runs/"),
     "prepare": Verb(
         "train",
         "fetch and check the data a task's settings name, into DATA or data/<task>/",
-        ("task", "preset", "data"),
-        settings=True,
+        ("task", "preset", "data", "task.", "method.", "run."),
         runs=False,
     ),
     "test": Verb("develop", 'run the tests; ARGS="-k name" for some', runs=False),
@@ -130,8 +118,7 @@ def function(name: str) -> Callable[[Any], int]:
 
 def listing() -> list[str]:
     """The verbs, and the words that they listen to, a line each."""
-    lines = [f"  {name:<9} {verb.help}" for name, verb in VERBS.items()]
-    lines.append("")
+    lines = [*(f"  {name:<9} {verb.help}" for name, verb in VERBS.items()), ""]
     for key, meaning in KEYS.items():
         listeners = [name for name, verb in VERBS.items() if key in verb.keys]
         few = f"{', '.join(listeners)}: " if len(listeners) <= 5 else ""

@@ -24,7 +24,6 @@ def gpus() -> list[str]:
 
 def workers() -> int:
     """One worker for each GPU where there are GPUs, else one for each core this process may use."""
-    found = len(gpus())
-    if found:
+    if found := len(gpus()):
         return found
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

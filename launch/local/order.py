@@ -1,17 +1,12 @@
 """Which stage comes next: each stage waits for its parent; pure bookkeeping, no processes, no files."""
 
-from __future__ import annotations
-
 import heapq
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
+from launch.plan.planner import Stage
 from launch.runs.lineage import Lineage
-
-if TYPE_CHECKING:
-    from launch.plan.planner import Stage
 
 
 @dataclass
@@ -43,8 +38,7 @@ class Order:
         self.position = {digest: number for number, digest in enumerate(self.stages)}
         self.lineage = Lineage(self.stages.values())
         self.height = self.lineage.heights()
-        leaves = [digest for digest in self.stages if not self.lineage.children(digest)]
-        self.width = len(leaves)  # most stages that can ever run at once
+        self.width = sum(not self.lineage.children(digest) for digest in self.stages)  # most that ever run at once
         self.outcome: dict[str, str] = {}
         self.reason: dict[str, str] = {}
         self.lost: Counter = Counter()  # times a stage's worker died under it
@@ -80,15 +74,10 @@ class Order:
         """Stages in the longest chain still to do."""
         return max((self.height[digest] for digest in self.stages if digest not in self.outcome), default=0)
 
-    def ended(self, *outcomes: str) -> list[Stage]:
-        return [self.stages[digest] for digest, outcome in self.outcome.items() if outcome in outcomes]
+    def ended(self, outcome: str) -> list[Stage]:
+        return [self.stages[digest] for digest, known in self.outcome.items() if known == outcome]
 
     def result(self) -> Result:
-        return Result(
-            done=self.ended("done"),
-            failed=self.ended("failed"),
-            blocked=self.ended("blocked"),
-            stopped=self.ended("stopped"),
-            left=[stage for digest, stage in self.stages.items() if digest not in self.outcome],
-            reasons={digest: reason for digest, reason in self.reason.items() if reason},
-        )
+        done, failed, blocked, stopped = map(self.ended, ("done", "failed", "blocked", "stopped"))
+        left = [stage for digest, stage in self.stages.items() if digest not in self.outcome]
+        return Result(done, failed, blocked, stopped, left, {name: text for name, text in self.reason.items() if text})

@@ -14,16 +14,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from common import paths, record
 from launch.local.order import Order
 from launch.local.progress import Event
+from launch.plan.planner import Stage
 from launch.runs import locks
 from launch.runs.child import GRACE, mark
-
-if TYPE_CHECKING:
-    from launch.plan.planner import Stage
 
 PAUSE = 0.05  # seconds between looks at what does not report by itself; workers' messages are handled at once
 TICK = 0.25  # seconds between progress events
@@ -102,17 +100,13 @@ class Pool:
             self.hand_out()
             # No more hands than stages that could use them: those under way and those ready (children may follow any).
             if len(self.members) < self.size and self.order.ready:
-                self.staff()
+                number = min(set(range(self.size)) - set(self.members))
+                self.members[number] = Member(self.submit(str(self.home / "driver"), number))
+                self.jobs.append(self.members[number].job)
             self.listen(PAUSE)
             self.look()
             if not any(member.stage for member in self.members.values()) and not self.order.ready and not self.waiting:
                 break  # what is left waits for a stage that was stopped
-
-    def staff(self) -> None:
-        number = min(set(range(self.size)) - set(self.members))
-        job = self.submit(str(self.home / "driver"), number)
-        self.jobs.append(job)
-        self.members[number] = Member(job)
 
     def hand_out(self) -> None:
         for member in self.members.values():
@@ -188,8 +182,7 @@ class Pool:
                 log = (member.job.stderr() or "").strip().splitlines()[-20:] or ["(empty)"]
                 head = f"{LOSSES} workers died while starting; {member.job.paths.stderr} ends:"
                 self.error = "\n".join([head, *log])
-        stage = member.stage
-        if stage is None:
+        if (stage := member.stage) is None:
             return
         if not member.started:
             self.order.push(stage.digest)

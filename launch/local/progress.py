@@ -1,19 +1,15 @@
 """What a person sees while a sweep runs: one refreshed line on a terminal, a line now and then in a log."""
 
-from __future__ import annotations
-
 import shutil
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
 
 from launch import wording
+from launch.plan.planner import Stage
 from launch.request import folds
-
-if TYPE_CHECKING:
-    from launch.plan.planner import Stage
 
 REFRESH = 0.1  # seconds between two drawings on a terminal
 INTERVAL = 10.0  # seconds between two lines in a log, unless a tenth of the sweep went by
@@ -100,13 +96,12 @@ class Progress:
     def draw(self, event: Event) -> None:
         self.drawn = self.clock()
         self.tenth = 10 * event.ended // max(event.total, 1)
-        if not self.terminal:
-            self.stream.write(self.text(event) + "\n")
-        else:
+        text = self.text(event)
+        if self.terminal:
             width = self.width or shutil.get_terminal_size().columns
-            text = self.text(event)
-            self.stream.write("\r\x1b[K" + (text if len(text) < width else text[: width - 2] + "…"))
-            self.dirty = True
+            text = "\r\x1b[K" + (text if len(text) < width else text[: width - 2] + "…")
+        self.dirty = self.terminal
+        self.stream.write(text if self.terminal else text + "\n")
         self.stream.flush()
 
     def line(self, text: str) -> None:
@@ -122,8 +117,7 @@ class Progress:
         if event.kind == "end":
             rest = "; stopped, the same command goes on from here" if self.stopping else ""
             return f"{parts[0]} in {duration(self.clock() - self.began)}{rest}"
-        left = self.left(event)
-        if left is not None:
+        if (left := self.left(event)) is not None:
             parts.append(f"about {duration(left)} left")
         names = [label(stage) + (f" {step}/{steps}" if steps else "") for stage, step, steps in event.running]
         if names or not event.ended:

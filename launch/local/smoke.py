@@ -13,8 +13,7 @@ from common import paths, record
 from common.errors import UserError
 from common.settings import groups
 from launch import wording
-from launch.local.order import Result
-from launch.plan import planner
+from launch.plan import fits_the_model, planner
 from launch.request import grid
 from launch.request.arguments import Request
 
@@ -25,7 +24,6 @@ def smoke(request: Request) -> int:
     """Train the first cell in a folder of its own; returns the exit code."""
     from launch.local import sweep
     from launch.local.progress import Progress
-    from launch.plan import fits_the_model
 
     composer, cells = grid.cells(request)
     cell = _short(composer.task, next((c for c in cells if not c.reference), cells[0]))
@@ -34,7 +32,7 @@ def smoke(request: Request) -> int:
     try:
         os.environ["RUNS"] = str(folder)
         forest = planner.Forest(composer)
-        wished = forest.add(cell)
+        wished = forest.add(cell.method, cell.settings)
         wanted = planner.Plan(composer.task, request.preset, forest.stages, [wished])
         fits_the_model.check(wanted.todo())
         some = forest.stages[wished]
@@ -44,7 +42,8 @@ def smoke(request: Request) -> int:
         print(f"{some.config['label']}: {size}, here", flush=True)
         result = sweep.run(wanted.todo(), 1, Progress(), planner.write(wanted))
         if result.code:
-            print(f"error: {_reason(result)}; everything it wrote is in {folder}")
+            reason = result.error or next(iter(result.reasons.values()), "it was interrupted")
+            print(f"error: {reason}; everything it wrote is in {folder}")
             return result.code
         summary = record.read_json(paths.summary(some.folder))
         zeros, score = summary["sparsity"], summary["score"]
@@ -67,11 +66,6 @@ def _short(task: str, cell: grid.Cell) -> grid.Cell:
     for steps in STEPS:
         few = dict(steps=steps, evaluate_every=max(1, steps // 2), checkpoint_every=max(1, steps // 2))
         settings = cell.settings | {"run": cell.settings["run"] | few}
-        found = groups.complaints(task, cell.method, settings)
-        if not found:
+        if not (found := groups.complaints(task, cell.method, settings)):
             return grid.Cell(cell.method, settings)
     raise UserError(f"{cell.method} does not work in {STEPS[-1]} steps: {found[0]}")
-
-
-def _reason(result: Result) -> str:
-    return result.error or next(iter(result.reasons.values()), "it was interrupted")

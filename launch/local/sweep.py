@@ -5,8 +5,6 @@ dealt out to them in turn. Two sweeps may run over the same stages: a stage's lo
 waits, and takes over should the first one die.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import shutil
@@ -14,7 +12,6 @@ import signal
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import submitit
 
@@ -25,9 +22,7 @@ from launch.local.order import Order, Result
 from launch.local.pool import Pool
 from launch.local.progress import Event
 from launch.local.worker import serve
-
-if TYPE_CHECKING:
-    from launch.plan.planner import Stage
+from launch.plan.planner import Stage
 
 LIBRARIES = ("OMP_NUM", "MKL_NUM", "OPENBLAS_NUM", "NUMEXPR_NUM", "VECLIB_MAXIMUM")
 FOREVER = 60 * 24 * 365  # minutes; submitit ends a local job after a few unless asked otherwise
@@ -89,7 +84,7 @@ def _environment() -> Iterator[None]:
     ignored), the signal still reaches the driver afterwards. ``python -m`` looks in the current folder first, hence
     the chdir.
     """
-    path = os.pathsep.join([str(paths.root()), *filter(None, [os.environ.get("PYTHONPATH")])])
+    path = os.pathsep.join(filter(None, (str(paths.root()), os.environ.get("PYTHONPATH"))))
     changes = {**dict.fromkeys([f"{name}_THREADS" for name in LIBRARIES], "1"), "PYTHONPATH": path}
     before, cwd = {name: os.environ.get(name) for name in changes}, os.getcwd()
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})

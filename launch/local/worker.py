@@ -8,8 +8,6 @@ pid)``, ``("ready",)`` or ``("broken", traceback)``, then for each stage ``("sta
 outcome, reason, seconds)``.
 """
 
-from __future__ import annotations
-
 import contextlib
 import gc
 import os
@@ -91,8 +89,7 @@ class Worker:
                 sys.modules["torch"].set_num_threads(1)
             self.send("ready")
             while not self.stopping:
-                order = self.receive(None)
-                if order:
+                if order := self.receive(None):
                     self.train(run, *order[1:])
         except BaseException as error:
             self.send("broken", str(error) if isinstance(error, UserError) else traceback.format_exc())

@@ -55,8 +55,7 @@ def points(stage: Record, start: int, end: int) -> Iterator[tuple[str, float, in
             values = json.loads(line)
             step, moment = int(values.pop("step")), round(values.pop("time") * 1000)
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
-            # A line damaged on disk hides only itself.
-            continue
+            continue  # a line damaged on disk hides only itself
         yield from ((name, value, moment, step) for name, value in _numbers(values))
 
 
@@ -107,16 +106,12 @@ def tags(stage: Record, sweeps: list[str]) -> dict[str, str]:
         "parent": config.get("parent") or "",
         "collapsed": str(bool(summary.get("collapsed"))).lower() if stage.done else "",
         "reason": "" if stage.state in ("done", "running") else stage.reason,
-        **job(stage),
+        # where it was trained: other from one attempt to the next
+        **{name: stage.status.get(name) for name in ("job", "node", "restarts")},
+        "attempts": stage.status.get("attempt"),
+        "cluster": stage.element.cluster if stage.element else None,
     }
-    return {name: str(value)[:TAG] for name, value in found.items() if value != ""}
-
-
-def job(stage: Record) -> dict[str, object]:
-    """Where it was trained; other from one attempt to the next, so never parameters."""
-    marks = {name: stage.status.get(name) for name in ("job", "node", "restarts")}
-    marks |= {"attempts": stage.status.get("attempt"), "cluster": stage.element.cluster if stage.element else None}
-    return {name: "" if value is None else value for name, value in marks.items()}
+    return {name: str(value)[:TAG] for name, value in found.items() if value not in ("", None)}
 
 
 def status(stage: Record) -> str:
@@ -142,11 +137,6 @@ class Sweep(NamedTuple):
     name: str
     status: str
     ended: int | None
-
-
-def owner(stage: Record, members: dict[tuple[str, str], list[str]]) -> str | None:
-    """The oldest sweep that asked for the stage: its run is shown under that one."""
-    return next(iter(members.get((stage.task, stage.digest), [])), None)
 
 
 def sweeps(stages: list[Record], members: dict[tuple[str, str], list[str]]) -> list[Sweep]:

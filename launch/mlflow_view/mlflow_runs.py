@@ -37,9 +37,8 @@ def stage(
 def sweep(client: MlflowClient, experiment: str, task: str, name: str, start: int) -> str:
     """The run of a sweep; ``start`` in milliseconds."""
     condition = f"tags.kind = 'sweep' and tags.sweep = '{name}'"
-    found = _find(client, experiment, condition)
-    if found is None:
-        _, found = _create(client, experiment, condition, name, start, {"kind": "sweep", "sweep": name, "task": task})
+    labels = {"kind": "sweep", "sweep": name, "task": task}
+    found = _find(client, experiment, condition) or _create(client, experiment, condition, name, start, labels)[1]
     return found.info.run_id
 
 

@@ -26,7 +26,9 @@ class Offsets:
             stored = record.read_json(self.path, {}) if own is None or database.condition(own) == "usable" else {}
         except (OSError, ValueError):  # a disk that filled up can leave an empty file: start from the runs' tags
             stored = {}
-        self.stages: dict[str, dict] = {k: v for k, v in _mapping(stored, "stages").items() if _is_entry(v)}
+        kinds = {"run": str, "offset": int, "seal": int, "state": str}
+        entries = {k: v for k, v in _mapping(stored, "stages").items() if isinstance(v, dict)}
+        self.stages = {k: v for k, v in entries.items() if all(isinstance(v.get(n), kinds[n]) for n in kinds)}
         self.sweeps: dict[str, str] = _words(stored, "sweeps")
         self.experiments: dict[str, str] = _words(stored, "experiments")
         self.saved = time.monotonic()
@@ -74,8 +76,3 @@ def _mapping(stored: object, name: str) -> dict:
 
 def _words(stored: object, name: str) -> dict[str, str]:
     return {key: value for key, value in _mapping(stored, name).items() if isinstance(value, str)}
-
-
-def _is_entry(value: object) -> bool:
-    kinds = {"run": str, "offset": int, "seal": int, "state": str}
-    return isinstance(value, dict) and all(isinstance(value.get(name), kind) for name, kind in kinds.items())

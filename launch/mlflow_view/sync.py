@@ -50,7 +50,6 @@ _replaced: list[Path] = []
 # Without it the UI takes an experiment for one of language-model traces and opens on an empty page.
 TRAINING = {"mlflow.experimentKind": "custom_model_development"}
 
-
 Report = Callable[[str], object]  # where a message for the user goes
 
 
@@ -70,7 +69,9 @@ def sync(records: list[Record], runs: Path, uri: str | None = None, report: Repo
         return SyncResult(0, 0, 0)
     with locks.exclusive(runs / ".sync.lock", "sync", report):
         offsets = Offsets(runs, uri)
-        if not _news(records, offsets, runs):
+        if not any(offsets.shows(stage) and offsets.news(stage) for stage in records) and not any(
+            _changed(sweep, offsets) for sweep in content.sweeps(records, sweeps(runs))
+        ):
             return SyncResult(0, 0, sum(map(offsets.shows, records)))
         own = runs / "mlflow.db" if uri == own_file(runs) else None
         damaged = own is not None and database.condition(own, thorough=True) == "damaged"
@@ -105,13 +106,6 @@ def establish(task: str, runs: Path, report: Report = print) -> bool:
     except _failures() as problem:
         report(f"note: {refusal(problem, runs, uri)}")
     return False
-
-
-def _news(records: list[Record], offsets: Offsets, runs: Path) -> bool:
-    """Is there anything that MLflow does not have?"""
-    if any(offsets.shows(stage) and offsets.news(stage) for stage in records):
-        return True
-    return any(_changed(sweep, offsets) for sweep in content.sweeps(records, sweeps(runs)))
 
 
 def _changed(sweep: content.Sweep, offsets: Offsets) -> bool:
@@ -165,11 +159,12 @@ def _send(client: MlflowClient, records: list[Record], offsets: Offsets, runs: P
         if not shown or stage.problem or not offsets.news(stage):
             skipped += shown
             continue
-        experiment, above = experiments[stage.task], (stage.task, content.owner(stage, members) or "")
+        names = members.get((stage.task, stage.digest), [])  # its run is shown under that of the oldest
+        experiment, above = experiments[stage.task], (stage.task, names[0] if names else "")
         if above[1] and above not in parents:
             parents[above] = mlflow_runs.sweep(client, experiment, *above, content.began(stage))
             offsets.sweeps["/".join(above)] = ""  # its status is still to be sent, also should this sync break off
-        labels = content.tags(stage, members.get((stage.task, stage.digest), []))
+        labels = content.tags(stage, names)
         labels |= {"mlflow.parentRunId": parents[above]} if above in parents else {}
         for last in (False, True):
             try:
@@ -228,8 +223,7 @@ def _experiment(client: MlflowClient, task: str, runs: Path, uri: str) -> tuple[
     """The experiment named after the task, created once: its id, and what tells it from one in another database."""
     from mlflow.exceptions import MlflowException
 
-    found = client.get_experiment_by_name(task)
-    if found is None:
+    if (found := client.get_experiment_by_name(task)) is None:
         # A local view keeps its artifacts beside the runs; a server decides for itself.
         place = (runs / "mlartifacts").as_uri() if uri.startswith("sqlite:") else None
         try:

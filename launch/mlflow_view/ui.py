@@ -29,7 +29,6 @@ START = 90  # seconds the server may take to answer
 # server's thread pool and answers with errors under load.
 SERVER = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_SQLALCHEMYSTORE_POOLCLASS": "NullPool"}
 
-
 # Shown at once, also where the output goes to a file.
 say = functools.partial(print, flush=True)
 
@@ -161,8 +160,7 @@ def _tail(log: IO[bytes]) -> str:
 def _free(port: int) -> bool:
     with socket.socket() as trial:
         trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
+        with contextlib.suppress(OSError):
             trial.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-        return True
+            return True
+    return False

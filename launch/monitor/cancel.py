@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Sequence
 from common.errors import UserError
 from common.record import finished
 from launch.runs import ledger, records
-from launch.runs.jobs import Job
 from launch.runs.ledger import Element
 from launch.runs.lineage import Lineage
 from launch.runs.records import Record
@@ -40,8 +39,7 @@ def cancel(
             "expected an answer; repeat it later. Nothing was cancelled"
         )
     held = [record for record in chosen if _held_by(record)]
-    here = sum(record.state == "running" and not _held_by(record) for record in chosen)
-    if here:
+    if here := sum(record.state == "running" and not _held_by(record) for record in chosen):
         print(f"{here} of these train outside of Slurm: Ctrl-C in the terminal of their sweep stops them")
     elements = {element.id: element for record in held if (element := _held_by(record)) and element.id}
     if not elements:
@@ -66,19 +64,14 @@ def _announce(held: list[Record], elements: dict[str, Element], all_stages: Sequ
     lines = [f"{amount(len(held), 'stage')} in {amount(len(elements), 'job')} would be cancelled:"]
     lines += listed([f"{records.label(r)}  job {r.element.id}" for r in held if r.element], SHOWN)
     names = {record.key for record in held}
-    others = {
-        stage
-        for element in elements.values()
-        for stage in element.stages
-        if stage not in names and not finished(element.sweep.parent.parent / stage)
-    }
+    asked = [(stage, element.sweep.parent.parent) for element in elements.values() for stage in element.stages]
+    others = {stage for stage, runs in asked if stage not in names and not finished(runs / stage)}
     by_name = {record.key: record for record in all_stages}
     if others:
         lines.append(f"with them goes what else these jobs hold, {amount(len(others), 'stage')}:")
         lines += listed([records.label(by_name[name]) if name in by_name else name for name in sorted(others)], SHOWN)
     below = Lineage(all_stages).descendants([name.split("/")[1] for name in (*names, *others)])
-    stuck = [r for r in below if (element := _held_by(r)) and element.id not in elements]
-    if stuck:
+    if stuck := [r for r in below if (element := _held_by(r)) and element.id not in elements]:
         lines.append(f"Slurm will cancel {amount(len(stuck), 'stage')} more, which cannot start without them")
     return lines
 
@@ -99,7 +92,6 @@ def _cancel(elements: dict[str, Element], asks: queue.Ask, patience: float) -> i
     """Cancel, and look until none waits or runs any more, at most ``patience`` seconds."""
     wanted = {name: element.array for name, element in elements.items()}
     left, problem, end = list(wanted), "", time.monotonic() + patience
-    answers: dict[str, Job] = {}
     while True:
         problem = _scancel(left) or problem
         # one that requeues itself at this very moment is back in the queue: it is cancelled again

@@ -43,6 +43,9 @@ class Cleaning:
     groups: list[Group]
     notes: list[str] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        self.groups = [group for group in self.groups if group.items]
+
     def text(self) -> str:
         lines = [f"in {self.runs}:"]
         for group in self.groups:
@@ -88,29 +91,22 @@ def _leftovers(where: Path, all_stages: Sequence[Record]) -> Cleaning:
                 notes.append(f"{title}: {young} that were in use within the last hour stay for now")
     aside = [path for task in _folders(where) for path in task.glob(".deleted-*")]
     groups.append(Group("stages whose deletion was interrupted", [([path], None) for path in aside]))
-    return Cleaning(where, [group for group in groups if group.items], notes)
+    return Cleaning(where, groups, notes)
 
 
 def _logs(where: Path, all_stages: Sequence[Record]) -> list[Path]:
     """Log folders in sweeps all of whose stages are done or cancelled (or were deleted)."""
-    asked: dict[str, list[str]] = {}
-    for (task, digest), sweeps in records.sweeps(where).items():
-        for sweep in sweeps:
-            asked.setdefault(sweep, []).append(f"{task}/{digest}")
-    states = {record.key: record.state for record in all_stages}
-    over = []
-    for sweep, stages in asked.items():
-        folder = where / ".sweeps" / sweep
-        if all(states.get(stage, "done") in ("done", "cancelled") for stage in stages):
-            over += _folders(folder)  # the lists of stages and jobs stay
-    return over
+    left = {(record.task, record.digest) for record in all_stages if record.state not in ("done", "cancelled")}
+    over: dict[str, bool] = {}
+    for stage, sweeps in records.sweeps(where).items():
+        over |= {sweep: over.get(sweep, True) and stage not in left for sweep in sweeps}
+    # the lists of stages and jobs stay
+    return [path for sweep, ended in over.items() if ended for path in _folders(where / ".sweeps" / sweep)]
 
 
 def _code(where: Path, all_stages: Sequence[Record]) -> list[Path]:
     """Snapshots that no element refers to which lives, or may live, or whose submission was cut short."""
-    needed = {
-        r.element.code for r in all_stages if r.element is not None and r.job is not None and r.job.alive is not False
-    }
+    needed = {r.element.code for r in all_stages if r.element and r.job and r.job.alive is not False}
     needed |= {element.code for element in ledger.elements(where) if element.id is None}
     needed = {os.path.realpath(code) for code in needed if code}
     return [path for path in _folders(where / ".code", hidden=True) if os.path.realpath(path) not in needed]
@@ -122,18 +118,16 @@ def _weights(where: Path, all_stages: Sequence[Record], chosen: list[Record]) ->
     needed = {above.digest for r in all_stages if r.state != "done" for above in lineage.ancestors(r)}
     done = [record for record in chosen if record.state == "done"]
     free = [record for record in done if record.digest not in needed]
-    files = [
-        ([paths.weights(r.folder), paths.selected(r.folder), *r.folder.glob("snapshot-*.pt")], r.folder) for r in free
-    ]
+    folders = [record.folder for record in free]
+    files = [([paths.weights(f), paths.selected(f), *f.glob("snapshot-*.pt")], f) for f in folders]
+    group = Group("finished stages: weights.pt, selected.pt, snapshots", files)
     notes = []
     if len(free) < len(done):
         notes.append(f"weights kept, as unfinished stages start from them: {len(done) - len(free)}")
-    group = Group("finished stages: weights.pt, selected.pt, snapshots", files)
     if group.items:
-        notes.append(
-            "scores, metrics and curves stay; a stage planned later that starts from one of these trains it again"
-        )
-    return Cleaning(where, [group] if group.items else [], notes)
+        more = "a stage planned later that starts from one of these trains it again"
+        notes.append(f"scores, metrics and curves stay; {more}")
+    return Cleaning(where, [group], notes)
 
 
 def _stages(where: Path, all_stages: Sequence[Record], chosen: list[Record], descendants: bool) -> Cleaning:
@@ -147,15 +141,13 @@ def _stages(where: Path, all_stages: Sequence[Record], chosen: list[Record], des
         notes.append(f"kept, though standing on these ({len(below)}; DESCENDANTS=1 takes them along): {_names(below)}")
     busy = [record for record in all_stages if record.state in MOVING]
     used = {one.digest for record in busy for one in (record, *lineage.ancestors(record))}
-    kept = [record for record in chosen if record.digest in used]
-    if kept:
+    if kept := [record for record in chosen if record.digest in used]:
         notes.append(f"kept, as running, queued, or needed by what is ({len(kept)}): {_names(kept)}")
     gone = [record for record in chosen if record.digest not in used]
-    lost = sum(record.state == "done" for record in gone)
-    if lost:
+    if lost := sum(record.state == "done" for record in gone):
         notes.append(f"finished among them: {lost}; their results are lost")
     group = Group("whole stages", [([record.folder], record.folder) for record in gone])
-    return Cleaning(where, [group] if group.items else [], notes)
+    return Cleaning(where, [group], notes)
 
 
 def clean(planned: Cleaning, confirm: Callable[[str], bool]) -> int:
@@ -173,9 +165,10 @@ def clean(planned: Cleaning, confirm: Callable[[str], bool]) -> int:
         for items, stage in group.items:
             for path in items:
                 size = _size(path)
-                problem = _delete(path, stage, planned.runs)
-                freed += 0 if problem else size
-                problems += [problem] if problem else []
+                if problem := _delete(path, stage, planned.runs):
+                    problems.append(problem)
+                else:
+                    freed += size
     print(f"{_bytes(freed)} deleted")
     for problem in problems[:SHOWN]:
         print(f"left: {problem}")
@@ -190,7 +183,9 @@ def _delete(path: Path, stage: Path | None, runs: Path) -> str:
     if not inside.is_relative_to(os.path.realpath(runs)) or (path.is_symlink() and path.is_dir()):
         return f"{path} leads out of {runs} by a link"
     try:
-        with _lock(stage) if stage is not None and stage.exists() else contextlib.nullcontext():
+        with contextlib.ExitStack() as held:
+            if stage is not None and stage.exists():
+                held.enter_context(locks.exclusive(paths.lock(stage), "process", lambda _: None, patience=0.0))
             if stage is not None and path != stage and not finished(stage):
                 return f"{path}: its stage is being trained again"
             if not path.is_dir():
@@ -204,10 +199,6 @@ def _delete(path: Path, stage: Path | None, runs: Path) -> str:
         return f"{path}: another process holds its stage"
     except OSError as problem:
         return f"{problem.filename or path}: {problem.strerror}"
-
-
-def _lock(stage: Path) -> contextlib.AbstractContextManager[int]:
-    return locks.exclusive(paths.lock(stage), "process", report=lambda _: None, patience=0.0)
 
 
 def _settled(path: Path) -> bool:

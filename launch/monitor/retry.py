@@ -17,6 +17,7 @@ def chosen(all_stages: list[Record], request: Request) -> list[Record]:
     """Among all records those that failed and match METHOD and RUN, their unfinished ancestors, and what they block."""
     for name in request.methods:
         registry.method(name)
+    lineage = Lineage(all_stages)
     if request.run:
         one = records.find(request.run, all_stages)
         if one.state not in (*BARRED, "interrupted"):
@@ -26,17 +27,13 @@ def chosen(all_stages: list[Record], request: Request) -> list[Record]:
         own = [r for r in all_stages if r.state in ("failed", "blocked") and r.method in request.methods]
     else:
         own = [r for r in all_stages if r.state == "failed"]
-    lineage = Lineage(all_stages)
-    if not (request.run or request.methods):  # blocked by what was mended since
-        own += [
-            r for r in all_stages if r.state == "blocked" and (above := lineage.parent(r)) is not None and above.done
-        ]
+        blocked = [(r, lineage.parent(r)) for r in all_stages if r.state == "blocked"]
+        own += [r for r, above in blocked if above is not None and above.done]  # by what was mended since
     taken = {r.digest: r for r in own}
     for one in own:  # what blocks it, should it be blocked
         missing = itertools.takewhile(lambda above: above.state in BARRED, lineage.ancestors(one))
         taken |= {above.digest: above for above in missing}
-    below = lineage.descendants(taken, through=lambda record: record.state == "blocked")
-    taken |= {record.digest: record for record in below}
+    taken |= {r.digest: r for r in lineage.descendants(taken, through=lambda below: below.state == "blocked")}
     if old := outdated(all_stages) & set(taken):
         raise UserError(
             f"{len(old)} of them were planned for an older version of the code ({', '.join(sorted(old)[:3])}): "
@@ -52,22 +49,6 @@ def places(own: list[Record], all_stages: list[Record], request: Request) -> dic
     for record in sorted(own, key=lineage.depth):
         name, preset = (record.element.cluster, record.element.preset) if record.element else ("local", "default")
         name = request.cluster if "cluster" in request.given else name
-        chosen[record.task, name, preset].append(_stage(record, lineage.depth(record)))
+        stage = Stage(record.folder, record.config, lineage.depth(record), record.state, "asked for again")
+        chosen[record.task, name, preset].append(stage)
     return chosen
-
-
-def _stage(record: Record, depth: int) -> Stage:
-    content = record.config
-    return Stage(
-        record.digest,
-        record.task,
-        record.method,
-        content["parent"],
-        depth,
-        record.folder,
-        content["seed"],
-        content["sparsity"],
-        record.state,
-        "asked for again",
-        content,
-    )

@@ -21,6 +21,7 @@ LINES, STAGES = 24, 8  # rows of a section that fit on one screen; beyond that a
 ROOM = 40  # lines of one screen, shared by the sections
 WIDTH, SHORT = 110, 24  # columns of a screen; of settings that a row has room for beside those of its method
 BUNDLES = 8  # such settings that are listed below the table
+SILENT = "no reason recorded; see error.txt in its folder"
 NAMED = ("queued", "new", "unknown")  # lists of names for who asks for them
 
 
@@ -43,7 +44,7 @@ def status(records: list[Record]) -> dict:
             (r.job.reason for r in records if r.job and r.element and r.element.id and r.job.state == UNKNOWN), ""
         ),
         "running": [_stage(r) for r in records if r.state == "running"],
-        "failures": [{**_stage(r), "reason": _reason(r)} for r in records if r.state == "failed"],
+        "failures": [{**_stage(r), "reason": r.reason or SILENT} for r in records if r.state == "failed"],
         **{state: [_stage(r) for r in records if r.state == state] for state in NAMED},
         "interrupted": [_stage(r) for r in records if r.state == "interrupted"],
         "cancelled": [_stage(r) for r in records if r.state == "cancelled"],
@@ -82,13 +83,18 @@ def text(document: dict, names: int | None = None) -> str:
         ("blocked", blocked, lambda b: f"{b['number']} because {_short(b['reason'] or 'of a stage before them', 90)}"),
         ("interrupted (the next `make sweep` resumes them)", document["interrupted"], _name),
         ("cancelled (the next `make sweep` takes them up again)", document["cancelled"], _name),
-        ("unreadable", document["problems"], lambda p: f"{_tail(p['folder'])}  {_short(p['problem'], 70)}"),
+        (
+            "unreadable",
+            document["problems"],
+            lambda p: f"{'/'.join(p['folder'].rsplit('/', 2)[-2:])}  {_short(p['problem'], 70)}",
+        ),
     ]
     if names:
         sections[1:1] = [(state, document[state], _name) for state in NAMED]
     sections = [section for section in sections if section[1]]
     room = names or max(2, min(STAGES, (ROOM - len(out)) // max(1, len(sections)) - 3))
-    out += [line for section in sections for line in _section(*section, room)]
+    for title, items, line in sections:
+        out += ["", f"{title}:", *listed([line(item) for item in items], room, " (LAST=1000 names them)")]
     if document["failures"]:
         first = document["failures"][0]["digest"][:6]
         out += ["", f"next: make why RUN={first} says more, make retry tries them again"]
@@ -201,30 +207,24 @@ def _stage(record: Record) -> dict:
     return {**base, "sparsity": record.sparsity, "replicate": record.replicate, "seed": record.seed, **progress}
 
 
-def _reason(record: Record) -> str:
-    return record.reason or "no reason recorded; see error.txt in its folder"
-
-
 def _by_method(lines: list[dict]) -> list[dict]:
     """One line per method: counts added up, sparsities and scores as their range."""
     groups = defaultdict(list)
     for line in lines:
         groups[tuple(line[name] for name in ("task", "dataset", "model", "method", "variant"))].append(line)
-    return [_summed(group) for group in groups.values()]
-
-
-def _summed(group: list[dict]) -> dict:
-    counts = sum((Counter(line["counts"]) for line in group), Counter())
-    scores = [line["score"] for line in group if line["score"] is not None]
-    levels = [line["sparsity"] for line in group if line["sparsity"] is not None]
-    return {
-        **group[0],
-        "stages": sum(line["stages"] for line in group),
-        "counts": counts,
-        "collapsed": sum(line["collapsed"] for line in group),
-        "sparsity": span([percent(level) for level in (min(levels), max(levels))], " - ") if levels else "-",
-        "score": span([f"{score:.2f}" for score in (min(scores), max(scores))], " - ") if scores else "-",
-    }
+    summed = []
+    for group in groups.values():
+        scores = sorted(line["score"] for line in group if line["score"] is not None)
+        levels = sorted(line["sparsity"] for line in group if line["sparsity"] is not None)
+        own = {
+            "stages": sum(line["stages"] for line in group),
+            "counts": sum((Counter(line["counts"]) for line in group), Counter()),
+            "collapsed": sum(line["collapsed"] for line in group),
+            "sparsity": span([percent(level) for level in levels], " - ") or "-",
+            "score": span([f"{score:.2f}" for score in scores], " - ") or "-",
+        }
+        summed.append(group[0] | own)
+    return summed
 
 
 def _table(lines: list[dict], detailed: bool) -> list[str]:
@@ -261,10 +261,6 @@ def _progress(stage: dict) -> str:
     return f"{_name(stage)}  {steps}" + (f", last word {silent:.0f} s ago" if silent is not None else "") + job
 
 
-def _section(title: str, items: list, line: Callable[[dict], str], room: int) -> list[str]:
-    return ["", f"{title}:", *listed([line(item) for item in items], room, " (LAST=1000 names them)")]
-
-
 def _name(stage: dict) -> str:
     level = "" if stage["sparsity"] is None else f" {percent(stage['sparsity'])}"
     variant = f" ({_short(stage['variant'], 30)})" if stage["variant"] else ""
@@ -275,7 +271,3 @@ def _name(stage: dict) -> str:
 def _short(value: str, width: int) -> str:
     value = " ".join(value.split())
     return value if len(value) <= width else value[: width - 3] + "..."
-
-
-def _tail(folder: str) -> str:
-    return "/".join(folder.rsplit("/", 2)[-2:])

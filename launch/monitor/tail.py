@@ -13,6 +13,7 @@ from launch.runs.state import MOVING
 from launch.slurm import live_records, queue
 
 PAUSE = 1.0  # seconds between looks at the files
+METRICS = "metrics.jsonl"
 
 
 def tail(record: Record, lines: int = 20, follow: bool = False, again: Callable[[], Record] | None = None) -> int:
@@ -22,21 +23,16 @@ def tail(record: Record, lines: int = 20, follow: bool = False, again: Callable[
     """
     print(header(record), flush=True)
     sources: dict[Path, int] = {}
-    metrics = paths.metrics(record.folder)
-    shows: list[tuple[str, Path, Callable[[str], str]]] = [("metrics", metrics, numbers)]
-    shows += [("log", path, str) for path in logs.files(record)]
-    for title, path, show in shows:
+    for path in (paths.metrics(record.folder), *logs.files(record)):
         sources[path] = _size(path)  # before the look: a line that arrives meanwhile is shown twice, not lost
-        shown = [show(line) for line in logs.last(path, lines, record.folder)]
-        if shown:
+        if shown := [_shown(path, line) for line in logs.last(path, lines, record.folder)]:
+            title = "metrics" if path.name == METRICS else "log"
             print(f"\n{title}: {path}\n" + "\n".join(f"  {line}" for line in shown), flush=True)
     if not follow:
         return 0
     asks = queue.remembering()
-    first = record
-    again = again or (lambda: live_records.again(first, asks))
     try:
-        return _follow(record, sources, again)
+        return _follow(record, sources, again or (lambda: live_records.again(record, asks)))
     except KeyboardInterrupt:
         print("\nno longer following; what runs goes on")
         return 0
@@ -49,9 +45,8 @@ def _follow(record: Record, sources: dict[Path, int], again: Callable[[], Record
         record = again()  # before the files: what it wrote until its end is then shown
         for path in [paths.metrics(record.folder), *logs.files(record)]:
             text, sources[path] = _new(path, sources.get(path, 0))
-            show = numbers if path.name == "metrics.jsonl" else str
             for line in text:
-                print(show(line), flush=True)
+                print(_shown(path, line), flush=True)
         if record.state != state:
             print(header(record), flush=True)
         state = record.state
@@ -68,6 +63,10 @@ def header(record: Record) -> str:
     node = (record.job.node if record.job else "") or str(status.get("host") or "")
     parts += [f"on {node}"] if node else []
     return ", ".join(parts) + (f"\n  {record.reason}" if record.reason else "")
+
+
+def _shown(path: Path, line: str) -> str:
+    return numbers(line) if path.name == METRICS else line
 
 
 def numbers(line: str) -> str:

@@ -47,29 +47,25 @@ def why(record: Record, all_stages: Iterable[Record]) -> str:
 
 def _facts(record: Record) -> list[tuple[str, str]]:
     status, job, element = record.status, record.job, record.element
-    facts = []
-    if record.problem:
-        facts.append(("problem", record.problem))
+    facts = [("problem", record.problem)]
     if record.done and record.summary:
         summary = record.summary
         score = f"{summary['score']:.2f}" if isinstance(summary.get("score"), (int, float)) else "none"
         where = f"of step {summary.get('scored_step')}, {summary.get('steps')} steps trained"
         facts.append(("score", f"{summary.get('metric')} {score} {where}"))
     elif status.get("steps"):
-        word = f", last word {_ago(record.moment('updated'))} ago" if record.moment("updated") else ""
+        updated = record.moment("updated")
+        word = f", last word {_clock(max(0.0, time.time() - updated))} ago" if updated else ""
         facts.append(("progress", f"step {status.get('step')} of {status.get('steps')}{word}"))
     if record.state == "queued" and job:
-        word = job.reason.split(",")[0].strip("()")
-        facts.append(("waits", PENDING.get(word, "")))
+        facts.append(("waits", PENDING.get(job.reason.split(",")[0].strip("()"), "")))
     if element is not None:
         facts.append(("job", f"{element.id or 'none yet'}, array {element.array} on cluster {element.cluster}"))
     if job is not None:
-        word = "Slurm does not know it any more" if job.state == "GONE" else job.state + jobs.exit_words(job.exit_code)
-        facts.append(("slurm", "gave no answer" if job.state == "UNKNOWN" else word))
-    facts.append(("node", str((job.node if job else "") or status.get("host") or "")))
-    facts.append(("attempts", _attempts(record)))
-    facts.append(("time", _time(record)))
-    return facts
+        words = {jobs.GONE: "Slurm does not know it any more", jobs.UNKNOWN: "gave no answer"}
+        facts.append(("slurm", words.get(job.state, job.state + jobs.exit_words(job.exit_code))))
+    node = str((job.node if job else "") or status.get("host") or "")
+    return [*facts, ("node", node), ("attempts", _attempts(record)), ("time", _time(record))]
 
 
 def _attempts(record: Record) -> str:
@@ -126,10 +122,6 @@ def advice(record: Record, root: Record) -> str:
         "new": "`make sweep` trains it; `make plan` says why it is new",
     }
     return sentences.get(state, f"{again} {whence}")
-
-
-def _ago(moment: float) -> str:
-    return _clock(max(0.0, time.time() - moment))
 
 
 def _clock(seconds: float) -> str:

@@ -53,12 +53,12 @@ def text(cost: dict) -> list[str]:
     if not cost["stages"]:
         return []
     unit = f"{cost['unit']}-hours"
-    limit = "" if cost["limit_hours"] is None else f"at most {_hours(cost['limit_hours'])} {unit} without requeues"
+    limit = "" if cost["limit_hours"] is None else f"; at most {_hours(cost['limit_hours'])} {unit} without requeues"
     if cost["hours"] is None:
-        return [f"cost: nothing like it has been trained here yet{'; ' if limit else ''}{limit}"]
+        return [f"cost: nothing like it has been trained here yet{limit}"]
     part = "" if cost["known"] == cost["stages"] else f" ({cost['known']} of {cost['stages']} known)"
     line = f"cost: about {_hours(cost['hours'])} {unit}, the longest line {_hours(cost['chain_hours'])} hours{part}"
-    return [f"{line}{'; ' if limit else ''}{limit}"]
+    return [line + limit]
 
 
 def _hours(value: float) -> str:
@@ -67,23 +67,18 @@ def _hours(value: float) -> str:
 
 def _seen(plan: Plan) -> dict[str, list[float]]:
     """Seconds of finished stages by kind: those of the plan, else others of the task."""
-    seen: dict[str, list[float]] = defaultdict(list)
     done = [stage for stage in plan.stages.values() if stage.state == "done"]
-    for stage in done:
-        _note(seen, stage.config, record.read_json(paths.summary(stage.folder), {}))
+    pairs = [(stage.config, record.read_json(paths.summary(stage.folder), {})) for stage in done]
     if not done:
-        for folder in islice((paths.runs() / plan.task).glob("*/DONE"), MOST):
-            other = read_one(folder.parent)
-            if other.state == "done" and isinstance(other.config.get("settings"), dict):
-                _note(seen, other.config, other.summary or {})
+        others = map(read_one, (path.parent for path in islice((paths.runs() / plan.task).glob("*/DONE"), MOST)))
+        pairs = [(other.config, other.summary or {}) for other in others if other.state == "done"]
+    seen: dict[str, list[float]] = defaultdict(list)
+    for content, summary in pairs:
+        seconds = summary.get("seconds")
+        if isinstance(seconds, (int, float)) and seconds > 0 and isinstance(content.get("settings"), dict):
+            for kind in _kinds(content, _length(content)):
+                seen[kind].append(float(seconds))
     return seen
-
-
-def _note(seen: dict, content: dict, summary: dict) -> None:
-    seconds = summary.get("seconds")
-    if isinstance(seconds, (int, float)) and seconds > 0:
-        for kind in _kinds(content, _length(content)):
-            seen[kind].append(float(seconds))
 
 
 def _time(content: dict, seen: dict) -> float | None:

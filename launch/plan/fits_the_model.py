@@ -2,23 +2,18 @@
 that a plan that asks nothing of them needs no torch, and one that does fails before a parent was trained for hours.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess
 import sys
 import traceback
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 from common import paths, registry
 from common.errors import UserError, complain
 from common.settings import groups
 from common.settings.run import Run
-
-if TYPE_CHECKING:
-    from launch.plan.planner import Stage
+from launch.plan.planner import Stage
 
 _KNOWN: dict[str, dict] = {}  # what the child said, for the life of this process
 
@@ -66,14 +61,9 @@ def _built(stages: list[Stage]) -> list[dict]:
     along inputs or outputs are ``unfit`` ("": they are not); or the ``complaint`` it would end with."""
     questions = [{name: stage.config[name] for name in ("task", "method", "settings")} for stage in stages]
     own = os.pathsep.join(filter(None, (str(paths.root()), os.environ.get("PYTHONPATH"))))
-    child = subprocess.run(
-        [sys.executable, "-m", "launch.plan.fits_the_model"],
-        input=json.dumps(questions),
-        capture_output=True,
-        text=True,
-        errors="replace",
-        env={**os.environ, "PYTHONPATH": own, "CUDA_VISIBLE_DEVICES": ""},  # shapes are the same without a GPU
-    )
+    env = {**os.environ, "PYTHONPATH": own, "CUDA_VISIBLE_DEVICES": ""}  # shapes are the same without a GPU
+    command, told = [sys.executable, "-m", "launch.plan.fits_the_model"], json.dumps(questions)
+    child = subprocess.run(command, input=told, capture_output=True, text=True, errors="replace", env=env)
     try:
         answer = json.loads(child.stdout)
     except ValueError:  # it died, or the model ended it: what it said last may help
@@ -113,10 +103,8 @@ def _answer(question: dict, models: dict) -> dict:
 
 
 def main() -> None:
-    """The child: questions as JSON on stdin; on stdout the answers, or why there are none: ``refused``, in
-    the task's own words, or a text.
-
-    Whatever a model prints goes to stderr.
+    """The child: questions as JSON on stdin; on stdout the answers, or why there are none: ``refused``, in the task's
+    own words, or a text. Whatever a model prints goes to stderr.
     """
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)

@@ -13,6 +13,7 @@ from common import paths, record, registry
 from common.errors import UserError
 from common.settings import groups
 from common.stage import identity
+from launch.described import Described
 from launch.plan import reasons
 from launch.request import compose, folds, grid, variants
 from launch.request.arguments import Request
@@ -25,25 +26,18 @@ Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
 @dataclass(frozen=True)
-class Stage:
+class Stage(Described):
     """One training leg. ``config`` is the content of its ``config.yaml``."""
 
-    digest: str
-    task: str
-    method: str
-    parent: str | None
-    depth: int
     folder: Path
-    seed: int
-    sparsity: float | None
+    config: dict = field(repr=False, compare=False)
+    depth: int
     state: str
     why: str
-    config: dict = field(repr=False, compare=False)
 
     @property
-    def key(self) -> str:
-        """``task/digest``, by which ledgers name it."""
-        return f"{self.task}/{self.digest}"
+    def sparsity(self) -> float | None:
+        return self.config["sparsity"]
 
     @property
     def processes(self) -> int:
@@ -83,25 +77,18 @@ class Forest:
         self.remarks: dict[str, tuple[str, ...]] = {}
         self._versions: dict = {}
 
-    def add(self, cell: grid.Cell) -> str:
-        return self._line(cell.method, cell.settings)
-
-    def _line(self, name: str, settings: dict) -> str:
+    def add(self, name: str, settings: dict) -> str:
         """A stage and all its ancestors. The first of them brings its own, so that any method can be one."""
         cls = groups.classes(self.task, name)["method"]
         parent = None
         for ancestor, values in registry.method(name)(groups.build(cls, settings["method"])).ancestors():
-            chosen = {
-                "run": settings["run"],
-                "task": settings["task"],
-                "method": self.composer.settings(ancestor)["method"] | values,
-            }
+            chosen = settings | {"method": self.composer.settings(ancestor)["method"] | values}
             if parent is not None:
                 parent = self._stage(ancestor, chosen, parent)
                 continue
             if values and (wrong := groups.complaints(self.task, ancestor, chosen)):
                 raise UserError(f"{name} starts from {ancestor}, which cannot work: {'; '.join(wrong)}")
-            parent = self._line(ancestor, chosen)
+            parent = self.add(ancestor, chosen)
         return self._stage(name, settings, parent)
 
     def _stage(self, method: str, settings: dict, parent: str | None) -> str:
@@ -127,10 +114,8 @@ class Forest:
                 "settings": settings,
             }
             folder = paths.stage(self.task, digest)
-            now, why = state.of_plan(folder)
             depth = 0 if parent is None else self.stages[parent].depth + 1
-            place = digest, self.task, method, parent, depth, folder, content["seed"], content["sparsity"]
-            self.stages[digest] = Stage(*place, now, why, content)
+            self.stages[digest] = Stage(folder, content, depth, *state.of_plan(folder))
         return digest
 
 
@@ -162,7 +147,7 @@ def _add(forest: Forest, cells: list[grid.Cell]) -> list[str]:
         if data in wrong:
             continue
         try:
-            wished[forest.add(cell)] = None
+            wished[forest.add(cell.method, cell.settings)] = None
         except UserError as problem:
             wrong[data] = str(problem)
     if wrong:
@@ -193,16 +178,15 @@ def _without_weights(stages: dict[str, Stage]) -> None:
 def write(plan: Plan) -> Path:
     """Create the folders of all stages that are not done, and the sweep's own record; returns the sweep's folder."""
     name = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
-    todo = {stage.folder: _content(stage) for stage in plan.todo()}
+    todo = [(stage, _content(stage)) for stage in plan.todo()]
     try:
-        for stage in plan.todo():
+        for stage, content in todo:
             whole = record.finished(stage.folder) and paths.weights(stage.folder).exists()
             if stage.state == state.DAMAGED and not whole:  # nobody healed it meanwhile
                 paths.done(stage.folder).unlink(missing_ok=True)
-        for folder, content in todo.items():
-            folder.mkdir(parents=True, exist_ok=True)
+            stage.folder.mkdir(parents=True, exist_ok=True)
             if content is not None:
-                record.write_text(paths.config(folder), content)
+                record.write_text(paths.config(stage.folder), content)
         sweep = _fresh(paths.sweeps() / f"{name}-{plan.task}-{os.getpid()}")
         keys = ("digest", "task", "method", "parent", "seed", "sparsity")
         lines = [json.dumps({key: getattr(stage, key) for key in keys}) for stage in plan.stages.values()]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import os
 import subprocess
 from collections import Counter, defaultdict
 from collections.abc import Iterable
@@ -56,8 +55,7 @@ def edited(stages: Iterable[Stage]) -> str:
             except (OSError, ValueError, LookupError, TypeError, yaml.YAMLError):
                 continue
             changed[stage.method] = then != source(stage.method)["method"]
-    files = [f"{method}.py" for method, other in changed.items() if other]
-    if not files:
+    if not (files := [f"{method}.py" for method, other in changed.items() if other]):
         return ""
     was, its = ("was", "its version") if len(files) == 1 else ("were", "the versions of those")
     names = wording.some(files, MOST_EDITED)
@@ -103,10 +101,8 @@ def settings(own: dict, other: dict) -> list[tuple[str, object, object]]:
 def differences(own: dict, other: dict) -> list[str]:
     """Every setting, version or data set that determines results and is not the same, as text."""
     found = [f"{key}={value} (there is {there})" for key, value, there in settings(own, other)]
-    versions = other["versions"]
-    found += [
-        f"{n} version {v} (there is {versions.get(n)})" for n, v in own["versions"].items() if versions.get(n) != v
-    ]
+    raised = [(name, now, other["versions"].get(name)) for name, now in own["versions"].items()]
+    found += [f"{name} version {now} (there is {then})" for name, now, then in raised if now != then]
     return found + (["these data files (there are others)"] if own["data"] != other.get("data") else [])
 
 
@@ -118,16 +114,14 @@ def _place(content: dict) -> tuple:
 def _neighbours(where: Path, wanted: dict) -> dict[str, list[dict]]:
     """Configurations in folders that are not wanted, by label (method, level, seed); unreadable ones are left out."""
     found: dict[str, list[dict]] = defaultdict(list)
-    if not where.is_dir():
-        return found
-    with os.scandir(where) as entries:
-        for entry in islice((e for e in entries if e.name not in wanted), MOST):
-            try:
-                content = yaml.load(paths.config(Path(entry.path)).read_text(), Loader=Loader)
-            except (OSError, ValueError, yaml.YAMLError):
-                continue
-            if whole(content):
-                found[content["label"]].append(content)
+    folders = where.iterdir() if where.is_dir() else ()
+    for folder in islice((folder for folder in folders if folder.name not in wanted), MOST):
+        try:
+            content = yaml.load(paths.config(folder).read_text(), Loader=Loader)
+        except (OSError, ValueError, yaml.YAMLError):
+            continue
+        if whole(content):
+            found[content["label"]].append(content)
     return found
 
 

@@ -3,19 +3,15 @@
 Deviations are sample standard deviations (n - 1).
 """
 
-from __future__ import annotations
-
 import math
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
+from launch.report.rows import Row
 from launch.request import folds
 from launch.request.folds import Pair
-
-if TYPE_CHECKING:
-    from launch.report.rows import Row
 
 Spread = tuple[float, float | None]  # a mean, and the deviation where there are two or more values
 
@@ -99,6 +95,5 @@ def _between(scores: dict[Pair, float], part: int) -> float | None:
 
 def _measurements(found: Sequence[dict[str, Any]]) -> dict[str, Spread]:
     """Mean and deviation of what every result has measured; lists, such as whole curves, stay in the summaries."""
-    shared = {name: [one.get(name) for one in found] for name in found[0]}
-    numbers: dict[str, list[Any]] = {n: v for n, v in shared.items() if all(finite(x) for x in v)}
-    return {name: spread([float(value) for value in values]) for name, values in numbers.items()}
+    shared: dict[str, list[Any]] = {name: [one.get(name) for one in found] for name in found[0]}
+    return {name: spread([float(x) for x in own]) for name, own in shared.items() if all(map(finite, own))}

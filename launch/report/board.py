@@ -17,6 +17,8 @@ from launch.request.variants import REFERENCE
 from launch.runs.records import Record
 from launch.wording import amount, percent, some, span
 
+Cells = dict[tuple[str, float], Average]  # by method and level
+
 SAME = 5e-4  # of the remaining weights: sparsities closer than this share a row of the table
 
 
@@ -28,7 +30,7 @@ class Board:
     dataset: str
     model: str
     metric: str
-    cells: dict[tuple[str, float], Average]
+    cells: Cells
     reference: dict[str, Average]
     common: list[str]
     seeds: list[int]
@@ -98,17 +100,18 @@ class Board:
         """What a cell has several of."""
         return "result" if self.splits else "seed"
 
-    def members(self, seeds: str) -> str:
-        """The folds there are, before what the caller says of the ``seeds``: ``folds 0-4, seeds 0, 1, 2``."""
+    def members(self, most: int | None = None) -> str:
+        """``folds 0-4, seeds 0, 1, 2``; of more than ``most`` seeds the number."""
+        noun = "seed" if len(self.seeds) == 1 else "seeds"
+        many = most is not None and len(self.seeds) > most
+        seeds = f"{len(self.seeds)} seeds" if many else f"{noun} {', '.join(map(str, self.seeds))}"
         return ", ".join(filter(None, (folds.listed(self.splits), seeds)))
 
     def notes(self) -> list[str]:
         """Footnotes: how to read the cells, and every warning."""
         over = f"{folds.over(self.usual)}{self.drawn} (n = {self.expected} unless stated)"
         spread = f"mean ± sample standard deviation over {over}" if self.expected > 1 else f"one {self.unit}"
-        noun = "seed" if len(self.seeds) == 1 else "seeds"
-        seeds = f"{noun} {', '.join(map(str, self.seeds))}"
-        notes = [f"{self.metric}, {spread}; {self.members(seeds)}"]
+        notes = [f"{self.metric}, {spread}; {self.members()}"]
         if self.common:
             notes.append(f"all methods: {', '.join(self.common)}")
         if any(cell.collapsed for cell in self.averages):
@@ -128,10 +131,7 @@ class Board:
 
 
 def boards(records: Sequence[Record], among: Sequence[Record] | None = None) -> list[Board]:
-    """The finished stages arranged for tables and figures, one board per task, data set, model and metric.
-
-    ``among``: see ``rows.finished``.
-    """
+    """The finished stages, one board per task, data set, model and metric. ``among``: see ``rows.finished``."""
     groups: dict[tuple[str, str, str, str], list[Row]] = defaultdict(list)
     for row in finished(records, among):
         groups[row.board].append(row)
@@ -145,7 +145,7 @@ def _board(key: tuple[str, str, str, str], rows: list[Row]) -> Board:
         groups[row.method == REFERENCE, labels[row.method, row.variant], row.level].append(row)
     warnings: list[str] = []
     several: list[str] = []
-    cells: dict[tuple[str, float], Average] = {}
+    cells: Cells = {}
     reference: dict[str, Average] = {}
     for (dense, label, level), members in sorted(groups.items(), key=lambda item: item[0]):
         average = joined(members, f"{label} at {percent(level)}", warnings, several)
@@ -154,8 +154,7 @@ def _board(key: tuple[str, str, str, str], rows: list[Row]) -> Board:
         elif average:
             cells[label, level] = average
     if several:
-        twice = some(several, 2, "; ")
-        warnings.append(f"several results for {twice}: the newest is shown, all are in results.csv")
+        warnings.append(f"several results for {some(several, 2, '; ')}: the newest is shown, all are in results.csv")
     constants = constant_answer.scores(rows)
     named = {labels[row.method, row.variant]: constants.get(constant_answer.apart(row)) for row in rows}
     board = Board(
@@ -173,7 +172,7 @@ def _board(key: tuple[str, str, str, str], rows: list[Row]) -> Board:
     return board
 
 
-def _aligned(cells: dict[tuple[str, float], Average]) -> dict[tuple[str, float], Average]:
+def _aligned(cells: Cells) -> Cells:
     """Levels of different methods that differ by the rounding of a count stand in one row; no cells are joined.
 
     A target of 48.8% and three rounds of 20% keep the same number of weights give or take one per layer.
@@ -192,8 +191,7 @@ def _aligned(cells: dict[tuple[str, float], Average]) -> dict[tuple[str, float],
 def _warnings(board: Board, rows: list[Row]) -> list[str]:
     """What a reader should know of the cells before comparing them."""
     warnings = []
-    missing = [(m, level) for m in board.methods for level in board.levels if (m, level) not in board.cells]
-    if missing:
+    if missing := [(m, level) for m in board.methods for level in board.levels if (m, level) not in board.cells]:
         warnings.append(f"{_cells(missing)} no finished stage, shown as '-'")
     if unpaired := _unpaired(board):
         splits = folds.listed(board.splits).partition(" ")[0]
@@ -203,8 +201,7 @@ def _warnings(board: Board, rows: list[Row]) -> list[str]:
             f"{_cells(unpaired, 'is', 'are')} not over the same {what} as the others, so that differences are not "
             f"paired: {'; '.join(unpaired[:2])}{more}"
         )
-    single = [average for average in board.averages if average.n == 1]
-    if single:
+    if single := [average for average in board.averages if average.n == 1]:
         warnings.append(f"{_cells(single)} one {board.unit}: no deviation can be stated")
     dense = {part for row in rows if row.method == REFERENCE for part in variants.parts(row.variant)}
     apart = [part for part in board.common if not part.startswith("method.") and part not in dense]
@@ -226,10 +223,7 @@ def _unpaired(board: Board) -> list[str]:
     usual, found = board.usual, []
     for name, pairs in named.items():
         others = (("without", usual - pairs), ("with", pairs - usual))
-        words = [f"{word} {_pairs(own)}" for word, own in others if own]
+        named_pairs = [(word, sorted((folds.pair(*pair) for pair in own), key=folds.counted)) for word, own in others]
+        words = [f"{word} {some(own, 1)}" for word, own in named_pairs if own]
         found += [f"{name} {', '.join(words)}"] * bool(words)
     return found
-
-
-def _pairs(pairs: frozenset[folds.Pair]) -> str:
-    return some(sorted((folds.pair(*pair) for pair in pairs), key=folds.counted), 1)

@@ -80,12 +80,8 @@ def _name(label: str) -> str:
 
 def _by_end(board: Board) -> list[str]:
     """Methods in the order in which their curves end, best first, so that the legend runs parallel to them."""
-
-    def end(method: str) -> tuple[float, float]:
-        level, cell = board.curve(method)[-1]
-        return -level, -cell.mean
-
-    return sorted(board.methods, key=end)
+    ends = {method: board.curve(method)[-1] for method in board.methods}
+    return sorted(ends, key=lambda method: (-ends[method][0], -ends[method][1].mean))
 
 
 def _curve(axes: Axes, board: Board, method: str, order: int, colour: str, marker: str) -> Line2D:
@@ -110,18 +106,18 @@ def _curve(axes: Axes, board: Board, method: str, order: int, colour: str, marke
 
 def _cross(axes: Axes | None, label: str | None, x: float = math.nan, y: float = math.nan) -> Line2D:
     """The mark of a collapsed point (or, without axes, its entry in the legend)."""
-    style: dict[str, Any] = {"marker": "x", "color": "black", "markersize": 8, "markeredgewidth": 1.4, "zorder": 6}
-    return _mark(axes, Line2D([x], [y], label=label, linestyle="none", **style))
+    style = {"marker": "x", "color": "black", "markersize": 8, "markeredgewidth": 1.4, "zorder": 6}
+    return _mark(axes, x, y, label=label, **style)
 
 
 def _ring(axes: Axes | None, colour: str, label: str | None, x: float = math.nan, y: float = math.nan) -> Line2D:
     """The mark of a curve's knee (or, without axes, its entry in the legend)."""
-    style: dict[str, Any] = {"marker": "o", "color": colour, "markersize": 10, "markeredgewidth": 1.2, "zorder": 5}
-    return _mark(axes, Line2D([x], [y], label=label, linestyle="none", markerfacecolor="none", **style))
+    style = {"marker": "o", "color": colour, "markersize": 10, "markeredgewidth": 1.2, "zorder": 5}
+    return _mark(axes, x, y, label=label, markerfacecolor="none", **style)
 
 
-def _mark(axes: Axes | None, line: Line2D) -> Line2D:
-    """``line``, drawn where there are axes."""
+def _mark(axes: Axes | None, x: float, y: float, **style: Any) -> Line2D:
+    line = Line2D([x], [y], linestyle="none", **style)
     if axes is not None:
         axes.add_line(line)
     return line
@@ -135,8 +131,7 @@ def _dense(axes: Axes, cell: Average, label: str, index: int) -> Line2D:
 
 
 def _dress(axes: Axes, board: Board) -> None:
-    levels = board.levels
-    if levels:
+    if levels := board.levels:
         ends = position(levels[0]), position(levels[-1])
         room = 0.04 * max(ends[1] - ends[0], 1.0)
         axes.set_xlim(ends[0] - room, ends[1] + room)
@@ -150,27 +145,20 @@ def _dress(axes: Axes, board: Board) -> None:
         axes.spines[side].set_visible(False)
     axes.set_title(" · ".join(filter(None, (board.dataset, board.model))), loc="left", fontsize=12, fontweight="bold")
     numbers = sorted({cell.n for cell in board.averages})
-    several = f"{numbers[0]} to {numbers[-1]} {board.unit}s a point" if len(numbers) > 1 else ""
-    count = several or board.members(_seeds(board.seeds))
-    axes.set_title(
-        ("mean ± 1 standard deviation, " if numbers and numbers[-1] > 1 else "") + count, loc="right", fontsize=8.5
-    )
+    count = f"{numbers[0]} to {numbers[-1]} {board.unit}s a point" if len(numbers) > 1 else board.members(most=8)
+    spread = "mean ± 1 standard deviation, " if numbers and numbers[-1] > 1 else ""
+    axes.set_title(spread + count, loc="right", fontsize=8.5)
     if board.common:
         settings = textwrap.fill("all methods: " + ", ".join(board.common), 130)
         axes.annotate(settings, (0, -0.15), xycoords="axes fraction", va="top", fontsize=7.5, color="#555555")
 
 
-def _seeds(seeds: list[int]) -> str:
-    noun = "seed" if len(seeds) == 1 else "seeds"
-    return f"{noun} {', '.join(map(str, seeds))}" if len(seeds) < 9 else f"{len(seeds)} seeds"
-
-
 def _spread(ticks: list[tuple[float, float]]) -> list[tuple[float, float]]:
     """Ticks whose labels do not touch: at most ``TICKS``, none closer than a thirteenth of the axis."""
     width = (ticks[-1][0] - ticks[0][0]) / (TICKS + 1)
-    shown: list[tuple[float, float]] = []
-    for tick in ticks:
-        if not shown or tick[0] - shown[-1][0] >= width:
+    shown = ticks[:1]
+    for tick in ticks[1:]:
+        if tick[0] - shown[-1][0] >= width:
             shown.append(tick)
     return shown
 

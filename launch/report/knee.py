@@ -44,10 +44,7 @@ class Knee(NamedTuple):
 
 
 def find(dense: Point | None, levels: list[Point]) -> Knee | None:
-    """The knee of the curve through ``levels``, from ``dense``, or from its first level where there is no dense score.
-
-    ``None``: it has none, or fewer than ``LEVELS`` levels to see one.
-    """
+    """The knee of the curve from ``dense`` (or its first level) through ``levels``; None: no knee, too few levels."""
     curve = sorted({point.sparsity: point for point in ([dense] if dense else []) + levels}.values())
     if len(levels) < LEVELS or not all(math.isfinite(point.mean) for point in curve):
         return None

@@ -13,8 +13,7 @@ NAMES = 5  # stages or tensors that are named of one kind
 def notes(shown: list[Record], old: int = 0, most: int | None = None) -> list[str]:
     """A sentence each. ``old``: finished stages of earlier versions; ``most``: kinds of warnings, beside grave ones."""
     found = []
-    states = Counter(stage.state for stage in shown if stage.state != "done")
-    if states:
+    if states := Counter(stage.state for stage in shown if stage.state != "done"):
         counts = ", ".join(f"{number} {state}" for state, number in sorted(states.items()))
         found.append(f"stages that are not finished and not in these tables: {counts} (`make status` names them)")
     if old:
@@ -25,11 +24,11 @@ def notes(shown: list[Record], old: int = 0, most: int | None = None) -> list[st
     done = {stage.digest: stage.summary for stage in shown if stage.state == "done" and stage.summary}
     unmoved: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for digest, summary in done.items():
-        unmoved[tuple(summary.get("unmoved") or ())].append(digest)
+        if summary.get("unmoved"):
+            unmoved[tuple(summary["unmoved"])].append(digest[:8])
     for tensors, digests in sorted(unmoved.items()):
-        if tensors:
-            never = f"in which trainable tensors never moved: {some(tensors, NAMES)} (`unmoved` in summary.json)"
-            found.append(f"{amount(len(digests), 'stage')} {never}, {some([digest[:8] for digest in digests], NAMES)}")
+        never = f"in which trainable tensors never moved: {some(tensors, NAMES)} (`unmoved` in summary.json)"
+        found.append(f"{amount(len(digests), 'stage')} {never}, {some(digests, NAMES)}")
     found += warnings([summary.get("warnings") or () for summary in done.values()], most)
     more = [digest[:8] for digest, summary in done.items() if summary.get("zeros", 0.0) > summary["sparsity"] + MORE]
     if more:
@@ -42,11 +41,9 @@ def notes(shown: list[Record], old: int = 0, most: int | None = None) -> list[st
 
 def warnings(texts: Iterable[Iterable[str]], most: int | None = None) -> list[str]:
     """A sentence for every kind of warning in ``texts``, those of each stage: grave kinds first, then by number."""
-    found: list[str] = []
-    left = 0
-    for number, text in kinds(texts):
-        if most is not None and len(found) >= most and GRAVE not in text:
-            left += 1
-        else:
-            found.append(f"{amount(number, 'stage')} went on with a warning: {text}")
+    every = [
+        (f"{amount(number, 'stage')} went on with a warning: {text}", GRAVE in text) for number, text in kinds(texts)
+    ]
+    found = [text for i, (text, grave) in enumerate(every) if most is None or i < most or grave]
+    left = len(every) - len(found)
     return found + [f"{amount(left, 'more kind')} of warnings: results.md has all"] * bool(left)

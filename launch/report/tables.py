@@ -45,7 +45,7 @@ class Report:
     old: int
 
     def text(self) -> str:
-        """The plain-text tables."""
+        """The plain-text tables: sparsities as rows, methods as columns, dense on top, footnotes below."""
         return "\n\n".join(_plain(board) for board in self.boards) if self.boards else NONE
 
     def write(self, folder: Path) -> ReportResult:
@@ -57,10 +57,10 @@ class Report:
         page = [f"# {self.task}: score and sparsity", ""]
         page.append(f"`results.csv` has a row for each finished stage ({len(self.rows)}).")
         page += [f"\n**Note:** {note}" for note in notes.notes(self.shown, self.old)]
-        for board in self.boards:
-            page += ["", *_markdown(board, figures.get((board.dataset, board.model, board.metric)))]
+        for board, name in zip(self.boards, figures, strict=True):
+            page += ["", *_markdown(board, name)]
         record.write_text(folder / "results.md", "\n".join(page) + "\n")
-        drawn = [folder / name for name in dict.fromkeys(figures.values())]
+        drawn = [folder / name for name in dict.fromkeys(figures)]
         few = notes.notes(self.shown, self.old, WARNINGS)
         return ReportResult(folder / "results.csv", folder / "results.md", drawn, len(self.rows), few)
 
@@ -73,23 +73,11 @@ def arrange(task: str, records: Sequence[Record], shown: Sequence[Record]) -> Re
     return Report(task, finished(records), boards(shown, records), shown, old)
 
 
-def write(task: str, records: Sequence[Record], shown: Sequence[Record], folder: Path) -> ReportResult:
-    """``arrange`` a report and write it."""
-    return arrange(task, records, shown).write(folder)
-
-
-def table(records: Sequence[Record], among: Sequence[Record] | None = None) -> str:
-    """The plain-text tables alone: sparsities as rows, methods as columns, the dense line on top, footnotes below.
-
-    ``among``: the records that hold the ancestors of these, where these alone do not.
-    """
-    own = current(records)[0]
-    return Report("", [], boards(own, among), own, 0).text()
-
-
 def _csv(rows: list[Row]) -> str:
     out = io.StringIO()
-    beside = [_flat(row.measurements) for row in rows]
+    # lists, such as whole curves, stay in the summaries
+    measured = [{k: v for k, v in row.measurements.items() if isinstance(v, int | float)} for row in rows]
+    beside = [{f"measurements.{name}": value for name, value in numbers.items()} for numbers in measured]
     columns = [*COLUMNS, *sorted({name for numbers in beside for name in numbers})]
     writer = csv.DictWriter(out, columns, lineterminator="\n")
     writer.writeheader()
@@ -99,13 +87,8 @@ def _csv(rows: list[Row]) -> str:
     return out.getvalue()
 
 
-def _flat(measurements: dict) -> dict[str, float]:
-    """What was measured, as columns; lists, such as whole curves, stay in the summaries."""
-    return {f"measurements.{name}": value for name, value in measurements.items() if isinstance(value, int | float)}
-
-
 def _plain(board: Board) -> str:
-    columns = {method: [_text(board, method, level) for level in board.levels] for method in board.methods}
+    columns = {method: _texts(board, method, lambda cell: cell.text(board.expected)) for method in board.methods}
     lines = [board.title, *_blocks("sparsity", [percent(level) for level in board.levels], columns)]
     lines += ["", *(f"{label}: {cell.text(board.expected)}" for label, cell in board.reference.items())]
     lines += board.constants
@@ -123,20 +106,14 @@ def _wrapped(texts: list[str]) -> list[str]:
 
 
 def _corners(board: Board) -> list[str]:
-    """Where the curves have their knees, what is lost until there, and what that rests on.
-
-    Nothing where no curve has levels enough to tell.
-    """
+    """Where the curves have their knees, what is lost until there, what that rests on; of enough levels alone."""
     knees = board.knees()
     curves = {method: board.points(method) for method in knees}
     ends = {method: f"levels to {percent(curve[-1].sparsity)}" for method, curve in curves.items()}
     shared = next(iter(ends.values()), "") if len(set(ends.values())) == 1 else ""
     corners: list[str] = []
     none: list[str] = []
-    early: list[str] = []
     for method, found in knees.items():
-        if board.early(method):
-            early.append(method)
         own = [] if shared else [ends[method]]
         if found is None:
             none.append(" ".join([method, *(f"({end})" for end in own)]))
@@ -144,6 +121,7 @@ def _corners(board: Board) -> list[str]:
         lost = board.dense.mean - found.score if board.dense else None
         cost = f"{found.score:.2f}" if lost is None else f"{abs(lost):.2f} {'below' if lost > 0 else 'above'} dense"
         corners.append(f"{method} {percent(found.sparsity)} ({', '.join([cost, *own])})")
+    early = [method for method in knees if board.early(method)]
     verdict = [", ".join(corners)] * bool(corners) + [f"none: {', '.join(none)}"] * bool(none)
     head = f"knee{f' ({shared})' if shared else ''}, beyond which the score falls much faster than before"
     doubt = "levels that end too early to trust this (more than half of dense's lead over a constant answer is left)"
@@ -154,16 +132,13 @@ def _blocks(corner: str, heads: list[str], columns: dict[str, list[str]]) -> lis
     """A plain-text table, its rows named by ``heads``, in as many blocks side by side as its width needs."""
     first = max(10, *(len(head) for head in heads)) if heads else 10
     widths = {name: max(map(len, (name, *texts))) for name, texts in columns.items()}
-    blocks: list[list[str]] = [[]]
-    width = first
+    blocks: list[list[str]] = []
     for name in columns:
-        width += 2 + widths[name]
-        if blocks[-1] and width > WIDTH:
+        if not blocks or first + sum(2 + widths[other] for other in (*blocks[-1], name)) > WIDTH:
             blocks.append([])
-            width = first + 2 + widths[name]
         blocks[-1].append(name)
     lines = []
-    for block in blocks if columns else []:
+    for block in blocks:
         lines += ["", f"{corner:>{first}}" + "".join(f"  {name:>{widths[name]}}" for name in block)]
         for row, head in enumerate(heads):
             lines.append(f"{head:>{first}}" + "".join(f"  {columns[name][row]:>{widths[name]}}" for name in block))
@@ -210,34 +185,35 @@ def _number(mean: float, deviation: float | None) -> str:
     return f"{mean:.4g}" + ("" if spread is None else f"±{spread:.2g}")
 
 
-def _text(board: Board, method: str, level: float) -> str:
-    cell = board.cells.get((method, level))
-    return cell.text(board.expected) if cell else "-"
+def _texts(board: Board, method: str, text: Callable[[Average], str]) -> list[str]:
+    """Of each level what there is to tell of a method."""
+    cells = [board.cells.get((method, level)) for level in board.levels]
+    return [text(cell) if cell else "-" for cell in cells]
 
 
-def _markdown(board: Board, figure: str | None) -> list[str]:
+def _markdown(board: Board, figure: str) -> list[str]:
+    def section(title: str, text: Callable[[Average], str]) -> list[str]:
+        dense = "".join(f"; {label}: {text(cell)}" for label, cell in board.reference.items())
+        return ["", f"{title}{dense}", *_grid(board, text)]
+
     lines = [f"## {board.title}", ""]
     lines += [f"- **{label}**: {cell.text(board.expected)}" for label, cell in board.reference.items()]
     lines += [f"- {line}" for line in board.constants]
     lines += _grid(board, lambda cell: cell.text(board.expected).replace("*", "\\*"))
     lines += ["", *(f"- {note.replace('*', chr(92) + '*')}" for note in (*board.notes(), *_corners(board)))]
     if any(None not in cell.between for cell in board.averages):
-        dense = "".join(f"; {label}: {_between(cell)}" for label, cell in board.reference.items())
         noun = folds.listed(board.splits).partition(" ")[0]
-        lines += ["", f"Sample standard deviation of the means of {noun} / of the means of seeds{dense}"]
-        lines += _grid(board, _between)
+        lines += section(f"Sample standard deviation of the means of {noun} / of the means of seeds", _between)
     if any(cell.steps for cell in board.cells.values()):
-        dense = "".join(f"; {label}: {_steps(cell)}" for label, cell in board.reference.items())
-        lines += ["", f"Optimizer step with the best validation (how fast it learns){dense}", *_grid(board, _steps)]
+        lines += section("Optimizer step with the best validation (how fast it learns)", _steps)
     for heads, columns in _measurements(board):
         lines += ["", "Measured beside the score", ""]
         lines += ["| method | sparsity | " + " | ".join(columns) + " |", "|---|" + "---:|" * (len(columns) + 1)]
         lines += [f"| {' | '.join((*head, *row))} |" for head, *row in zip(heads, *columns.values(), strict=True)]
         lines += ["", *meanings] if (meanings := [f"- {text}" for text in _meanings(heads, columns)]) else []
     if any(cell.line for cell in board.cells.values()):
-        dense = "".join(f"; {label}: {_line(cell)}" for label, cell in board.reference.items())
-        lines += ["", f"Optimizer steps, with those of all a result stands on{dense}", *_grid(board, _line)]
-    return lines + (["", f"![{board.title}]({figure})"] if figure else [])
+        lines += section("Optimizer steps, with those of all a result stands on", _line)
+    return [*lines, "", f"![{board.title}]({figure})"]
 
 
 def _grid(board: Board, text: Callable[[Average], str]) -> list[str]:
@@ -247,8 +223,7 @@ def _grid(board: Board, text: Callable[[Average], str]) -> list[str]:
     heads = [percent(level) for level in board.levels]
     lines = ["", "| method \\ sparsity | " + " | ".join(heads) + " |", "|---|" + "---:|" * len(heads)]
     for method in board.methods:
-        cells = [board.cells.get((method, level)) for level in board.levels]
-        words = [text(cell) if cell else "-" for cell in cells]
+        words = _texts(board, method, text)
         lines += [f"| {method} | {' | '.join(words)} |"] * any(word != "-" for word in words)
     return lines
 
@@ -269,19 +244,15 @@ def _line(cell: Average) -> str:
     return "-" if cell.line is None else f"{cell.line:.0f}"
 
 
-def _figures(found: list[Board], folder: Path) -> dict[tuple[str, str, str], str]:
-    """Draw each board that has a score; (data set, model, metric) -> file name."""
+def _figures(found: list[Board], folder: Path) -> list[str]:
+    """Draw each board; the names of the files."""
     from launch.report import figure  # matplotlib takes a second to import
 
     several = Counter((board.dataset, board.model) for board in found)
-    names = {}
+    names = []
     for board in found:
         parts = [board.dataset, board.model] + ([board.metric] if several[board.dataset, board.model] > 1 else [])
-        name = "-".join(["curves", *(_file_name(part) for part in parts)]) + ".png"
+        name = "".join(c if c.isalnum() or c in "-_." else "_" for c in "-".join(["curves", *parts])) + ".png"
         figure.draw(board, folder / name)
-        names[board.dataset, board.model, board.metric] = name
+        names.append(name)
     return names
-
-
-def _file_name(part: str) -> str:
-    return "".join(c if c.isalnum() or c in "-_." else "_" for c in part)

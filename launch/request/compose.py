@@ -11,7 +11,7 @@ from common import paths, registry
 from common.errors import UserError, nearest
 from common.settings import groups
 from common.stage import identity
-from launch.request.arguments import GROUPS, Request
+from launch.request.arguments import Request
 
 
 class _Loader(yaml.SafeLoader):
@@ -31,14 +31,14 @@ _Loader.yaml_implicit_resolvers = {
 def read_yaml(path: Path) -> dict:
     """The mapping in a YAML file. ``UserError`` where it cannot be read, or holds anything else."""
     try:
-        return _mapping(str(path), yaml.load(path.read_text(), Loader=_Loader))
+        return mapping(str(path), yaml.load(path.read_text(), Loader=_Loader))
     except yaml.YAMLError as error:
         raise UserError(f"{path} is not valid YAML: {error}") from None
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read: {error}") from None
 
 
-def _mapping(origin: str, value: Any, valid: tuple[str, ...] = ()) -> dict:
+def mapping(origin: str, value: Any, valid: tuple[str, ...] = ()) -> dict:
     """``value``, nothing taken for empty. ``UserError`` when it is no mapping or has a key that is not ``valid``."""
     if not isinstance(value or {}, dict):
         raise UserError(f"{origin} must hold keys and values, found {value!r}")
@@ -60,7 +60,7 @@ def presets(task: str | None = None) -> list[str]:
 def own_presets(task: str) -> list[str]:
     """The presets that only this task has."""
     own = read_yaml(paths.root() / "tasks" / task / "config.yaml").get("presets")
-    return sorted(set(_mapping(f"tasks/{task}/config.yaml: presets", own)) - set(_amounts()))
+    return sorted(set(mapping(f"tasks/{task}/config.yaml: presets", own)) - set(_amounts()))
 
 
 class Composer:
@@ -71,7 +71,7 @@ class Composer:
         registry.task_part(self.task, "config")  # an unknown task fails here, with the names
         origin = f"tasks/{self.task}/config.yaml"
         own = read_yaml(paths.root() / "tasks" / self.task / "config.yaml")
-        _mapping(origin, own, ("run", "task", "methods", "needs", "presets"))
+        mapping(origin, own, ("run", "task", "methods", "needs", "presets"))
         known = presets(self.task)
         if request.preset not in known:
             hint = nearest(request.preset, known)
@@ -80,14 +80,14 @@ class Composer:
         amount = read_yaml(amounts.get(request.preset, amounts["default"]))
         special, place = (own.get("presets") or {}).get(request.preset) or {}, f"{origin}: presets.{request.preset}"
         general = f"launch/presets/{request.preset}.yaml"
-        _mapping(general, amount, ("compare", "sweep"))
-        _mapping(place, special, ("run", "task", "methods", "needs", "compare", "sweep"))
+        mapping(general, amount, ("compare", "sweep"))
+        mapping(place, special, ("run", "task", "methods", "needs", "compare", "sweep"))
         self.layers = [(origin, own), (place, special)]
         self.needs = [(f"{where}: needs", layer.get("needs")) for where, layer in self.layers]
         for where, layer in self.layers:
-            _mapping(f"{where}: methods", layer.get("methods"), tuple(registry.methods()))
+            mapping(f"{where}: methods", layer.get("methods"), tuple(registry.methods()))
         self.axes_origin = f"{place if special.get('sweep') else general}: sweep"
-        self.axes = _mapping(self.axes_origin, special.get("sweep") or amount.get("sweep"))
+        self.axes = mapping(self.axes_origin, special.get("sweep") or amount.get("sweep"))
         compare = special.get("compare") or amount.get("compare")
         if not isinstance(compare, list) or not compare:
             raise UserError(f"{general}: compare must be a list of methods, found {compare!r}")
@@ -118,16 +118,9 @@ class Composer:
         key = (method, embedded)
         if key not in self._cache:
             layers = self.layers[:1] if embedded else self.layers
-            cls = groups.classes(self.task, method)
+            own = [(origin, {**layer, "method": (layer.get("methods") or {}).get(method)}) for origin, layer in layers]
             self._cache[key] = {
-                group: groups.merge(
-                    cls[group],
-                    group,
-                    [
-                        (o, ((v.get("methods") or {}).get(method) if group == "method" else v.get(group)) or {})
-                        for o, v in layers
-                    ],
-                )
-                for group in GROUPS
+                group: groups.merge(cls, group, [(origin, layer.get(group) or {}) for origin, layer in own])
+                for group, cls in groups.classes(self.task, method).items()
             }
         return {group: dict(values) for group, values in self._cache[key].items()}

@@ -90,5 +90,5 @@ def _parts(replicate: str) -> list[tuple[str, str]]:
 
 def _noun(splits: Iterable[str]) -> str:
     """The field's name where it is one, ``split`` where several fields say it together."""
-    names = {tuple(name for name, _ in _parts(split)) for split in splits if split}
-    return next(iter(names))[0] if len(names) == 1 and len(next(iter(names))) == 1 else "split"
+    names = [*{tuple(name for name, _ in _parts(split)) for split in splits if split}]
+    return names[0][0] if [len(found) for found in names] == [1] else "split"

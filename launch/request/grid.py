@@ -54,12 +54,11 @@ def data_sets(request: Request) -> list:
     axes = _axes(composer, "dense", overrides, complaints)
     complain(complaints)
     names = [key.split(".", 1)[1] for key in axes if key.startswith("task.")]
-    wished, part = [], registry.task_part(composer.task, "config")
-    for values in itertools.product(*(axes[f"task.{name}"] for name in names)):
-        wished.append(
-            groups.build(part.Config, composer.settings("dense")["task"] | dict(zip(names, values, strict=True)))
-        )
-        complaints |= dict.fromkeys(groups.complaints_of_task(composer.task, wished[-1]), "")
+    config, default = registry.task_part(composer.task, "config").Config, composer.settings("dense")["task"]
+    combinations = itertools.product(*(axes[f"task.{name}"] for name in names))
+    wished = [groups.build(config, default | dict(zip(names, values, strict=True))) for values in combinations]
+    for settings in wished:
+        complaints |= dict.fromkeys(groups.complaints_of_task(composer.task, settings), "")
     complain(complaints)
     return wished
 

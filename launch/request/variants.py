@@ -4,7 +4,6 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from functools import cache
-from typing import NamedTuple, Protocol
 
 import yaml
 
@@ -12,54 +11,13 @@ from common import registry
 from common.errors import UserError
 from common.settings import groups
 from common.stage import identity
+from launch.described import Described
 from launch.request import folds
 from launch.request.arguments import Request
 from launch.request.compose import Composer
 
 REFERENCE = "dense"
 DATA = "data.checksum"  # what a variant says of other data than the default's
-
-
-class Described(Protocol):
-    """What ``of_stages`` looks at in a stage: a ``Record``, or the ``Traits`` of one that is planned."""
-
-    @property
-    def task(self) -> str: ...
-
-    @property
-    def dataset(self) -> str: ...
-
-    @property
-    def model(self) -> str: ...
-
-    @property
-    def variant(self) -> str: ...
-
-    @property
-    def replicate(self) -> str: ...
-
-    @property
-    def data(self) -> str: ...
-
-
-class Traits(NamedTuple):
-    """A stage as its configuration describes it."""
-
-    task: str
-    dataset: str
-    model: str
-    variant: str
-    replicate: str
-    data: str
-
-
-def traits(content: dict) -> Traits:
-    """From a stage's configuration."""
-    own = content["settings"]["task"]
-    dataset, model = (str(own.get(name) or "") for name in ("dataset", "model"))
-    return Traits(
-        content["task"], dataset, model, content["variant"], content.get("replicate", ""), content["data"][:8]
-    )
 
 
 def of_stages(stages: Sequence[Described]) -> list[str]:

@@ -2,8 +2,6 @@
 ``os._exit``) costs that stage only, and who started it can say how it ended.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import signal

@@ -79,11 +79,8 @@ def events(sweep: Path) -> list[dict]:
             event = json.loads(line)
         except ValueError:
             continue
-        if (
-            isinstance(event, dict)
-            and isinstance(event.get("array"), str)
-            and NEEDED.get(str(event.get("event")), set()) <= set(event)
-        ):
+        named = isinstance(event, dict) and isinstance(event.get("array"), str)
+        if named and NEEDED.get(str(event.get("event")), set()) <= set(event):
             found.append(event)
     return found
 
@@ -91,34 +88,19 @@ def events(sweep: Path) -> list[dict]:
 def of_sweep(sweep: Path) -> list[Element]:
     """The elements of one sweep; arrays that Slurm refused, or that were taken back, are left out."""
     sweep = Path(sweep)
-    intents: dict[str, dict] = {}
-    jobs: dict[str, str] = {}
-    dropped: set[str] = set()
+    found: dict[str, dict[str, dict]] = {kind: {} for kind in ("intent", "submitted", "dropped")}
     for event in events(sweep):
-        name = event["array"]
-        if event.get("event") == "intent":
-            intents[name] = event
-        elif event.get("event") == "submitted":
-            jobs[name] = str(event["job"])
-        elif event.get("event") == "dropped":
-            dropped.add(name)
-    return [
-        Element(
-            sweep,
-            name,
-            str(intent.get("cluster", "")),
-            str(intent.get("preset", "default")),
-            Path(intent.get("folder", sweep)),
-            str(intent.get("code", "")),
-            jobs.get(name),
-            index,
-            tuple(stages),
-            float(intent.get("time", 0)),
-        )
-        for name, intent in intents.items()
-        if name not in dropped
-        for index, stages in enumerate(intent.get("elements", []))
-    ]
+        found.setdefault(str(event.get("event")), {})[event["array"]] = event
+    jobs = {name: str(event["job"]) for name, event in found["submitted"].items()}
+    elements = []
+    for name, intent in found["intent"].items():
+        if name not in found["dropped"]:
+            place = str(intent.get("cluster", "")), str(intent.get("preset", "default"))
+            files = Path(intent.get("folder", sweep)), str(intent.get("code", ""))
+            job, submitted = jobs.get(name), float(intent.get("time", 0))
+            for index, stages in enumerate(intent.get("elements", [])):
+                elements.append(Element(sweep, name, *place, *files, job, index, tuple(stages), submitted))
+    return elements
 
 
 def elements(where: Path | None = None) -> list[Element]:

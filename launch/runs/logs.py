@@ -25,12 +25,8 @@ def files(record: "Record") -> list[Path]:
     if record.element is None:
         return _of_worker(record)
     pattern = f"{record.element.id}_*_log."
-    order = [sorted(record.element.folder.glob(pattern + kind), key=_rank) for kind in ("err", "out")]
-    return [path for several in order for path in several]
-
-
-def _rank(path: Path) -> tuple:
-    return len(path.name), path.name  # 2 before 10
+    found = [path for kind in ("err", "out") for path in record.element.folder.glob(pattern + kind)]
+    return sorted(found, key=lambda path: (path.suffix, len(path.name), path.name))  # 2 before 10
 
 
 def _of_worker(record: "Record") -> list[Path]:

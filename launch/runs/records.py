@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -15,26 +14,24 @@ from common.errors import UserError
 from common.record import fault
 from common.stage import identity
 from launch import wording
+from launch.described import Described
 from launch.request import compose, folds, variants
 from launch.request.arguments import Request
 from launch.runs import state
+from launch.runs.jobs import Job
+from launch.runs.ledger import Element
 from launch.runs.lineage import Lineage
 from launch.runs.state import Evidence
-
-if TYPE_CHECKING:
-    from launch.runs.jobs import Job
-    from launch.runs.ledger import Element
 
 # The C parser reads a configuration in a third of a millisecond; the pure Python one needs eight times as long.
 Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 SHOWN = 8  # candidates listed for a digest prefix that fits several
-# Folders beside the tasks that are not tasks.
-NOT_TASKS = {"mlartifacts", "mlruns"}
+NOT_TASKS = {"mlartifacts", "mlruns"}  # folders beside them
 
 
 @dataclass(frozen=True)
-class Record:
+class Record(Described):
     """What one stage folder says. ``problem`` names what could not be read; the rest of the record is still filled.
 
     ``slurm.live_records.read`` adds what the scheduler says: the array ``element`` that counts, its ``job`` as Slurm
@@ -47,8 +44,8 @@ class Record:
     summary: dict | None
     done: bool
     problem: str = ""
-    element: "Element | None" = None
-    job: "Job | None" = None
+    element: Element | None = None
+    job: Job | None = None
     submissions: int = 0
     refined: tuple[str, str] | None = None
 
@@ -72,30 +69,8 @@ class Record:
         return self.evidence.moment(name)
 
     @property
-    def digest(self) -> str:
-        return self.folder.name
-
-    @property
-    def task(self) -> str:
-        return self.folder.parent.name
-
-    @property
-    def key(self) -> str:
-        """``task/digest``, by which ledgers and offsets name it."""
-        return f"{self.task}/{self.digest}"
-
-    @property
-    def parent(self) -> str | None:
-        """The digest of the stage it starts from."""
-        return str(self.config.get("parent") or "") or None
-
-    @property
     def method(self) -> str:
-        return str(self.config.get("method") or (self.summary or {}).get("method") or "?")
-
-    @property
-    def seed(self) -> int | None:
-        return self.config.get("seed")
+        return super().method or str((self.summary or {}).get("method") or "?")
 
     @property
     def sparsity(self) -> float | None:
@@ -111,7 +86,7 @@ class Record:
             variant = variants.variant(composer, self.method, content["settings"], content["data"])
             return variant, folds.text(self.task, content["settings"])
         except (UserError, LookupError, TypeError, AttributeError):  # not of this checkout, or not whole
-            return str(self.config.get("variant") or ""), str(self.config.get("replicate") or "")
+            return super().variant, super().replicate
 
     @property
     def variant(self) -> str:
@@ -120,27 +95,7 @@ class Record:
 
     @property
     def replicate(self) -> str:
-        """``task.fold=3``: the split of the data; results are averaged over it as over seeds. "" where it has none."""
         return self._variant[1]
-
-    @property
-    def data(self) -> str:
-        """The first eight digits of its data's checksum."""
-        return str(self.config.get("data") or "")[:8]
-
-    @property
-    def dataset(self) -> str:
-        return str(self.setting("task", "dataset") or "")
-
-    @property
-    def model(self) -> str:
-        return str(self.setting("task", "model") or "")
-
-    def setting(self, part: str, key: str) -> Any:
-        """``settings.<part>.<key>`` of the configuration, or None."""
-        settings = self.config.get("settings")
-        section = settings.get(part) if isinstance(settings, dict) else None
-        return section.get(key) if isinstance(section, dict) else None
 
 
 def read(task: str | None = None, where: Path | None = None) -> list[Record]:
@@ -165,25 +120,15 @@ def read_one(folder: Path) -> Record:
 
 
 def outdated(records: list[Record]) -> set[str]:
-    """Digests of stages this code would train anew: their version, or that of one they start from, was raised.
-
-    A parent that is gone says nothing.
-    """
+    """Digests of stages this code would train anew: their version, or that of an ancestor that is here, was raised."""
     lineage = Lineage(records)
-    old = {record.digest for record in records if _differs(record)}
+    now = {r.digest: _versions(r.task, r.method) if r.config else None for r in records}
+    old = {r.digest for r in records if now[r.digest] is not None and r.config.get("versions") != now[r.digest]}
     return {r.digest for r in records if r.digest in old or any(above.digest in old for above in lineage.ancestors(r))}
 
 
-def _differs(record: Record) -> bool:
-    now = _versions(record.task, record.method) if record.config else None
-    return now is not None and record.config.get("versions") != now
-
-
 def steps_of_lines(records: list[Record]) -> dict[str, int]:
-    """Optimizer steps of each finished stage and of all its ancestors together, by digest.
-
-    A stage is left out when one of them is not finished, or not among the ``records`` (`make clean` removed it).
-    """
+    """Digest -> optimizer steps of a stage and all its ancestors together, where each of them is here and finished."""
     lineage = Lineage(records)
     sums = {}
     for record in records:
@@ -273,9 +218,9 @@ def find(prefix: str, found: Iterable[Record]) -> Record:
     """The stage whose digest begins with ``prefix``. ``UserError`` when none does, or several do."""
     wanted = prefix.rpartition("/")[2].lower()
     several = [record for record in found if record.digest.startswith(wanted)] if wanted else []
-    exact = [record for record in several if record.digest == wanted]
-    if len(exact or several) == 1:
-        return (exact or several)[0]
+    fitting = [record for record in several if record.digest == wanted] or several
+    if len(fitting) == 1:
+        return fitting[0]
     if not several:
         raise UserError(
             f"expected RUN=<the first letters of a stage's name>, found {prefix!r}; `make status LAST=1000` names "

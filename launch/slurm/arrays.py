@@ -60,16 +60,15 @@ def arrays(
     heights = _heights(roots)
     roots.sort(key=lambda unit: -heights[id(unit)])
     found: list[Array] = []
-    waiting: list[tuple[After, list[Unit]]]
-    waiting = [(group[0].after, group) for group in _groups(roots, lambda u: (u.after, shapes[id(u)]))]
+    together = _groups(roots, lambda unit: (unit.after, shapes[id(unit)]))
+    waiting: list[tuple[After, list[Unit]]] = [(group[0].after, group) for group in together]
     while waiting:
         after, group = waiting.pop(0)
         for start in range(0, len(group), most):
             # A corresponding element has the same index only in an array cut at the same places, which parents' are.
             members = group[start : start + most]
-            number = len(found)
+            waiting += _followers(len(found), members, shapes)
             found.append(Array(tuple(tuple(unit.stages) for unit in members), after, members[0].need))
-            waiting += _followers(number, members, shapes)
     return found
 
 
@@ -131,6 +130,11 @@ def _groups(units: list[Unit], key: Callable) -> list[list[Unit]]:
     return list(found.values())
 
 
+def _alike(units: list[Unit]) -> list[list[Unit]]:
+    """Those that wait for the same, and ask for the same, together."""
+    return _groups(units, lambda unit: (unit.after, unit.need))
+
+
 # --- few elements --------------------------------------------------------------------------------------------------
 
 
@@ -139,7 +143,9 @@ def _fit(roots: list[Unit], limit: int | None) -> list[Unit]:
     if limit is None or len(_walk(roots)) <= limit:
         return roots
     roots = [_chained(unit) for unit in roots]  # a chain has nothing to run side by side
-    leaves = max(map(len, _leaf_siblings(roots)), default=0)
+    families = [roots, *(unit.children for unit in _walk(roots))]
+    alike = [group for family in families for group in _alike(family)]
+    leaves = max((sum(not unit.children for unit in group) for group in alike), default=0)
     size = 2
     while len(_walk(roots)) > limit and size < 2 * leaves:
         candidate = _paired(roots, size)
@@ -157,16 +163,10 @@ def _chained(unit: Unit) -> Unit:
     return Unit(stages, after, unit.need, [_chained(child) for child in unit.children])
 
 
-def _leaf_siblings(roots: list[Unit]) -> list[list[Unit]]:
-    families = [roots, *(unit.children for unit in _walk(roots))]
-    alike = [group for family in families for group in _groups(family, lambda u: (u.after, u.need))]
-    return [[unit for unit in group if not unit.children] for group in alike]
-
-
 def _paired(family: list[Unit], size: int) -> list[Unit]:
     """The family with up to ``size`` childless siblings in one unit, all the way down."""
     found = [Unit(u.stages, u.after, u.need, _paired(u.children, size)) for u in family if u.children]
-    for group in _groups([u for u in family if not u.children], lambda u: (u.after, u.need)):
+    for group in _alike([u for u in family if not u.children]):
         for start in range(0, len(group), size):
             some = group[start : start + size]
             found.append(Unit([s for u in some for s in u.stages], some[0].after, some[0].need))
@@ -175,25 +175,22 @@ def _paired(family: list[Unit], size: int) -> list[Unit]:
 
 def _dealt(roots: list[Unit], limit: int) -> list[Unit]:
     """Whole trees, the largest first, each to the unit that has least to do."""
-    groups = _groups(roots, lambda u: (u.after, u.need))
+    groups = _alike(roots)
     if limit < len(groups):
         raise UserError(
             f"the cluster takes {max(0, limit)} more elements from you now and this sweep needs {len(groups)} or more: "
             "repeat it when some of your jobs have ended, or raise max_submitted in the cluster's file"
         )
-    share = {id(group): max(1, limit * len(group) // len(roots)) for group in groups}
     found = []
     for group in groups:
         trees = sorted(([s for u in _walk([root]) for s in u.stages] for root in group), key=len, reverse=True)
-        lanes = [Unit([], group[0].after, group[0].need) for _ in range(min(share[id(group)], len(trees)))]
+        share = max(1, limit * len(group) // len(roots))
+        lanes = [Unit([], group[0].after, group[0].need) for _ in range(min(share, len(trees)))]
         for tree in trees:
             min(lanes, key=lambda lane: len(lane.stages)).stages.extend(tree)
         found += lanes
-    excess = len(found) - limit  # from giving every group at least one
-    while excess > 0:
-        largest = max(_groups(found, lambda u: (u.after, u.need)), key=len)
-        last = largest[-1]
+    while len(found) > limit:  # from giving every group at least one
+        first, *_, last = max(_alike(found), key=len)
         found.remove(last)
-        largest[0].stages.extend(last.stages)
-        excess -= 1
+        first.stages.extend(last.stages)
     return found

@@ -3,9 +3,9 @@
 import dataclasses
 import os
 import re
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from common import paths, registry
@@ -99,9 +99,10 @@ def read(request: Request, composer: compose.Composer | None = None) -> Cluster:
     path = file_of(request.cluster)
     content = compose.read_yaml(path)
     own = {key: value for key, value in content.items() if key != "needs"}
-    extra = _mapping(path, "extra", own.get("extra"))
-    own["extra"] = {key: _word(value) for key, value in extra.items() if value is not False}
-    special = _mapping(path, "needs", content.get("needs"))
+    extra = compose.mapping(f"{path}: extra", own.get("extra"))
+    # YAML's true stands for a flag without a value
+    own["extra"] = {key: "true" if value is True else str(value) for key, value in extra.items() if value is not False}
+    special = compose.mapping(f"{path}: needs", content.get("needs"))
     for task in special:
         if task not in registry.tasks():
             known = ", ".join(registry.tasks())
@@ -109,32 +110,19 @@ def read(request: Request, composer: compose.Composer | None = None) -> Cluster:
     composer = composer or compose.Composer(request)
     needs = [*composer.needs, (f"{path}: needs.{request.task}", special.get(request.task))]
     for origin, values in needs:
-        for key in _mapping(origin, "needs", values):
+        for key in compose.mapping(f"{origin}: needs", values):
             if key not in NEEDS:
                 raise UserError(f"{origin}: unknown need {key!r}{nearest(key, NEEDS)} (expected: {', '.join(NEEDS)})")
     said = [*composer.needs, (str(path), own), needs[-1], ("the command line", _overrides(request))]
-    layers = [(origin, _as_text(values or {})) for origin, values in said]
+    # `time: 60` is as good as `time: "60"`
+    layers = [
+        (origin, {key: str(value) if key in ("time", "memory") else value for key, value in (values or {}).items()})
+        for origin, values in said
+    ]
     cluster = groups.build(Cluster, groups.merge(Cluster, "cluster", layers))
-    problems = complaints(cluster)
-    if problems:
+    if problems := complaints(cluster):
         raise UserError(f"{path}: " + "; ".join(problems))
     return cluster
-
-
-def _mapping(origin: object, name: str, value: Any) -> dict:
-    if not isinstance(value or {}, dict):
-        raise UserError(f"{origin}: {name} must hold keys and values, found {value!r}")
-    return value or {}
-
-
-def _as_text(values: dict) -> dict:
-    """``time: 60`` is as good as ``time: "60"``."""
-    return {key: str(value) if key in ("time", "memory") else value for key, value in values.items()}
-
-
-def _word(value: object) -> str:
-    """A value of ``extra``; YAML's true stands for a flag without one."""
-    return "true" if value is True else str(value)
 
 
 def _overrides(request: Request) -> dict:
@@ -218,7 +206,7 @@ def parameters(cluster: Cluster, name: str, code: Path, processes: int, dependen
 def _checked(line: str) -> str:
     """A setup line that ends the job when it fails: what it should provide would be missing, such as a library."""
     said = f"error: this line of the cluster file's setup failed: {line}"
-    return f"{{ {line}\n}} || {{ echo {_quoted(said)} >&2; exit 4; }}"
+    return f"{{ {line}\n}} || {{ echo {quote(said)} >&2; exit 4; }}"
 
 
 def _preamble(code: Path) -> list[str]:
@@ -226,13 +214,9 @@ def _preamble(code: Path) -> list[str]:
     libraries = ("OMP_NUM", "MKL_NUM", "OPENBLAS_NUM", "NUMEXPR_NUM")
     gone = f"error: the frozen code {code} is missing; 'make sweep' writes it anew and submits what is not done"
     return [
-        f"test -f {_quoted(code / 'COMPLETE')} || {{ echo {_quoted(gone)} >&2; exit 3; }}",
+        f"test -f {quote(str(code / 'COMPLETE'))} || {{ echo {quote(gone)} >&2; exit 3; }}",
         "export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1}",
         "export SLURM_EXPORT_ENV=ALL",  # what srun starts gets this environment, also under `--export=NONE`
         *(f"export {name}_THREADS=${{SLURM_CPUS_PER_TASK:-1}}" for name in libraries),
-        f"export PYTHONPATH={_quoted(code)}",
+        f"export PYTHONPATH={quote(str(code))}",
     ]
-
-
-def _quoted(value: object) -> str:
-    return shlex.quote(str(value))

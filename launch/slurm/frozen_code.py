@@ -23,14 +23,8 @@ def home() -> Path:
 
 def files(root: Path) -> list[Path]:
     """What is frozen, relative to ``root``: every file of our three packages but compiled and hidden ones."""
-    found = []
-    for part in PARTS:
-        for path in (root / part).rglob("*"):
-            relative = path.relative_to(root)
-            hidden = any(name.startswith(".") or name == "__pycache__" for name in relative.parts)
-            if not hidden and path.is_file():
-                found.append(relative)
-    return sorted(found)
+    found = [path.relative_to(root) for part in PARTS for path in (root / part).rglob("*") if path.is_file()]
+    return sorted(path for path in found if not any(n.startswith(".") or n == "__pycache__" for n in path.parts))
 
 
 def checksum(root: Path) -> str:

@@ -3,6 +3,7 @@
 Slurm is asked before the files are read: a job that is over by then has written all it will ever write.
 """
 
+import contextlib
 import os
 from collections.abc import Mapping
 from dataclasses import replace
@@ -31,7 +32,7 @@ def read(task: str | None = None, where: Path | None = None, asks: queue.Ask = q
         for name, elements in ledger.by_stage(ledger.elements(where)).items()
         if (task is None or name.split("/")[0] == task) and not finished(where / name)
     }
-    answers = _cancelled(members, asks(*_question(members))) if members else {}
+    answers = _answers(members, asks)
     return refine(records.read(task, where), members, answers)
 
 
@@ -60,25 +61,24 @@ def in_flight(where: Path | None = None, asks: queue.Ask = queue.ask) -> tuple[d
 def _question(members: dict[str, list[Element]]) -> tuple[dict[str, str], set[int]]:
     """What to ask: job id -> the array's name; and the users who submitted, since a tree may be shared."""
     elements = {element for found in members.values() for element in found}
-    users = {owner for sweep in {e.sweep for e in elements} if (owner := _owner(ledger.path(sweep))) is not None}
+    users = set()
+    for sweep in {element.sweep for element in elements}:
+        with contextlib.suppress(OSError):
+            users.add(os.stat(ledger.path(sweep)).st_uid)
     return {e.id: e.array for e in elements if e.id}, users
 
 
-def _cancelled(members: dict[str, list[Element]], answers: dict[str, Job]) -> dict[str, Job]:
-    """Slurm keeps nothing, in no list, of an array element that was cancelled before it started; the ledger does."""
+def _answers(members: dict[str, list[Element]], asks: queue.Ask) -> dict[str, Job]:
+    """Slurm's word by job id; of an element cancelled before it started it keeps nothing: the ledger does."""
+    if not members:
+        return {}
+    answers = asks(*_question(members))
     elements = {e.id: e for found in members.values() for e in found if e.id}
     gone = {name: e for name, e in elements.items() if answers[name].state == jobs.GONE}
     events = [event for sweep in {e.sweep for e in gone.values()} for event in ledger.events(sweep)]
     noted = {(event["array"], name) for event in events if event["event"] == CANCELLED for name in event["jobs"]}
     cancelled = [name for name, element in gone.items() if (element.array, name) in noted]
     return answers | {name: replace(answers[name], state="CANCELLED") for name in cancelled}
-
-
-def _owner(path: Path) -> int | None:
-    try:
-        return os.stat(path).st_uid
-    except OSError:
-        return None
 
 
 def refine(found: list[Record], members: dict[str, list[Element]], answers: Mapping[str, Job]) -> list[Record]:
@@ -89,8 +89,7 @@ def refine(found: list[Record], members: dict[str, list[Element]], answers: Mapp
     lineage, by_key = Lineage(found), {record.key: record for record in found}
     refined: dict[str, Record] = {}
     for original in sorted(found, key=lineage.depth):
-        elements = members.get(original.key)
-        if not elements:
+        if not (elements := members.get(original.key)):
             continue
         element, job = _counts([(e, answers.get(e.id or "", Job(jobs.UNKNOWN, state.CUT_SHORT))) for e in elements])
         parent = lineage.parent(original)
@@ -110,8 +109,7 @@ def _counts(pairs: list[tuple[Element, Job]]) -> tuple[Element, Job]:
 
 def again(record: Record, asks: queue.Ask = queue.ask) -> Record:
     """One stage read once more; its ancestors are not looked at."""
-    name, where = record.key, record.folder.parent.parent
-    elements = ledger.by_stage(ledger.elements(where)).get(name)
-    members = {name: elements} if elements and not finished(record.folder) else {}
-    answers = _cancelled(members, asks(*_question(members))) if members else {}
+    elements = ledger.by_stage(ledger.elements(record.folder.parent.parent)).get(record.key)
+    members = {record.key: elements} if elements and not finished(record.folder) else {}
+    answers = _answers(members, asks)
     return refine([records.read_one(record.folder)], members, answers)[0]

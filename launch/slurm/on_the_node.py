@@ -83,8 +83,9 @@ class ThisElement:
 
     def stage(self, folder: Path, patient: bool, several: bool) -> tuple[str, str]:
         """Bring one stage to its end: outcome and reason. ``patient``: its parent was trained by another element."""
-        delays = list(BELATED) if patient else []
-        if several and self._failed_here(folder):
+        delays, before = list(BELATED) if patient else [], record.read_status(folder)
+        # requeued since: the others of its lane come first then
+        if several and (before.get("state"), before.get("job")) == ("failed", self.id):
             return "failed", "it failed before this element was requeued"
         while not self.leaving:
             outcome, reason = self._attempt(folder)
@@ -122,11 +123,6 @@ class ThisElement:
         if outcome == "failed" and self.rank == 0:
             return mark(folder, outcome, reason, pid)
         return outcome, reason
-
-    def _failed_here(self, folder: Path) -> bool:
-        """Did this element try it before it was requeued, and fail? The others of its lane come first then."""
-        status = record.read_status(folder)
-        return (status.get("state"), status.get("job")) == ("failed", self.id)
 
     def requeue(self, folder: Path) -> None:
         """Send this element back to the queue and wait to be ended by Slurm; raises where it cannot be done."""
@@ -171,8 +167,7 @@ def _requeue(element: str) -> str:
 
 def _parent_ended_badly(folder: Path) -> bool:
     """Does its parent's own status say that waiting is no use? Listing the folder refreshes what a node remembers."""
-    parent = record.read_config(folder)["parent"]
-    if parent is None:
+    if (parent := record.read_config(folder)["parent"]) is None:
         return False
     where = folder.parent / parent
     try:

@@ -7,15 +7,13 @@ import os
 import re
 import subprocess
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import Protocol
 
 from launch.runs.jobs import ENDED, GONE, NEVER, OUT_OF_MEMORY, UNKNOWN, Job
 
 PATIENCE = 10.0  # seconds for one command; slurm's own message timeout is as long
 CHUNK = 200  # job numbers a command: well below the kernel's limit for one word
-
 
 # Fixed columns, since a reason or a name may hold any letter. The name comes last and is compared, so it may be long.
 COLUMNS = {"JobArrayID": 90, "State": 20, "Reason": 60, "NodeList": 60, "exit_code": 12, "DerivedEC": 12}
@@ -23,10 +21,7 @@ COLUMNS |= {"RestartCnt": 8, "TimeUsed": 20, "TimeLimit": 20, "EndTime": 24, "Na
 FIELDS = "JobID,State,ExitCode,DerivedExitCode,NodeList,Elapsed,Timelimit,End,Reason,JobName"
 
 
-class Ask(Protocol):
-    """``ask`` below, or what stands in for it."""
-
-    def __call__(self, wanted: Mapping[str, str], users: Iterable[int] = ..., /) -> dict[str, Job]: ...
+Ask = Callable[..., dict[str, Job]]  # ``ask`` below, or what stands in for it
 
 
 def ask(wanted: Mapping[str, str], users: Iterable[int] = ()) -> dict[str, Job]:
@@ -79,10 +74,8 @@ def _queue(wanted: Iterable[str], users: set[int]) -> tuple[list | None, str]:
                 return None, more if isinstance(more, str) else message(more)
             done.stdout += more.stdout
         done.returncode = 0
-    if isinstance(done, str):
-        return None, done
-    if done.returncode:
-        return None, message(done)
+    if isinstance(done, str) or done.returncode:
+        return None, done if isinstance(done, str) else message(done)
     return [row for line in done.stdout.splitlines() if (row := _queue_row(line))], ""
 
 
@@ -92,19 +85,13 @@ def _queue_row(line: str) -> tuple[str, str, Job] | None:
         values[name], start = line[start : start + width].strip(), start + width
     if not values["JobArrayID"] or not values["State"]:
         return None
-    code, derived = _exit(values["exit_code"]), _exit(values["DerivedEC"])
-    ended = values["State"] in ENDED
-    job = Job(
-        _state(values["State"], derived),
-        "" if values["Reason"] == "None" else values["Reason"],
-        values["NodeList"],
-        code if ended else "",
-        _seconds(values["TimeUsed"]),
-        _seconds(values["TimeLimit"]),
-        int(values["RestartCnt"]) if values["RestartCnt"].isdecimal() else None,
-        _moment(values["EndTime"]) if ended else None,  # of a running job it is a guess
-        "squeue",
-    )
+    state = _state(values["State"], _exit(values["DerivedEC"]))
+    reason = "" if values["Reason"] == "None" else values["Reason"]
+    times = _seconds(values["TimeUsed"]), _seconds(values["TimeLimit"])
+    restarts = int(values["RestartCnt"]) if values["RestartCnt"].isdecimal() else None
+    # of a running job the end is a guess
+    code, end = (_exit(values["exit_code"]), _moment(values["EndTime"])) if values["State"] in ENDED else ("", None)
+    job = Job(state, reason, values["NodeList"], code, *times, restarts, end, "squeue")
     return values["JobArrayID"], values["Name"], job
 
 
@@ -153,13 +140,9 @@ def _match(rows: list, wanted: Mapping[str, str]) -> dict[str, Job]:
     rest: dict[str, tuple[str, Job]] = {}
     for name, title, job in rows:
         base, _, index = name.partition("_")
-        if not index.startswith("["):
-            indices = [index]
-        else:
-            indices = [str(i) for i in _indices(index)]
-            if "..." in index or "]" not in index:
-                rest[base] = title, job
-        for i in indices:
+        if index.startswith("[") and ("..." in index or "]" not in index):
+            rest[base] = title, job
+        for i in map(str, _indices(index)) if index.startswith("[") else [index]:
             key = f"{base}_{i}" if i else base
             if key in wanted and wanted[key] in ("", title):
                 found[key] = job
@@ -190,8 +173,7 @@ def _exit(text: str) -> str:
 
 def _seconds(text: str) -> float | None:
     """``1-02:03:04``, ``02:03``, ``10`` (seconds) -> seconds; None for anything else, such as UNLIMITED."""
-    match = re.fullmatch(r"(?:(\d+)-)?(?:(?:(\d+):)?(\d+):)?(\d+)(?:\.\d+)?", text)
-    if not match:
+    if not (match := re.fullmatch(r"(?:(\d+)-)?(?:(?:(\d+):)?(\d+):)?(\d+)(?:\.\d+)?", text)):
         return None
     days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
     return float(((days * 24 + hours) * 60 + minutes) * 60 + seconds)
@@ -214,8 +196,8 @@ def _chunks(wanted: Iterable[str]) -> list[list[str]]:
 def run(command: list[str]) -> subprocess.CompletedProcess | str:
     """The finished command, or why there was none. The user's own defaults for its output are left out."""
     mine = ("SQUEUE_", "SACCT_", "SCANCEL_", "SLURM_TIME_FORMAT")
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(mine)}
-    environment |= {"LC_ALL": "C", "SLURM_BITSTR_LEN": "0"}  # 0: lists of array indices in full
+    env = {name: value for name, value in os.environ.items() if not name.startswith(mine)}
+    env |= {"LC_ALL": "C", "SLURM_BITSTR_LEN": "0"}  # 0: lists of array indices in full
     try:
         return subprocess.run(
             command,
@@ -223,7 +205,7 @@ def run(command: list[str]) -> subprocess.CompletedProcess | str:
             text=True,
             errors="replace",
             stdin=subprocess.DEVNULL,
-            env=environment,
+            env=env,
             timeout=PATIENCE,
         )
     except FileNotFoundError:

@@ -4,10 +4,7 @@ Every submission is an array, also of one element, so that ids and file names ha
 ours: its message reaches the user, and an answer that got lost is looked up by the array's name before another try.
 """
 
-from __future__ import annotations
-
 import os
-import shutil
 import subprocess
 import time
 import uuid
@@ -153,10 +150,6 @@ def cancel(numbers: Sequence[str]) -> None:
     """Cancel whole arrays by number. ``Refused`` with Slurm's message."""
     if numbers:
         call(["scancel", *numbers])
-
-
-def present() -> bool:
-    return shutil.which("sbatch") is not None
 
 
 def largest_array() -> int:

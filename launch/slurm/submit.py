@@ -7,6 +7,7 @@ a running sbatch inherits.
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import time
 import uuid
@@ -53,7 +54,7 @@ def submit(
     stages' folders and the sweep's, and returns the latter.
     ``UserError`` with Slurm's message where it refuses; then nothing of this submission is left in the queue.
     """
-    if not sbatch.present():
+    if shutil.which("sbatch") is None:
         raise UserError(
             f"CLUSTER={name} needs Slurm's sbatch on PATH, which is not there: log in to the cluster's login node "
             "(or `module load slurm`); CLUSTER=local trains here"
@@ -102,8 +103,16 @@ def _locked(stages: Sequence[Stage], place: Cluster, names: dict, write: Callabl
     numbers = result.numbers
     try:
         for index, array in enumerate(found):
-            title = f"{todo[0].task}-{token}-{index}"
-            numbers.append(_submit_one(sweep, title, array, numbers, place, names, code, lock))
+            title, folder = f"{todo[0].task}-{token}-{index}", sweep / f"array-{index}"
+            waits = dependency(array, numbers)
+            keys = [[stage.key for stage in lane] for lane in array.lanes]
+            own = dict(**names, code=str(code), folder=str(folder), processes=array.need)
+            ledger.write(sweep, "intent", array=title, elements=keys, depends=waits, **own)
+            parameters = cluster.parameters(place, title, code, array.need, waits)
+            lanes = [[stage.folder for stage in lane] for lane in array.lanes]
+            number = sbatch.submit(folder, lanes, code, parameters, place.python, keep=[lock])
+            ledger.write(sweep, "submitted", array=title, job=number)
+            numbers.append(number)
     except BaseException as problem:
         _take_back(sweep, f"{todo[0].task}-{token}-", numbers, problem)
         if isinstance(problem, sbatch.Refused) and not isinstance(problem, sbatch.Mute):  # else a part may be queued
@@ -114,10 +123,7 @@ def _locked(stages: Sequence[Stage], place: Cluster, names: dict, write: Callabl
 
 
 def divide(todo: Sequence[Stage], place: Cluster, parents: dict[str, str]) -> list[arrays.Array]:
-    """The arrays of ``todo`` under this site's limits; ``parents``: those on their way, with their elements.
-
-    ``sbatch.Refused``: Slurm does not answer.
-    """
+    """The arrays of ``todo`` under this site's limits. ``parents``: digest -> element. ``Refused``: no answer."""
     most = place.max_array_size or sbatch.largest_array()
     limit = place.max_submitted or sbatch.submit_limit(place.account)
     limit = None if limit is None else max(0, limit - sbatch.queued())
@@ -145,8 +151,7 @@ def settle(report: Report = print) -> None:
 def _await_end(array: str) -> None:
     end = time.monotonic() + ENDING
     while time.monotonic() < end:
-        out = sbatch.call(["squeue", "--noheader", f"--name={array}", "--format=%T"], timeout=30)
-        if not out.split():
+        if not sbatch.call(["squeue", "--noheader", f"--name={array}", "--format=%T"], timeout=30).split():
             return
         time.sleep(0.5)
     raise UserError(f"array {array} of a submission that was cut off does not end; scancel it, then repeat the command")
@@ -165,28 +170,6 @@ def _forget(folders: list[Path]) -> None:
         if folder.is_dir() and [path.name for path in folder.iterdir()] == [paths.config(folder).name]:
             paths.config(folder).unlink(missing_ok=True)
             folder.rmdir()
-
-
-def _submit_one(
-    sweep: Path,
-    title: str,
-    array: arrays.Array,
-    numbers: list[str],
-    place: Cluster,
-    names: dict,
-    code: Path,
-    lock: int,
-) -> str:
-    waits = dependency(array, numbers)
-    folder = sweep / f"array-{len(numbers)}"
-    lanes = [[stage.folder for stage in lane] for lane in array.lanes]
-    keys = [[stage.key for stage in lane] for lane in array.lanes]
-    own = dict(**names, code=str(code), folder=str(folder), processes=array.need)
-    ledger.write(sweep, "intent", array=title, elements=keys, depends=waits, **own)
-    parameters = cluster.parameters(place, title, code, array.need, waits)
-    number = sbatch.submit(folder, lanes, code, parameters, place.python, keep=[lock])
-    ledger.write(sweep, "submitted", array=title, job=number)
-    return number
 
 
 def dependency(array: arrays.Array, numbers: Sequence[str]) -> str:

@@ -9,7 +9,7 @@ from common.settings import groups, run, schema
 from common.settings.schema import option
 from common.stage import identity
 from launch.plan import planner
-from launch.request import arguments, compose, grid
+from launch.request import arguments, compose
 from launch.request.arguments import Request
 
 # Of stages with every setting at the default of its dataclass (not of a task's config.yaml), seed 0, sparsity 0.8 and
@@ -69,7 +69,7 @@ def lines(method: str, monkeypatch) -> list[str]:
     """The digests of a stage's line, from the root."""
     monkeypatch.setattr(identity, "checked", lambda task, settings: ("checksum", ()))
     forest = planner.Forest(compose.Composer(Request()))
-    forest.add(grid.Cell(method, defaults(method)))
+    forest.add(method, defaults(method))
     return list(forest.stages)
 
 

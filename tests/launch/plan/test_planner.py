@@ -326,7 +326,7 @@ def test_status_and_report_survive_a_parent_that_is_to_be_trained_again():
     from launch.monitor import status
     from launch.report import tables
 
-    assert status.text(status.status(found)) and tables.table(found)
+    assert status.text(status.status(found)) and tables.arrange("classic", found, found).text()
 
 
 def test_settings_of_all_rows_are_told_once_and_a_row_has_its_own():

@@ -24,8 +24,12 @@ COLUMNS = (
 )
 
 
+def table(found, among=None):
+    return tables.arrange("toy", found if among is None else among, found).text()
+
+
 def write(found, where):
-    return tables.write("toy", found, found, where / "reports")
+    return tables.arrange("toy", found, found).write(where / "reports")
 
 
 @pytest.fixture
@@ -85,7 +89,7 @@ def test_mean_and_sample_deviation_in_closed_form(runs):
     cell = board.cells["rigl", 0.5]  # 80, 82, 84: mean 82, deviation 2 with n - 1
     assert (cell.n, cell.mean, cell.deviation) == (3, 82.0, 2.0)
     assert board.reference["dense"].mean == 96.0 and board.reference["dense"].deviation == 1.0
-    text = tables.table(records.read(where=runs))
+    text = table(records.read(where=runs))
     assert "82.00±2.00" in text and "dense: 96.00±1.00" in text and "3 seeds" in text and "warning" not in text
 
 
@@ -93,7 +97,7 @@ def test_one_seed_has_no_deviation_and_a_warning(tmp_path):
     runs = tmp_path / "runs"
     stage(runs, "d", "dense", 0.0)
     stage(runs, "a", "imp", 0.5, score=91.5)
-    text = tables.table(records.read(where=runs))
+    text = table(records.read(where=runs))
     assert "91.50" in text and "91.50±" not in text and "no deviation can be stated" in text
 
 
@@ -113,7 +117,7 @@ def test_missing_failed_and_collapsed_cells_are_shown(runs, tmp_path):
 
 def test_no_dense_reference_is_a_warning(tmp_path):
     stage(tmp_path / "runs", "a", "imp", 0.5)
-    assert "no dense reference" in tables.table(records.read(where=tmp_path / "runs"))
+    assert "no dense reference" in table(records.read(where=tmp_path / "runs"))
 
 
 @pytest.mark.parametrize(
@@ -165,11 +169,11 @@ def test_a_constant_answers_score_stands_below_the_dense_line(tmp_path):
     for seed, blind in enumerate((62.44, 62.44)):
         stage(runs, f"d{seed}", "dense", 0.0, seed, baseline=blind)
         stage(runs, f"a{seed}", "rigl", 0.5, seed, baseline=blind)
-    lines = tables.table(records.read(where=runs)).splitlines()
+    lines = table(records.read(where=runs)).splitlines()
     assert lines[[line.startswith("dense: 90.00") for line in lines].index(True) + 1] == "constant answer: 62.44"
     assert "- constant answer: 62.44" in (tmp_path / written(runs, tmp_path).markdown).read_text()
     stage(runs, "d2", "dense", 0.0, 2, baseline=60.0)  # another test set; each counts once
-    assert "constant answer: 61.63 (mean; 60.00 to 62.44)" in tables.table(records.read(where=runs))
+    assert "constant answer: 61.63 (mean; 60.00 to 62.44)" in table(records.read(where=runs))
 
 
 def test_warnings_are_told_in_their_own_words_once_with_their_number(tmp_path):
@@ -247,7 +251,7 @@ def test_a_score_that_is_no_number_is_left_out_and_said(runs):
 def test_many_methods_stay_within_the_width(tmp_path):
     for i in range(9):
         stage(tmp_path / "runs", f"{i}", f"method_number_{i}", 0.5)
-    lines = tables.table(records.read(where=tmp_path / "runs")).splitlines()
+    lines = table(records.read(where=tmp_path / "runs")).splitlines()
     assert max(map(len, lines)) <= 120 and all(any(f"method_number_{i}" in line for line in lines) for i in range(9))
 
 
@@ -265,13 +269,13 @@ def test_figure_is_a_png_of_some_size(runs, tmp_path):
 def test_nothing_finished_is_no_error(tmp_path):
     result = write([], tmp_path)
     assert result.rows == 0 and result.figures == [] and result.csv.read_text().strip() == COLUMNS
-    assert tables.table([]) == "no finished stages yet"
+    assert table([]) == "no finished stages yet"
 
 
 def test_dense_alone_is_drawn_and_tabled(tmp_path):
     stage(tmp_path / "runs", "d", "dense", 0.0)
     assert written(tmp_path / "runs", tmp_path).figures[0].exists()
-    assert "dense: 90.00" in tables.table(records.read(where=tmp_path / "runs"))
+    assert "dense: 90.00" in table(records.read(where=tmp_path / "runs"))
 
 
 def test_importing_the_report_loads_neither_torch_nor_mlflow_nor_matplotlib():
@@ -295,7 +299,7 @@ def test_results_of_earlier_versions_are_left_out_and_said(tmp_path, monkeypatch
     assert records.outdated(found) == {"b" * 16, "c" * 16}
     written = write(found, tmp_path)
     assert written.rows == 2 and any("2 finished stages are of earlier versions" in w for w in written.notes)
-    assert "91.00" in tables.table(found) and "imp" not in tables.table(found)
+    assert "91.00" in table(found) and "imp" not in table(found)
 
 
 def test_a_changed_default_does_not_hide_what_a_result_was_trained_with(tmp_path, monkeypatch):
@@ -321,13 +325,13 @@ def test_sparsities_next_to_one_are_told_apart_and_drawn(tmp_path):
     (board,) = boards(records.read("toy", tmp_path))
     assert [cell.n for cell in board.cells.values()] == [2, 1, 1] and max(board.levels) < 1
     assert write(records.read("toy", tmp_path), tmp_path).figures[0].stat().st_size > 10_000
-    assert "99.99999%" in tables.table(records.read("toy", tmp_path))
+    assert "99.99999%" in table(records.read("toy", tmp_path))
 
 
 def test_a_report_of_some_stages_keeps_all_rows_in_the_csv(runs, tmp_path):
     found = records.read(where=runs)
     shown = [r for r in found if r.method in ("dense", "rigl")]
-    written = tables.write("toy", found, shown, tmp_path / "reports")
+    written = tables.arrange("toy", found, shown).write(tmp_path / "reports")
     assert written.rows == len(found) and "imp" not in written.markdown.read_text()
 
 
@@ -351,12 +355,12 @@ def test_steps_of_a_line_are_summed_over_its_ancestors(tmp_path):
     assert {digest: lines[digest] for digest in ("dense0", "r01", "r02", "r03")} == {
         "dense0": 40, "r01": 70, "r02": 100, "r03": 130,
     }  # fmt: skip
-    result = tables.write("toy", found, shown, tmp_path / "reports")
+    result = tables.arrange("toy", found, shown).write(tmp_path / "reports")
     assert {row["digest"]: row["steps_of_line"] for row in rows(result)} == {k: str(v) for k, v in lines.items()}
     # the table shows what was asked for; what it stands on is found among the others
-    text, page = tables.table(shown, found), result.markdown.read_text()
+    text, page = table(shown, found), result.markdown.read_text()
     assert "with those of all a result stands on: imp 130" in text and "| imp | 130 |" in page
-    assert "with those of all a result stands on: dense 40; imp 70 to 130" in tables.table(found)
+    assert "with those of all a result stands on: dense 40; imp 70 to 130" in table(found)
 
 
 def test_the_steps_of_a_line_are_not_told_where_a_part_of_it_is_gone(tmp_path):
@@ -366,7 +370,7 @@ def test_the_steps_of_a_line_are_not_told_where_a_part_of_it_is_gone(tmp_path):
     stage(tmp_path / "runs", "y", "gmp", 0.6, parent="x")  # damaged: a circle
     found = records.read(where=tmp_path / "runs")
     assert records.steps_of_lines(found) == {names[0]: 40}
-    assert "dense 40" in tables.table(found) and "imp 70" not in tables.table(found)
+    assert "dense 40" in table(found) and "imp 70" not in table(found)
 
 
 def test_a_line_of_a_thousand_rounds_is_summed(tmp_path):
@@ -393,7 +397,7 @@ def curves(tmp_path):
 def test_the_knee_of_each_curve_is_told_and_what_it_costs(curves, tmp_path):
     line = "knee (levels to 90.00%), beyond which the score falls much faster than before: "
     line += "essential 60.00% (0.60 below dense)"
-    text = " ".join(tables.table(records.read(where=curves)).split())
+    text = " ".join(table(records.read(where=curves)).split())
     assert f"{line}; none: random_after" in text
     assert "too early" not in text  # nobody said what a constant answer scores
     page = written(curves, tmp_path).markdown.read_text()
@@ -403,7 +407,7 @@ def test_the_knee_of_each_curve_is_told_and_what_it_costs(curves, tmp_path):
 def test_the_levels_that_a_knee_rests_on_are_told_of_each_where_they_differ(curves):
     for seed in (0, 1):
         stage(curves, f"g{seed}", "random_after", 0.95, seed, 38.5 + seed)
-    text = " ".join(tables.table(records.read(where=curves)).split())
+    text = " ".join(table(records.read(where=curves)).split())
     assert "essential 60.00% (0.60 below dense, levels to 90.00%); none: random_after (levels to 95.00%)" in text
 
 
@@ -415,7 +419,7 @@ def test_levels_that_end_too_early_for_a_knee_are_named(curves, tmp_path):
         for record in found:
             record.summary["baseline"] = blind
         page = write(found, tmp_path).markdown.read_text()
-        parts = " ".join(tables.table(found).split()).partition("end too early to trust this")[2].partition("warning")
+        parts = " ".join(table(found).split()).partition("end too early to trust this")[2].partition("warning")
         named = parts[0].partition(": ")[2].split(" optimizer steps")[0]
         assert (f": {named}\n" in page) == bool(named) == ("too early" in page)
         return named
@@ -496,7 +500,7 @@ def test_what_a_method_prefers_depends_on_its_name_alone(monkeypatch):
 
 
 def test_short_curves_say_nothing_of_knees(runs):
-    assert "knee" not in tables.table(records.read(where=runs))
+    assert "knee" not in table(records.read(where=runs))
 
 
 def test_measurements_are_shown_with_mean_and_deviation(runs, tmp_path):
@@ -504,7 +508,7 @@ def test_measurements_are_shown_with_mean_and_deviation(runs, tmp_path):
         more = {"instability": value, "distance": 4.0, "line_score": [97.0, 96.0]}
         stage(runs, f"m{seed}", "instability", 0.5, seed, measurements=more)
         stage(runs, f"n{seed}", "other", 0.75, seed, measurements={"share": 0.25 if seed else math.nan})
-    text, page = tables.table(records.read(where=runs)), written(runs, tmp_path).markdown.read_text()
+    text, page = table(records.read(where=runs)), written(runs, tmp_path).markdown.read_text()
     lines = [line.split() for line in text.splitlines()]
     assert ["measured", "instability", "distance"] in lines
     assert ["instability", "50.00%", "2±1", "4±0"] in lines
@@ -537,7 +541,7 @@ def test_measurements_are_explained_below_their_table(runs, tmp_path):
         [("instability", "distance"), ("l0", "learned_sparsity"), ("gone", "what")]
     ):
         stage(runs, f"m{number}", method, 0.5, measurements={name: 0.5})
-    text, page = tables.table(records.read(where=runs)), written(runs, tmp_path).markdown.read_text()
+    text, page = table(records.read(where=runs)), written(runs, tmp_path).markdown.read_text()
     for method, name in (("instability", "distance"), ("l0", "learned_sparsity")):
         meaning = f"{name}: {registry.method(method).facts.measures[name]}"
         assert meaning in " ".join(text.split()) and page.count(f"\n- {meaning}\n") == 1
@@ -582,5 +586,5 @@ def test_settings_are_in_the_order_of_their_numbers(tmp_path):
         stage(runs, f"s{step}", "imp", 0.5, variant=f"method.rewind={step}", measurements={"instability": 1.0})
     (board,) = boards(records.read(where=runs))
     assert board.methods == ["imp rewind=3", "imp rewind=20", "imp rewind=100"]
-    text = tables.table(records.read(where=runs))
+    text = table(records.read(where=runs))
     assert text.index("imp rewind=3 50.00%") < text.index("imp rewind=20 50.00%") < text.index("=100 50.00%")

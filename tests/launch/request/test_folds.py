@@ -5,6 +5,7 @@ import itertools
 import json
 import random
 from collections import defaultdict
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -102,7 +103,7 @@ def test_the_report_tells_folds_in_a_column_and_takes_the_deviation_apart(runs, 
     titles, title = [], figure._dress
     monkeypatch.setattr(figure, "_dress", lambda axes, board: (title(axes, board), titles.append(axes)))
     found = fill(runs)
-    written = tables.write("toy", found, found, tmp_path / "reports")
+    written = tables.arrange("toy", found, found).write(tmp_path / "reports")
     with open(written.csv, newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["replicate"], row["seed"]) for row in rows[:15]] == [
@@ -195,8 +196,8 @@ def test_the_constant_answer_is_told_apart_where_the_rows_are(runs, tmp_path):
     ]
     early = {label.split("=")[-1]: board.early(label) for label in board.methods}
     assert early == {"0000aaaa": True, "0000bbbb": False, "1111aaaa": False}
-    written = tables.write("toy", found, found, tmp_path / "reports")
-    for page in (tables.table(found), written.markdown.read_text()):
+    written = tables.arrange("toy", found, found).write(tmp_path / "reports")
+    for page in (tables.arrange("toy", found, found).text(), written.markdown.read_text()):
         assert all(line in page for line in board.constants) and "mean;" not in page
 
 
@@ -293,13 +294,13 @@ def test_one_fold_on_two_data_parts_all_folds_of_them(runs):
 
 
 told = st.builds(
-    variants.Traits,
-    st.just("toy"),
-    st.sampled_from("ab"),
-    st.just("net"),
-    st.sampled_from(["", "run.epochs=5.0", "task.length=9", "task.length=9, method.rates=[0.2, 0.1]"]),
-    st.sampled_from(["", "task.fold=0", "task.fold=1", "task.fold=12"]),
-    st.sampled_from(["aaaaaaaa", "bbbbbbbb"]),
+    SimpleNamespace,
+    task=st.just("toy"),
+    dataset=st.sampled_from("ab"),
+    model=st.just("net"),
+    variant=st.sampled_from(["", "run.epochs=5.0", "task.length=9", "task.length=9, method.rates=[0.2, 0.1]"]),
+    replicate=st.sampled_from(["", "task.fold=0", "task.fold=1", "task.fold=12"]),
+    data=st.sampled_from(["aaaaaaaa", "bbbbbbbb"]),
 )
 
 
