@@ -104,11 +104,7 @@ def form(structure: str) -> Blocks | Pattern:
 
 
 def pools(
-    sizes: Sizes,
-    sparsity: float,
-    allocation: str | Rule = "global",
-    structure: str = "weights",
-    living: Living = None,
+    sizes: Sizes, sparsity: float, allocation: str | Rule = "global", structure: str = "weights", living: Living = None
 ) -> Pools:
     """How many atoms live where: the pools of an allocation under a structure.
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -12,9 +12,11 @@ from common import paths, record, seeds
 from common import sparsity as sp
 from common.training import memory
 from common.training.probes import activations, batch_gradients, mean_gradients, synaptic_flow
-from common.training.protocols import AnyTrainer
 from common.training.reparametrised import Reparametrised
 from common.training.resume import checkpoint, rewinding
+
+if TYPE_CHECKING:  # which import this file
+    from common.training.trainer import Trainer
 
 
 class _Absent:
@@ -45,7 +47,7 @@ class State:
     parent: "Parent" = _absent("this stage starts from no other")
     finished: "Parent" = _absent("this stage is finished once it is measured, not before")  # as later ones will see it
 
-    def __init__(self, trainer: AnyTrainer, model: nn.Module, steps: int, parent: "Parent | None"):
+    def __init__(self, trainer: "Trainer", model: nn.Module, steps: int, parent: "Parent | None"):
         run = trainer.run
         self.model, self.steps, self.step, self.seed = model, steps, 0, run.seed
         self.network: nn.Module = model
@@ -273,7 +275,7 @@ class State:
 class Parent:
     """The finished stage this one starts from, read from its folder."""
 
-    def __init__(self, folder: Path, trainer: AnyTrainer):
+    def __init__(self, folder: Path, trainer: "Trainer"):
         self.folder, self._trainer = Path(folder), trainer
         self._content: dict[str, Any] = {}
 

@@ -80,10 +80,7 @@ class Config:
     quantity_graph: str = option(
         "paper",
         "graph2tree: what the quantity graph joins",
-        choices={
-            "paper": "quantities and their cells",
-            "published": "equal words of all cells too, as the code does",
-        },
+        choices={"paper": "quantities and their cells", "published": "equal words of all cells too, as the code does"},
     )
     # most: a search keeps them in memory for every problem
     beam: int = option(5, "trees that are searched side by side for an answer", least=1, most=1000)

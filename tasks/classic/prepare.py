@@ -13,10 +13,7 @@ from tasks.classic.config import folder as place
 from tasks.classic.files import digits_mnist_cifar10, fingerprint
 
 mirrors = {
-    "mnist": [
-        "https://ossci-datasets.s3.amazonaws.com/mnist/",
-        "https://storage.googleapis.com/cvdf-datasets/mnist/",
-    ],
+    "mnist": ["https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/"],
     "cifar10": ["https://www.cs.toronto.edu/~kriz/"],
 }
 mnist = {  # the MD5 sums of each file, packed and plain
@@ -39,7 +36,7 @@ packages = {
                 "data_batch_5.bin": "53f37980c15c3d472c316c40844f3f0d",
                 "test_batch.bin": "803d5f7f4d78ea53de84dbe85f74fb6d",
             },
-        ),
+        )
     },
 }
 

@@ -12,13 +12,7 @@ version = 1
 # What a data set is for when task.target is empty, and where its classes divide the temperatures (degrees Celsius): a
 # boundary belongs to the class above it. HotProtein's five are cryophilic, psychrophilic, mesophilic, thermophilic and
 # hyperthermophilic; HP-S2C2 keeps the question below or at least 75.
-targets = {
-    "generated": "class",
-    "hp-s": "class",
-    "hp-s2c2": "class",
-    "hp-s2c5": "class",
-    "meltome": "temperature",
-}
+targets = {"generated": "class", "hp-s": "class", "hp-s2c2": "class", "hp-s2c5": "class", "meltome": "temperature"}
 boundaries = {
     "generated": [46.0, 54.0],
     "hp-s": [5.0, 20.0, 45.0, 75.0],

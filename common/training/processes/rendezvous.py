@@ -29,12 +29,7 @@ CONNECTING = timedelta(seconds=20)  # for one address
 
 
 def join(
-    folder: Path,
-    rank: int,
-    size: int,
-    token: str,
-    patience: float = PATIENCE,
-    lost: Callable[[], str] = lambda: "",
+    folder: Path, rank: int, size: int, token: str, patience: float = PATIENCE, lost: Callable[[], str] = lambda: ""
 ) -> Team:
     """Meet the other processes of the stage ``folder``; each of ranks 0 to ``size`` - 1 calls this once.
 
