@@ -56,9 +56,8 @@ def _no_other_file(settings: Path) -> None:
             "key out, and give the file that name"
         )
     if adapter.is_file():
-        raise UserError(
-            f"{adapter}: expected plain weights, found an adapter to others; merge it into them, or move it"
-        )
+        what = "expected plain weights, found an adapter to others"
+        raise UserError(f"{adapter}: {what}; merge it into them, or move it")
 
 
 def read_json(path: Path) -> dict:
@@ -111,9 +110,8 @@ def _installed():
     try:
         yield
     except ImportError as problem:
-        raise UserError(
-            "pretrained models are read with the package transformers; install it: " + install("transformers")
-        ) from problem
+        how = f"read with the package transformers; install it: {install('transformers')}"
+        raise UserError(f"pretrained models are {how}") from problem
 
 
 def library() -> Any:

@@ -40,6 +40,7 @@ class Method(DynamicTraining):
     def __init__(self, config: Any):
         super().__init__(config)
         self.values: dict = {}  # grown=last: what each weight was when it last lived
+        self.remembered = ("values",) if config.grown == "last" else ()
 
     def start(self, state: State) -> None:
         super().start(state)
@@ -72,12 +73,3 @@ class Method(DynamicTraining):
             before = self.values.get(name, weight.new_zeros(()))  # never alive yet: zero
             self.values[name] = weight.detach().where(state.masks[name], before)
         return self.values
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"values": dict(self.values)} if self.config.grown == "last" else {}
-
-    def load_state_dict(self, saved: dict[str, Any]) -> None:
-        if self.config.grown == "last":
-            self.values = saved["values"]
-        else:
-            super().load_state_dict(saved)  # which keeps nothing, and says so

@@ -28,9 +28,7 @@ class Config(Regularised):
     strength: float = option(1.0, "factor on the divergence; at 1 the loss is the variational lower bound", least=0)
     rate: float = option(3.0, "factor on the learning rate of log variances (sgd needs thousands)", above=0)
     log_variance: float = option(-10.0, "what these start from", least=-100, most=100, because="it is a logarithm")
-    threshold: float = option(
-        3.0, "log alpha above which a weight counts as noise; the final cut does without", least=-100, most=100
-    )
+    threshold: float = option(3.0, "log alpha above which all is noise; the cut does without", least=-100, most=100)
 
 
 class Method(LearnedSparsity):

@@ -10,6 +10,7 @@ from torch import nn
 
 from common import paths, record, seeds
 from common import sparsity as sp
+from common.sparsity.scores import Tensors
 from common.training import memory
 from common.training.probes import activations, batch_gradients, mean_gradients, synaptic_flow
 from common.training.reparametrised import Reparametrised
@@ -142,10 +143,7 @@ class State:
         sp.restore(self.model, weights)
 
     def set_masks(
-        self,
-        masks: dict[str, torch.Tensor],
-        grown_values: dict[str, torch.Tensor] | None = None,
-        correction: dict[str, torch.Tensor] | None = None,
+        self, masks: Tensors, grown_values: Tensors | None = None, correction: Tensors | None = None
     ) -> tuple[int, int]:
         """Change the masks, with the hygiene of ``Masks.update``; returns the numbers of grown and dropped weights.
 
@@ -157,9 +155,8 @@ class State:
         """
         for name, change in (correction or {}).items():
             if name not in self.weights or change.shape != self.weights[name].shape:
-                raise ValueError(
-                    f"correction of {name}{tuple(change.shape)}: no prunable weight of that name and shape"
-                )
+                found = f"{name}{tuple(change.shape)}"
+                raise ValueError(f"correction of {found}: no prunable weight of that name and shape")
             if not torch.isfinite(change).all():
                 raise ValueError(f"the correction of {name} is not finite")
         if empty := sp.emptied_norms(self.model, self.weights, masks):
@@ -197,10 +194,7 @@ class State:
         The squares see what leaves the other two alone: biases of two classes that move by opposite amounts.
         """
         values = {name: parameter.detach().double() for name, parameter in self.model.named_parameters()}
-        return {
-            name: [value.sum().item(), value.abs().sum().item(), value.square().sum().item()]
-            for name, value in values.items()
-        }
+        return {n: [v.sum().item(), v.abs().sum().item(), v.square().sum().item()] for n, v in values.items()}
 
     def free_memory(self) -> int:
         """Bytes that this process can still have on the device that the model is on."""

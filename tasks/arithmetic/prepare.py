@@ -57,10 +57,9 @@ def _data(config: Config, folder: Path | None, report: Report) -> None:
     else:
         if folder:
             config = replace(config, data=str(folder))
-        address, root, own = f"{home}{below[config.dataset]}/", _root(config), bool(config.data)
-        published.complete(
-            config.dataset, address, sums[config.dataset], root, own, lambda: datasets.read(config), report
-        )
+        name, root, own = config.dataset, _root(config), bool(config.data)
+        address = f"{home}{below[name]}/"
+        published.complete(name, address, sums[name], root, own, lambda: datasets.read(config), report)
     for fold, found in datasets.read(config).items():
         report(f"{config.dataset}, fold {fold}: {_counts(found)}")
         for warning in found.warnings:

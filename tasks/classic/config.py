@@ -23,27 +23,20 @@ class Config:
     validation: int = option(180, "examples taken from the training set for selection")
     augment: bool = option(False, "random crop (4 pixels of padding) and flip; cifar10 only")
     # No part of the identity: the content of the file is in the fingerprint.
-    pretrained: str = option(
-        "", "weights file (a state dict) to start from; empty: random initialisation", identity=False
-    )
+    pretrained: str = option("", "file (a state dict) to start from; empty: random initialisation", identity=False)
 
 
 def validate(config: Config) -> list[str]:
     """What is wrong with how the settings go together, all of it at once, each a sentence."""
-    complaints = []
-    most = available.get(config.dataset, max(available.values())) - smallest_validation
+    found, dataset = [], config.dataset
+    most = available.get(dataset, max(available.values())) - smallest_validation
     if not smallest_validation <= config.validation <= most:
-        complaints.append(
-            f"task.validation is {config.validation}; for {config.dataset} it must lie between "
-            f"{smallest_validation} and {most}"
-        )
-    if config.augment and config.dataset in ("digits", "mnist"):
-        complaints.append(
-            f"task.augment is for cifar10 only: a mirrored digit is another sign, and this is {config.dataset}"
-        )
-    return complaints + task.unneeded_files(
-        config, "digits", "the digits come with scikit-learn and need no folder", "data"
-    )
+        between = f"between {smallest_validation} and {most}"
+        found.append(f"task.validation is {config.validation}; for {dataset} it must lie {between}")
+    if config.augment and dataset in ("digits", "mnist"):
+        found.append(f"task.augment is for cifar10 only: a mirrored digit is another sign, and this is {dataset}")
+    why = "the digits come with scikit-learn and need no folder"
+    return found + task.unneeded_files(config, "digits", why, "data")
 
 
 def classes(config: Config) -> int:

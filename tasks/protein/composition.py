@@ -50,9 +50,8 @@ def measure(data: Data, classifies: bool) -> Result:
 
 def shares(split: Split) -> Tensor:
     """float64 [n, 20]: of each sequence, the share of every amino acid, in the order of ``RESIDUES``."""
-    return torch.tensor(
-        [[s.count(letter) / len(s) for letter in RESIDUES] for s in split.sequences], dtype=torch.float64
-    )
+    counted = [[s.count(letter) / len(s) for letter in RESIDUES] for s in split.sequences]
+    return torch.tensor(counted, dtype=torch.float64)
 
 
 def _classes(train, validation, test, labels, labels_validation, labels_test) -> Result:

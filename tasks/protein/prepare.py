@@ -55,10 +55,9 @@ def prepare(config: Config, folder: Path | None = None, report: Report = print) 
             "or name its folder with DATA=<folder>"
         )
     for fold, found in datasets.read(config).items():
-        counts = [int((found.parts == part).sum()) for part in (datasets.TRAIN, datasets.VALIDATION, datasets.TEST)]
-        report(
-            f"{config.dataset}, fold {fold}: {counts[0]} training, {counts[1]} validation, {counts[2]} test sequences"
-        )
+        parts = {"training": datasets.TRAIN, "validation": datasets.VALIDATION, "test": datasets.TEST}
+        counts = ", ".join(f"{int((found.parts == part).sum())} {name}" for name, part in parts.items())
+        report(f"{config.dataset}, fold {fold}: {counts} sequences")
         for warning in found.warnings:
             report(f"warning: {warning}")
     weights.files(config)  # nothing fetches those of a package or a folder: UserError says where they come from

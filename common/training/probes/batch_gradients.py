@@ -31,10 +31,8 @@ def gradients(trainer: "Trainer", state: "State", batches: Iterable[int]) -> Ite
                 batch = trainer.batch(team.share(order(position)), position * team.size + team.rank)
                 loss = trainer.loss(state.network, batch)  # averages gradients over the processes of the stage
                 loss.backward()
-            if not math.isfinite(loss.item()):
-                raise ValueError(
-                    f"the loss of a training batch is not finite ({loss.item()}): no gradients to prune by"
-                )
+            if not math.isfinite(value := loss.item()):
+                raise ValueError(f"the loss of a training batch is not finite ({value}): no gradients to prune by")
             found = state.gradients()
         finally:
             for parameter, gradient in zip(parameters, own, strict=True):

@@ -21,10 +21,7 @@ Found = TypeVar("Found")
 
 def between(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor], alpha: float) -> dict[str, torch.Tensor]:
     """(1 - alpha) first + alpha second, of two states of one model; exactly first at 0, second at 1."""
-    return {
-        name: torch.lerp(first[name], value, alpha) if value.is_floating_point() else value
-        for name, value in second.items()
-    }
+    return {n: torch.lerp(first[n], v, alpha) if v.is_floating_point() else v for n, v in second.items()}
 
 
 def along(
@@ -62,9 +59,5 @@ def height(errors: list[float]) -> tuple[float, float]:
 
 def distance(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> float:
     """The Euclidean distance of two states' floating-point tensors."""
-    squares = (
-        (value.double() - first[name].double()).square().sum().item()
-        for name, value in second.items()
-        if value.is_floating_point()
-    )
-    return math.sqrt(math.fsum(squares))
+    apart = (v.double() - first[n].double() for n, v in second.items() if v.is_floating_point())
+    return math.sqrt(math.fsum(values.square().sum().item() for values in apart))

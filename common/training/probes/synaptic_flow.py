@@ -120,9 +120,8 @@ def _from_ones(trainer: "Trainer", state: "State", twin: nn.Module) -> torch.Ten
     except _Reached as reached:
         if met:
             return reached.args[0]
-        raise ValueError(
-            "synaptic flow has nowhere to start: the model has neither real inputs nor embeddings"
-        ) from None
+        none = "the model has neither real inputs nor embeddings"
+        raise ValueError(f"synaptic flow has nowhere to start: {none}") from None
     finally:
         torch.set_default_dtype(precision)
     raise ValueError("the task's loss does not call the model itself: synaptic flow cannot be measured")

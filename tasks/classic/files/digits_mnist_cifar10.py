@@ -241,7 +241,5 @@ def _bytes(path: Path, dataset: str) -> bytes:
 def _error(dataset: str, text: str) -> UserError:
     if dataset == "digits":
         return UserError(f"{text}; install scikit-learn again")
-    return UserError(
-        f'{text}. Fetch it with `make prepare TASK=classic SET="task.dataset={dataset}"`, '
-        "or name another folder with DATA=<folder>"
-    )
+    how = f'`make prepare TASK=classic SET="task.dataset={dataset}"`'
+    return UserError(f"{text}. Fetch it with {how}, or name another folder with DATA=<folder>")

@@ -39,9 +39,8 @@ def build(config: Config) -> bert.Encoder:
     settings = hub.read_json(files[0])
     kind = settings.get("model_type")
     if kind != "esm":
-        raise UserError(
-            f"{files[0]}: expected a model of type esm, found {kind}; task.model=esm takes ESM-1b and ESM-2"
-        )
+        takes = "task.model=esm takes ESM-1b and ESM-2"
+        raise UserError(f"{files[0]}: expected a model of type esm, found {kind}; {takes}")
     alphabet = weights.alphabet("esm", files)
     learnt = settings.get("position_embedding_type", "absolute") == "absolute"
     ignore = other_parts if learnt else (*other_parts, "*position_embeddings*")  # published files hold unused ones too
@@ -51,9 +50,8 @@ def build(config: Config) -> bert.Encoder:
 def create(**settings) -> bert.Encoder:
     """An ESM of transformers' EsmConfig ``settings`` (such as ``esm1b``), freshly initialised."""
     transformers = hub.library()
-    network = transformers.EsmModel(
-        transformers.EsmConfig(**settings, attn_implementation="eager"), add_pooling_layer=False
-    )
+    config = transformers.EsmConfig(**settings, attn_implementation="eager")
+    network = transformers.EsmModel(config, add_pooling_layer=False)
     vocabulary = {token: number for number, token in enumerate(tokens)}
     return _esm(network, of_vocabulary(vocabulary, weights.special["esm"], network.config.vocab_size, "EsmConfig"))
 

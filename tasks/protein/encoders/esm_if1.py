@@ -77,10 +77,8 @@ class Attention(nn.Module):
         self.heads, self.dropout = heads, dropout
 
     def forward(self, hidden: Tensor, mask: Tensor) -> Tensor:
-        query, key, value = (
-            part(hidden).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-            for part in (self.q_proj, self.k_proj, self.v_proj)
-        )
+        parts = (self.q_proj, self.k_proj, self.v_proj)
+        query, key, value = (part(hidden).unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in parts)
         scores = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])
         scores = scores.masked_fill(~mask[:, None, None], -math.inf).to(torch.get_default_dtype())
         shares = functional.dropout(scores.softmax(-1), self.dropout, self.training).to(value.dtype)

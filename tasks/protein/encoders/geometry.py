@@ -111,9 +111,7 @@ def edge_features(
     the end, so they are 0.
     """
     senders, receivers = ends
-    places = (
-        torch.arange(centre.shape[0] * centre.shape[1], device=ends.device) if numbers is None else numbers.flatten()
-    )
+    places = torch.arange(centre.shape[:2].numel(), device=ends.device) if numbers is None else numbers.flatten()
     apart = (places[senders] - places[receivers]).unsqueeze(-1)  # both lie in the same protein
     waves = apart * torch.exp(torch.arange(0, 16, 2, device=ends.device) * -(math.log(10_000.0) / 16))
     flags = distance.new_zeros(len(distance), 2)

@@ -90,11 +90,8 @@ class Features(nn.Module):
         distance = (centre.unsqueeze(1) - centre.unsqueeze(2)).square().sum(-1)
         distance = distance.masked_fill(~(known.unsqueeze(1) & known.unsqueeze(2)), torch.inf)
         places = distance.topk(min(self.neighbours, known.shape[1]), largest=False).indices
-        apart = [
-            ((atoms[one].unsqueeze(2) - gather(atoms[other], places)).square().sum(-1) + 1e-6).sqrt()
-            for one, other in pairs
-        ]
-        bumps = geometry.radial(torch.stack(apart, -1), 2.0, 22.0).flatten(-2)
+        squares = [(atoms[one].unsqueeze(2) - gather(atoms[other], places)).square().sum(-1) for one, other in pairs]
+        bumps = geometry.radial((torch.stack(squares, -1) + 1e-6).sqrt(), 2.0, 22.0).flatten(-2)
         edges = self.edge_embedding(torch.cat([self.embeddings(places, numbers), bumps], -1))
         return self.norm_edges(edges), places
 

@@ -48,17 +48,13 @@ def read(config: Config) -> dict[int, Source]:
     """What ``config.fold`` asks for, completely checked: one fold, or all of them by number for -1."""
     wanted = range(folds) if config.fold == -1 else [config.fold]
     if config.dataset == "generated":
-        letters, degrees = generated.sequences()
-        entries = [
-            Entry(f"generated-{i}", letter, f"generated:{i}", str(t))
-            for i, (letter, t) in enumerate(zip(letters, degrees))
-        ]
+        pairs = enumerate(zip(*generated.sequences()))
+        entries = [Entry(f"generated-{i}", letters, f"generated:{i}", str(t)) for i, (letters, t) in pairs]
         return {fold: _finish(config, _degrees(config, entries), fold) for fold in wanted}
     place = folder(config)
     if not place.is_dir():
-        raise UserError(
-            f"{place}: there is no such folder; expected the files of {config.dataset} in it{_help(config)}"
-        )
+        expected = f"the files of {config.dataset} in it{_help(config)}"
+        raise UserError(f"{place}: there is no such folder; expected {expected}")
     found = _layout(config, place, list(wanted))
     return {fold: _finish(config, rows, fold) for fold, rows in found}
 
@@ -195,13 +191,11 @@ def _finish(config: Config, rows: list, fold: int) -> Source:
     rows = _without_duplicates(config, rows, warnings)
     entries, targets = [entry for entry, _ in rows], np.array([value for _, value in rows])
     if own:
-        parts = np.array(
-            [TEST if e.part == "test" else VALIDATION if e.validation else TRAIN for e in entries], np.int8
-        )
+        numbers = [TEST if e.part == "test" else VALIDATION if e.validation else TRAIN for e in entries]
+        parts = np.array(numbers, np.int8)
         if not (parts == TEST).any() or (parts == TEST).all():
-            raise UserError(
-                f"{entries[0].where}: expected sequences for training and for testing, found one of the two"
-            )
+            expected = "expected sequences for training and for testing"
+            raise UserError(f"{entries[0].where}: {expected}, found one of the two")
     else:
         parts = np.full(len(entries), TRAIN, np.int8)
         order = splits.order(split_seed, len(entries))

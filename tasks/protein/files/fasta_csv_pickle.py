@@ -54,9 +54,8 @@ def one_file(path: Path, targets: tuple[str, ...], beside: tuple[str, ...] = ())
     """Entries of one CSV, TSV or FASTA file, plain or ``.gz``; ``targets`` and ``beside`` as ``table`` takes them."""
     kind = ending(path)
     if not kind:
-        raise UserError(
-            f"{path}: expected a file whose name ends with {', '.join(separators)} (and .gz, where it is compressed)"
-        )
+        known = ", ".join(separators)
+        raise UserError(f"{path}: expected a file whose name ends with {known} (and .gz, where it is compressed)")
     text = decoded(path)
     return table(text, str(path), targets, beside, separators[kind]) if separators[kind] else fasta(text, str(path))
 
@@ -75,9 +74,8 @@ def fasta(text: str, origin: str) -> list[Entry]:
             header, lines, begun = line[1:], [], number
         elif line:
             if not begun:
-                raise UserError(
-                    f"{origin}:{number}: expected a FASTA header, a line that begins with '>', found {_short(line)}"
-                )
+                header = "a FASTA header, a line that begins with '>'"
+                raise UserError(f"{origin}:{number}: expected {header}, found {_short(line)}")
             lines.append(letters(line, f"{origin}:{number}"))
     if not found:
         raise UserError(f"{origin}: holds no sequence; expected FASTA, a header line with '>' before each sequence")
@@ -158,10 +156,8 @@ def letters(text: str, where: str) -> str:
     for position, letter in enumerate(text, start=1):
         if letter not in _known:  # asked before upper(), which makes SS of one letter and I of another alphabet's
             hint = "; leave the stop codon out" if letter == "*" else ""
-            raise UserError(
-                f"{where}: {letter!r} at position {position} stands for no amino acid "
-                f"(expected letters of {LETTERS}){hint}"
-            )
+            what = f"{letter!r} at position {position} stands for no amino acid"
+            raise UserError(f"{where}: {what} (expected letters of {LETTERS}){hint}")
     return text.upper()
 
 
@@ -171,9 +167,8 @@ def number(value: str, where: str) -> float:
     if not coldest <= found <= hottest:
         missing = "; a FASTA header gives it as TARGET=<degrees>" if not value.strip() else ""
         hint = "; is it in Kelvin?" if hottest < found < math.inf else missing
-        raise UserError(
-            f"{where}: expected a temperature from {coldest} to {hottest:g} degrees Celsius, found {value!r}{hint}"
-        )
+        valid = f"a temperature from {coldest} to {hottest:g} degrees Celsius"
+        raise UserError(f"{where}: expected {valid}, found {value!r}{hint}")
     return found
 
 
@@ -200,17 +195,15 @@ def fold(path: Path) -> dict[str, list[tuple[str, float]]]:
     except UserError:
         raise
     except Exception as problem:  # a damaged pickle can raise nearly anything; all of it means the same to the user
-        raise UserError(
-            f"{path}: not a pickled fold ({type(problem).__name__}: {problem}){_fold_expected}"
-        ) from problem
+        why = f"{type(problem).__name__}: {problem}"
+        raise UserError(f"{path}: not a pickled fold ({why}){_fold_expected}") from problem
     if not good:
         raise UserError(f"{path}: not a pickled fold{_fold_expected}")
     return {part: list(zip(n, v)) for part, n, v in zip(("train", "test"), names, labels)}
 
 
-_fold_expected = (
-    "; expected train_names, train_labels, test_names and test_labels, lists of text and of numbers as long"
-)
+_lists = "train_names, train_labels, test_names and test_labels"
+_fold_expected = f"; expected {_lists}, lists of text and of numbers as long"
 
 
 def folder_of_fasta(path: Path) -> dict[str, Entry]:
@@ -274,9 +267,8 @@ def _by_name(entries: list[Entry]) -> dict[str, Entry]:
     found: dict[str, Entry] = {}
     for entry in entries:
         if entry.name in found:
-            raise UserError(
-                f"{entry.where}: a second sequence of the name {entry.name!r}; the first is {found[entry.name].where}"
-            )
+            first = found[entry.name].where
+            raise UserError(f"{entry.where}: a second sequence of the name {entry.name!r}; the first is {first}")
         found[entry.name] = entry
     return found
 
