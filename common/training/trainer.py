@@ -125,15 +125,11 @@ class Trainer:
     def data(self) -> Any:
         """What ``load`` gives, read once. ``UserError`` where it is not what the plan saw."""
         found = self.load()
-        self.as_planned(found.checksum)
+        if self.planned_data not in (None, found.checksum):
+            sums = f"checksum {self.planned_data}, now {found.checksum}"
+            raise UserError(f"the data changed since planning ({sums}): run 'make sweep' again")
         self.warnings += found.warnings
         return found
-
-    def as_planned(self, checksum: str) -> None:
-        """``UserError`` if the data read, whose checksum is given, are not those that the stage was planned with."""
-        if self.planned_data not in (None, checksum):
-            sums = f"checksum {self.planned_data}, now {checksum}"
-            raise UserError(f"the data changed since planning ({sums}): run 'make sweep' again")
 
     def build_seeded(self, *stream: str) -> nn.Module:
         """A model that drew its random numbers from the named stream ``stream``."""

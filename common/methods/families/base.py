@@ -146,14 +146,9 @@ class Method:
         return self.config.sparsity
 
     @property
-    def given_allocation(self) -> str:
-        """The rule's name in the settings; global where they have none."""
-        return getattr(self.config, "allocation", None) or "global"
-
-    @property
     def allocation(self) -> str | Callable:
-        """A rule's name, or a function of (sizes, sparsity, living) that returns pools: see ``choose``."""
-        return self.given_allocation
+        """A rule's name (global where the settings have none), or a function of (sizes, sparsity, living): pools."""
+        return getattr(self.config, "allocation", None) or "global"
 
     @property
     def structure(self) -> str:

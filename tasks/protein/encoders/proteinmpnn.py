@@ -141,11 +141,9 @@ def _ends(nodes: Tensor, edges: Tensor, places: Tensor) -> Tensor:
 
 
 class Encoder(nn.Module):
-    """ProteinMPNN's encoder with the task's interface.
+    """ProteinMPNN's encoder with the interface of ``encoders``; its output is 0 where a residue is unresolved.
 
-    tokens int64[batch, length], mask bool[batch, length] (True on residues), coordinates float32[batch, length, 3, 3]
-    (angstroms of N, CA and C; NaN where unresolved and in padding), numbers int64[batch, length] (their places in the
-    whole protein; None: one after another) -> float32[batch, length, 128], 0 where unresolved.
+    Coordinates are in angstroms of N, CA and C, NaN where unresolved and in padding.
     """
 
     limit, usual = None, usual_length
@@ -163,7 +161,6 @@ class Encoder(nn.Module):
         self.again = False
 
     def recompute(self) -> None:
-        """From now on the backward pass computes each layer's activations again: less memory, a third more time."""
         self.again = True
 
     def answered(self, mask: Tensor, coordinates: Tensor) -> Tensor:
