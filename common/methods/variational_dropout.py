@@ -10,9 +10,6 @@ wanted, lower it. ``rate`` is for Adam, which does not see how small the penalty
 
 Weights of recurrent layers are drawn themselves, once a batch for all steps of the sequences (Lobacheva, Chirkova and
 Vetrov, 2017, draw once a sequence); the outputs of all other layers are drawn for each example.
-
-Memory with Adam: 32 bytes a weight (16 in dense training), and a second output for every layer. Time: every product of
-the forward and the backward pass is taken twice.
 """
 
 from dataclasses import dataclass

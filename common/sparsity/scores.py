@@ -5,12 +5,12 @@ one-dimensional float32 (or int32) tensor. A plain ``{name: tensor}`` works wher
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import numpy as np
 import torch
 
-Tensors = Mapping[str, torch.Tensor]
+from common.sparsity.masks import Tensors
 
 
 class Score:

@@ -1,6 +1,6 @@
 """What a method sees of a stage: model, prunable weights, masks, optimizer, step; and the stage before it."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,10 +10,10 @@ from torch import nn
 
 from common import paths, record, seeds
 from common import sparsity as sp
-from common.sparsity.scores import Tensors
+from common.sparsity.masks import Tensors
 from common.training import memory
 from common.training.probes import activations, batch_gradients, mean_gradients, synaptic_flow
-from common.training.reparametrised import Reparametrised
+from common.training.reparametrised import Effective, Reparametrised
 from common.training.resume import checkpoint, rewinding
 
 if TYPE_CHECKING:  # which import this file
@@ -54,11 +54,11 @@ class State:
         self.network: nn.Module = model
         self.moved = False  # have masks changed since the processes of this stage last compared them?
         asked = model, run.prune_embeddings, (*run.exclude, *trainer.never_prunable(model)), trainer.method.oriented
-        self.weights: dict[str, nn.Parameter] = sp.prunable(*asked)
+        self.weights = sp.prunable(*asked)
         self.masks = sp.Masks(self.weights)
         self.learned: dict[str, nn.Parameter] = {}
         self._scales: dict[str, float] = {}
-        self._effective: Callable[[], dict[str, torch.Tensor]] | None = None
+        self._effective: Effective | None = None
         self._trainer = trainer
         if parent is not None:
             self.parent = parent
@@ -95,7 +95,7 @@ class State:
         self._scales[name] = scale
         return self.learned[name]
 
-    def reparametrise(self, effective: Callable[[], dict[str, torch.Tensor]]) -> None:
+    def reparametrise(self, effective: Effective) -> None:
         """Let training use ``effective()``, weights by name, in the places of the stored ones; in ``attach`` alone.
 
         It is called once a forward pass in training mode; gradients go through it to the stored weights and to the

@@ -12,6 +12,7 @@ version = 1  # raised when a fix changes results, so that old results are not ta
 # (for MNIST and CIFAR-10 the published training set; for digits what our fixed test split leaves).
 shapes = {"digits": (1, 8, 8), "mnist": (1, 28, 28), "cifar10": (3, 32, 32)}
 available = {"digits": 1437, "mnist": 60_000, "cifar10": 50_000}
+classes = 10  # of each data set
 smallest_validation = 10  # one example a class; fewer would make selection a coin toss
 
 
@@ -37,16 +38,6 @@ def validate(config: Config) -> list[str]:
         found.append(f"task.augment is for cifar10 only: a mirrored digit is another sign, and this is {dataset}")
     why = "the digits come with scikit-learn and need no folder"
     return found + task.unneeded_files(config, "digits", why, "data")
-
-
-def classes(config: Config) -> int:
-    """The number of classes: ten in each of the three data sets."""
-    return 10
-
-
-def input_shape(config: Config) -> tuple[int, int, int]:
-    """Channels, height and width of one image."""
-    return shapes[config.dataset]
 
 
 def folder(config: Config) -> Path:

@@ -94,8 +94,5 @@ def _unpack(archive: Path, wanted: dict) -> None:
 
 def _there(folder: Path, contents: dict) -> bool:
     """Whether ``folder`` holds all ``contents`` (MD5 sums by name), each plain or gzipped."""
-    for name, expected in contents.items():
-        packed = folder / f"{name}.gz"
-        if md5(folder / name) != expected and md5(packed, gzip.open) != expected:
-            return False
-    return True
+    plain_or_packed = (md5(folder / n) == s or md5(folder / f"{n}.gz", gzip.open) == s for n, s in contents.items())
+    return all(plain_or_packed)

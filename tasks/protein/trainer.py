@@ -121,7 +121,9 @@ class Trainer(Base):
             predicted = outputs[:, 0]
             score = spearman(predicted, targets) if answered.all() else 0.0
             loss, error = mse_loss(predicted, targets.double()), (predicted - targets).abs().mean().item()
-            own = {"spearman": score, "mae": self.scale[1] * error, "mae_of_median": self._error_of_median(split)}
+            median = self.data.train.targets.double().median()  # the best constant answer, in degrees as the next
+            of_median = (found.targets - median).abs().mean().item()
+            own = {"spearman": score, "mae": self.scale[1] * error, "mae_of_median": of_median}
         constant = bool((predicted == predicted[0]).all() or not answered.all())
         return {"score": 100 * score, "loss": loss.item(), "constant": constant, "measurements": {**own, **counts}}
 
@@ -144,11 +146,6 @@ class Trainer(Base):
             return 0.0
         majority = self.data.train.targets.bincount().argmax()
         return 100 * (self.data.test.targets == majority).double().mean().item()
-
-    def _error_of_median(self, split: str) -> float:
-        """Mean absolute error in degrees of the best constant answer, the training set's median."""
-        median = self.data.train.targets.double().median()
-        return (getattr(self.data, split).targets - median).abs().mean().item()
 
 
 def balanced_accuracy(predicted: torch.Tensor, targets: torch.Tensor) -> float:

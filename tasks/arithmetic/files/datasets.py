@@ -54,7 +54,9 @@ def read(config: Config) -> dict[int, Source]:
         found[fold] = [problems for problems, _ in tables], bad, files
         faults += bad
     if faults and config.unreadable == "refuse":
-        raise UserError(_refusal(faults))
+        lines = "\n  ".join([f"{_rows(faults)} refused ({_kinds(faults)}):", *_named(faults)])
+        how = "Mend the files, or leave these rows out, counted in a warning, with task.unreadable=skip"
+        raise UserError(f"{lines}\n{how}")
     rows = {fold: (train, test, str(files[0].parent), bad) for fold, ((train, test), bad, files) in found.items()}
     return {fold: _finish(config, *row) for fold, row in rows.items()}
 
@@ -115,11 +117,6 @@ def _no_other(config: Config, root: Path) -> None:
                 f"{root}: this is the usual folder of {other}, and task.dataset is {config.dataset}: its results would "
                 f"stand under the wrong name; set task.dataset={other}, or rename the folder"
             )
-
-
-def _refusal(faults: list[Fault]) -> str:
-    lines = "\n  ".join([f"{_rows(faults)} refused ({_kinds(faults)}):", *_named(faults)])
-    return f"{lines}\nMend the files, or leave these rows out, counted in a warning, with task.unreadable=skip"
 
 
 def _rows(faults: list[Fault]) -> str:

@@ -21,6 +21,7 @@ from common.data import files
 from common.errors import UserError
 from tasks.protein.alphabet import LETTERS
 
+Names = tuple[str, ...]  # of columns
 csv.field_size_limit(1 << 24)  # titin is 35,000 residues long, synthetic ones may be longer
 _sequence = ("sequence", "seq", "protein_sequence")
 _name = ("accession", "gene", "uniprot_id", "name", "id")
@@ -41,7 +42,7 @@ class Entry:
     part: str = ""
     validation: bool = False
     column: str = ""  # where a table has the target
-    beside: tuple[str, ...] = ()  # the table's columns of other temperatures
+    beside: Names = ()  # the table's columns of other temperatures
 
 
 def ending(path: Path) -> str:
@@ -50,7 +51,7 @@ def ending(path: Path) -> str:
     return found if found in separators and not path.name.startswith("._") else ""  # macOS keeps attributes in ._*
 
 
-def one_file(path: Path, targets: tuple[str, ...], beside: tuple[str, ...] = ()) -> list[Entry]:
+def one_file(path: Path, targets: Names, beside: Names = ()) -> list[Entry]:
     """Entries of one CSV, TSV or FASTA file, plain or ``.gz``; ``targets`` and ``beside`` as ``table`` takes them."""
     kind = ending(path)
     if not kind:
@@ -91,9 +92,7 @@ def _from_header(header: str, sequence: str, where: str) -> Entry:
     return _entry(name, sequence, where, values.get("TARGET", ""), values.get("SET", ""), values.get("VALIDATION", ""))
 
 
-def table(
-    text: str, origin: str, targets: tuple[str, ...], beside: tuple[str, ...] = (), separator: str = ","
-) -> list[Entry]:
+def table(text: str, origin: str, targets: Names, beside: Names = (), separator: str = ",") -> list[Entry]:
     """Entries of a CSV file with a header, which must have one column for the sequence and one for the target.
 
     ``targets``: what the latter may be called; ``beside``: columns of other temperatures, which the entries name where
@@ -127,7 +126,7 @@ def table(
     return found
 
 
-def _only(head: list[str], names: tuple[str, ...], where: str, beside: tuple[str, ...]) -> str:
+def _only(head: list[str], names: Names, where: str, beside: Names) -> str:
     """The one column of ``head`` that is one of ``names``; ``beside``: the columns of another temperature."""
     there = [name for name in head if name in names]
     if len(there) == 1:
