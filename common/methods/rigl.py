@@ -44,14 +44,13 @@ class Method(DynamicTraining):
 
     def start(self, state: State) -> None:
         super().start(state)
-        initial = self.config.initial
+        initial, spread = self.config.initial, "global"
         if initial == "omp":
             score = sp.magnitude(state.weights)
         elif initial == "snip":
             score = sp.saliency(state.weights, state.probe(self.config.batches))
         else:
-            score = sp.random_score(state.weights, state.stream("mask"))
-        spread = initial if initial in ("erk", "uniform") else "global"
+            score, spread = sp.random_score(state.weights, state.stream("mask")), initial
         state.set_masks(self.choose(state, score, allocation=spread))
 
     def on_gradients(self, state: State) -> bool:

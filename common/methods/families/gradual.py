@@ -77,8 +77,7 @@ class GradualMagnitudePruning(GradualPruning):
 
     def prune(self, state: State, sparsity: float) -> None:
         if not self.config.returning:
-            smallest = sp.magnitude(state.weights)
-            state.set_masks(self.choose(state, smallest, sparsity, within=state.masks))
+            state.set_masks(self.choose(state, sp.magnitude(state.weights), sparsity, within=state.masks))
             return
         for name, weight in state.weights.items():
             now = weight.detach().clone()

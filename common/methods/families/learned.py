@@ -45,11 +45,9 @@ class LearnedSparsity(Method):
     def growth(self, step: int, steps: int) -> float:
         """The penalty's share of its full strength in the step that follows ``step`` of ``steps``."""
         begin, end = self.config.begin * steps, self.config.end * steps
-        if step >= end:
-            return 1.0
-        if step <= begin:
-            return 0.0
-        return sp.cubic(step, begin, end, 1.0) if self.config.ramp == "cubic" else (step - begin) / (end - begin)
+        if begin < step < end and self.config.ramp == "linear":
+            return (step - begin) / (end - begin)
+        return sp.cubic(step, begin, end, 1.0)  # 0 until it begins and 1 from its end on, whatever the ramp
 
     def penalty(self, state: State) -> Tensor | float:
         """strength / examples times the price of all weights, as it stands beside the mean loss of an example."""
