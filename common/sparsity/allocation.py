@@ -218,10 +218,7 @@ RULES: dict[str, Callable[..., Pools]] = {
 
 
 def allocate(rule: str, sizes: Sizes, sparsity: float, living: Living = None, of: Sizes | None = None) -> Pools:
-    """The pools of a rule by its configuration name: global, uniform, erk, erk_plus or rows.
-
-    ``of``: the tensors themselves, where ``sizes`` counts blocks of them.
-    """
+    """The pools of a rule by its name, one of ``RULES``. ``of``: the tensors, where ``sizes`` counts blocks of them."""
     if rule not in RULES:
         raise AllocationError(f"allocation must be one of {', '.join(RULES)}; found {rule!r}")
     more = {"of": of} if rule.startswith("erk") else {}

@@ -36,10 +36,7 @@ Sample = Callable[[], Iterator[dict[str, torch.Tensor]]]
 
 
 def fisher_diagonal(gradients: Iterable[Tensors], damping: float) -> dict[str, torch.Tensor]:
-    """F_ii = damping + 1/m sum_j g_ji^2 for the m ``gradients`` (``{name: tensor}`` each); float32, of their shapes.
-
-    ``ValueError`` if there is none.
-    """
+    """F_ii = damping + 1/m sum_j g_ji^2 for the m ``gradients``; float32, of their shapes. ``ValueError``: none."""
     total: dict[str, torch.Tensor] = {}
     m = 0
     for m, gradient in enumerate(gradients, 1):  # noqa: B007
@@ -199,7 +196,7 @@ class InverseFisher:
             found[name, first, last] = InverseBlocks(*sizes, self.damping, device)
         for gradient in self.sample():
             for (name, first, last), blocks in found.items():
-                blocks.add(_flat(gradient[name])[first:last] * _flat(self.masks[name])[first:last])
+                blocks.add(gradient[name].reshape(-1)[first:last] * self.masks[name].reshape(-1)[first:last])
         for blocks in found.values():
             blocks.finish()
         self._held = (index, found)
@@ -210,7 +207,7 @@ class InverseFisher:
         out = {name: torch.empty(w.shape, device=w.device) for name, w in self.masks.weights.items()}
         for index in indices:
             for (name, first, last), blocks in self._blocks(index).items():
-                _flat(out[name])[first:last] = values(blocks, name, slice(first, last))
+                out[name].view(-1)[first:last] = values(blocks, name, slice(first, last))
             del blocks  # or it would be in memory together with the next part
         return out
 
@@ -219,25 +216,18 @@ class InverseFisher:
         return self._whole(range(len(self.parts)), lambda blocks, name, places: blocks.diagonal())
 
     def correction(self, masks: AnyMasks, update: str = "single") -> dict[str, torch.Tensor]:
-        """See ``InverseBlocks.correction``, for the weights that live and will not under ``masks``.
-
-        float32 of their shapes; ``none``: an empty dictionary.
-        """
+        """See ``InverseBlocks.correction``, for the weights that ``masks`` drop; ``none``: an empty dictionary."""
         if update not in UPDATES:
             raise ValueError(f"the update must be one of {', '.join(UPDATES)}; found {update!r}")
         if update == "none":
             return {}
 
         def values(blocks: InverseBlocks, name: str, places: slice) -> torch.Tensor:
-            weights = _flat(self.masks.weights[name].detach())[places]
-            dropped = _flat(self.masks[name])[places] & ~_flat(masks[name])[places].to(weights.device)
+            weights = self.masks.weights[name].detach().reshape(-1)[places]
+            dropped = self.masks[name].reshape(-1)[places] & ~masks[name].reshape(-1)[places].to(weights.device)
             return blocks.correction(weights, dropped, update)
 
         return self._whole(reversed(range(len(self.parts))), values)  # the last part is still there
-
-
-def _flat(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.reshape(-1)
 
 
 def parts(weights: Tensors, block: int, passes: int) -> list[list[Piece]]:

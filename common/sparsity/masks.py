@@ -152,10 +152,7 @@ class Masks:
         return {"bits": packed, "checksum": self._checksum(packed)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Set the masks (weights are zeroed to match).
-
-        ``ValueError`` if they belong to other weights or are damaged; nothing is changed then.
-        """
+        """Set the masks and zero weights to match. ``ValueError``, before any change: of other weights, or damaged."""
         packed = state["bits"]
         if set(packed) != set(self.bits):
             raise ValueError(f"saved masks are for {sorted(packed)}, the model has {sorted(self.bits)}")

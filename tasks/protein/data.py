@@ -125,8 +125,7 @@ class Tokens:
                 raise UserError(f"{where}: residue {position + 1} is {unknown}")
             pieces.append(np.concatenate([np.array(before, np.int16), tokens, np.array(after, np.int16)]))
         self.lengths = torch.tensor([len(piece) for piece in pieces])
-        special = len(split) * sum(token is not None for token in (alphabet.first, alphabet.last))
-        self.residues = int(self.lengths.sum()) - special  # of all sequences
+        self.residues = sum(len(sequence) for sequence in split.sequences)
         self.starts = torch.cumsum(self.lengths, 0) - self.lengths
         self.flat = torch.from_numpy(np.concatenate(pieces) if pieces else np.empty(0, np.int16))
 

@@ -1,7 +1,6 @@
 """The published tables of math word problems, read without trust. Standard library only.
 
-A row that cannot be used is a ``Fault`` with file, line, what was expected and what was found; a file that cannot be
-read as a table at all is a UserError.
+A row that cannot be used is a ``Fault``; a file that cannot be read as a table at all is a UserError.
 """
 
 import codecs

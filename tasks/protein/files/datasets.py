@@ -119,7 +119,9 @@ def _pickles(config: Config, root: Path, wanted: list[int]) -> Iterator[tuple[in
                     raise UserError(f"{path}: {part}_names[{at}] is {name!r}, of which {root} has no sequence")
                 found = sequences[name]
                 entry = Entry(name, found.sequence, found.where, "" if ready else str(value), part)
-                rows.append((entry, _class(config, value, where) if ready else _target(config, str(value), where)))
+                if ready and value not in range(classes(config)):
+                    raise UserError(f"{where}: expected a class, 0-{classes(config) - 1}, found {value!r}")
+                rows.append((entry, float(value) if ready else _target(config, str(value), where)))
         yield fold, rows
 
 
@@ -176,12 +178,6 @@ def _target(config: Config, value: str, where: str) -> float:
     if target(config) == "temperature":
         return degrees
     return float(np.searchsorted(limits(config), degrees, side="right"))
-
-
-def _class(config: Config, value, where: str) -> float:
-    if value not in range(classes(config)):
-        raise UserError(f"{where}: expected a class, 0-{classes(config) - 1}, found {value!r}")
-    return float(value)
 
 
 def _finish(config: Config, rows: list, fold: int) -> Source:

@@ -1,7 +1,4 @@
-"""FASTA, CSV and pickled folds, read without trust. Standard library only.
-
-Every problem is a UserError with file, line, what was expected and what was found.
-"""
+"""FASTA, CSV and pickled folds, read without trust: every problem is a UserError. Standard library only."""
 
 import bz2
 import csv

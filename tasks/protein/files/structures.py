@@ -1,7 +1,4 @@
-"""Protein structures from PDB and mmCIF files: the backbone atoms N, CA and C of one chain. Numpy and biopython.
-
-Every problem is a UserError: which file, which residue, what was expected and what was found.
-"""
+"""Protein structures from PDB and mmCIF files: the backbone atoms N, CA and C of one chain. Numpy and biopython."""
 
 import gzip
 import io

@@ -1,7 +1,6 @@
 """Where pretrained weights lie: in a folder or file, in a hub's cache or in an installed package. No torch in here.
 
-``files`` names everything that decides what an encoder starts from, so that a checksum can be made of it before
-anything is queued. Every problem is a UserError: which file, what was expected, what helps.
+``files`` names everything that decides what an encoder starts from, for a checksum before anything is queued.
 """
 
 import importlib.util
