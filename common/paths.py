@@ -1,6 +1,7 @@
 """Every file name the framework writes, in one place."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 
@@ -32,56 +33,23 @@ def stage(task: str, digest: str) -> Path:
     return runs() / task / digest
 
 
-def config(folder: Path) -> Path:
-    return Path(folder) / "config.yaml"
+def _inside(name: str) -> Callable[[Path], Path]:
+    """The file ``name`` of a stage's folder."""
+    return lambda folder: Path(folder) / name
 
 
-def status(folder: Path) -> Path:
-    return Path(folder) / "status.json"
-
-
-def metrics(folder: Path) -> Path:
-    return Path(folder) / "metrics.jsonl"
-
-
-def summary(folder: Path) -> Path:
-    return Path(folder) / "summary.json"
-
-
-def done(folder: Path) -> Path:
-    return Path(folder) / "DONE"
-
-
-def error(folder: Path) -> Path:
-    return Path(folder) / "error.txt"
-
-
-def lock(folder: Path) -> Path:
-    return Path(folder) / "lock"
-
-
-def checkpoint(folder: Path) -> Path:
-    """The newest resume point; the one before it is kept beside as ``checkpoint.previous.pt``."""
-    return Path(folder) / "checkpoint.pt"
-
-
-def previous_checkpoint(folder: Path) -> Path:
-    return Path(folder) / "checkpoint.previous.pt"
-
-
-def next_checkpoint(folder: Path) -> Path:
-    """A resume point that is being put in place."""
-    return Path(folder) / "checkpoint.next.pt"
-
-
-def weights(folder: Path) -> Path:
-    """Final weights and packed masks: what a child stage starts from."""
-    return Path(folder) / "weights.pt"
-
-
-def selected(folder: Path) -> Path:
-    """The scored weights, where selection chose an earlier step than the last."""
-    return Path(folder) / "selected.pt"
+config = _inside("config.yaml")
+status = _inside("status.json")
+metrics = _inside("metrics.jsonl")
+summary = _inside("summary.json")
+done = _inside("DONE")
+error = _inside("error.txt")
+lock = _inside("lock")
+checkpoint = _inside("checkpoint.pt")  # the newest resume point
+previous_checkpoint = _inside("checkpoint.previous.pt")  # the one before it
+next_checkpoint = _inside("checkpoint.next.pt")  # one that is being put in place
+weights = _inside("weights.pt")  # final weights and packed masks: what a child stage starts from
+selected = _inside("selected.pt")  # the scored weights, where selection chose an earlier step than the last
 
 
 def snapshot(folder: Path, step: int) -> Path:

@@ -14,10 +14,7 @@ from common import paths
 
 
 def write_bytes(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Replace ``path`` atomically; ``write`` receives an open binary file.
-
-    After a crash the old or the new file is there, whole.
-    """
+    """Replace ``path`` atomically: after a crash the old or the new file is there, whole. ``write`` gets it open."""
     path = Path(path)
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:

@@ -1,8 +1,7 @@
 """Pretrained models as transformers writes them: the files of a folder that decide one, and a hub's copies of it.
 
-The files are fingerprinted before anything is queued, so nothing but ``load`` and ``network`` needs torch. Transformers
-is imported here alone. Every problem is a UserError: which file, what was expected, and in the words that a task gives
-as ``expected``, what helps.
+Nothing but ``load`` and ``network`` needs torch: files are fingerprinted before anything is queued. Transformers is
+imported here alone. Every problem is a UserError; what helps is said in the words that a task gives as ``expected``.
 """
 
 import contextlib
@@ -56,9 +55,8 @@ def _no_other_file(settings: Path) -> None:
             "key out, and give the file that name"
         )
     if adapter.is_file():
-        raise UserError(
-            f"{adapter}: expected plain weights, found an adapter to others; merge it into them, or move it"
-        )
+        what = "expected plain weights, found an adapter to others"
+        raise UserError(f"{adapter}: {what}; merge it into them, or move it")
 
 
 def read_json(path: Path) -> dict:
@@ -111,9 +109,8 @@ def _installed():
     try:
         yield
     except ImportError as problem:
-        raise UserError(
-            "pretrained models are read with the package transformers; install it: " + install("transformers")
-        ) from problem
+        how = f"read with the package transformers; install it: {install('transformers')}"
+        raise UserError(f"pretrained models are {how}") from problem
 
 
 def library() -> Any:
@@ -143,26 +140,10 @@ def network(kind: str, folder: Path, ignore: tuple[str, ...], **options) -> Any:
     ``ignore``: patterns of the names of weights that belong to parts that nothing here asks for, such as heads.
     Attention is computed step by step: fused kernels have no second derivative on a CPU, which some methods ask for.
     """
-    found, loaded = load(
-        kind,
-        folder,
-        attn_implementation="eager",
-        dtype="float32",
-        weights_only=True,  # of a pickle
-        output_loading_info=True,
-        ignore_mismatched_sizes=True,  # reported below, all at once
-        **options,
-    )
-    _filled(folder, loaded, ignore)
-    return found
-
-
-def _filled(folder: Path, loaded: dict, ignore: tuple[str, ...]) -> None:
-    """UserError unless the files of ``folder`` had every weight of the network that transformers made of them, and
-    no other: a layer that config.json leaves out is not to be lost in silence.
-
-    ``loaded``: what ``from_pretrained`` says with ``output_loading_info=True`` and ``ignore_mismatched_sizes=True``.
-    """
+    options |= dict(attn_implementation="eager", dtype="float32", weights_only=True)  # the last: of a pickle
+    loads = dict(output_loading_info=True, ignore_mismatched_sizes=True)  # which are reported here, all at once
+    made, loaded = load(kind, folder, **loads, **options)
+    # every weight and no other: a layer that config.json leaves out is not to be lost in silence
     faults = [(key, "missing") for key in sorted(loaded["missing_keys"])]
     faults += [(key, f"{list(there)}, not {list(asked)}") for key, there, asked in sorted(loaded["mismatched_keys"])]
     faults += [(key, "in the file and not in the network") for key in sorted(loaded["unexpected_keys"])]
@@ -172,3 +153,4 @@ def _filled(folder: Path, loaded: dict, ignore: tuple[str, ...]) -> None:
             f"{folder} does not hold the weights that its config.json describes: {'; '.join(found[:5])} "
             f"({len(found)} in all); fetch both once more"
         )
+    return made

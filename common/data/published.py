@@ -53,7 +53,11 @@ def complete(
     if not missing and not others:
         report(f"{dataset}: complete in {folder}, nothing to fetch")
         return
-    fault = _fault(read)
+    fault = ""  # why the folder cannot be read as it is
+    try:
+        read()
+    except UserError as problem:
+        fault = str(problem)
     if others and (fault or not own):
         raise UserError(
             f"{folder / others[0]}: not the published file (expected MD5 {sums[others[0]]}, found "
@@ -69,15 +73,6 @@ def complete(
     with written(folder):
         for name in reversed(missing):  # what is needed most comes last: a fetch that was cut short does not read
             fetch(name, [home], sums[name], folder, report)
-
-
-def _fault(read: Callable) -> str:
-    """Why the folder cannot be read as it is; empty where it can."""
-    try:
-        read()
-    except UserError as problem:
-        return str(problem)
-    return ""
 
 
 def fetch(name: str, homes: list[str], expected: str, folder: Path, report: Report) -> None:

@@ -7,6 +7,5 @@ class Method(FromGradual):
     facts = FromGradual.facts
 
     def start(self, state: State) -> None:
-        masks = state.parent.masks()
         state.load(state.starting_weights())
-        state.set_masks(masks)
+        state.set_masks(state.parent.masks())

@@ -56,8 +56,7 @@ class Method(GradualPruning):
         if not state.step or not sp.due(state.step, begin, end, self.config.every):
             return False
         now = sp.cubic(state.step, begin, end, self.config.sparsity, self.config.initial_sparsity)
-        smallest = sp.magnitude(state.weights)
-        state.set_masks(self.choose(state, smallest, now, within=state.masks))
+        state.set_masks(self.choose(state, sp.magnitude(state.weights), now, within=state.masks))
         drop, grow = sp.magnitude(state.weights), sp.gradient_magnitude(state.gradients())
         moved = sp.cosine(state.step, end, self.config.drop_fraction)
         state.set_masks(sp.drop_and_grow(state.masks, drop, grow, moved, self.config.structure))

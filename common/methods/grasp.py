@@ -13,12 +13,8 @@ from common.settings.schema import option
 
 @dataclass
 class Config(Allocated):
-    batches: int = option(
-        10, "training batches the gradient and its product with the Hessian are averaged over", least=1
-    )
-    temperature: float = option(
-        200.0, "the model's outputs are divided by it while scoring; 1: scored as they are", above=0
-    )
+    batches: int = option(10, "training batches that gradient and Hessian product are averaged over", least=1)
+    temperature: float = option(200.0, "the model's outputs are divided by it while scoring; 1: as they are", above=0)
 
 
 class Method(BeforeTraining):

@@ -25,9 +25,7 @@ from common.settings.schema import option
 
 @dataclass
 class Config(rounds.Config):
-    points: int = option(
-        30, "places on the line that are evaluated, evenly spaced, its ends among them", least=3, most=1000
-    )
+    points: int = option(30, "places evaluated on the line, evenly spaced, its ends among them", least=3, most=1000)
     copy: int = option(1, "which other noise: 1, 2, ...; 0: the parent's own, which must give instability 0", least=0)
 
 

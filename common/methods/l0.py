@@ -9,8 +9,6 @@ gates are closed than the target asks for, the best of these weights live by the
 sampled gates, which is small and never zero, so that the target is the share of zeros. Where far fewer are closed, the
 cut breaks the network: raise ``strength``. ``rate`` is for Adam, which does not see how small the price of a single
 gate is.
-
-Memory with Adam: 32 bytes a weight (16 in dense training), and 8 for gates and gated weights.
 """
 
 from collections.abc import Callable

@@ -26,9 +26,7 @@ from common.settings.schema import option
 @dataclass
 class Config(Retraining):
     allocation: str = allocated()
-    block: int = option(
-        50, "weights per block of the Fisher matrix; memory: 4 bytes x (block + 16) per weight", least=1
-    )
+    block: int = option(50, "weights per block of the Fisher matrix; 4 bytes x (block + 16) per weight", least=1)
     gradients: int = option(1024, "training batches whose gradients make up the Fisher matrix", least=1)
     damping: float = option(1e-7, "added to the diagonal of the Fisher matrix; worth tuning for each network", above=0)
     recomputations: int = option(1, "equal parts in which weights go, each with a Fisher matrix of its own", least=1)
@@ -36,21 +34,16 @@ class Config(Retraining):
         "single",
         "how survivors make up for pruned weights",
         choices={
-            "single": "each one's own update, summed, as published",
+            "single": "each one's own, summed, as published",
             "joint": "exact for all that go from a block",
             "none": "",
         },
     )
     passes: int = option(
-        1,
-        "parts in which blocks are computed: memory falls, gradients are taken 2 passes - 1 times",
-        least=1,
-        identity=False,
+        1, "parts in which blocks come: less memory, gradients taken 2 passes - 1 times", least=1, identity=False
     )
     prunings: int = option(1, "1: at once, before retraining; more: as many during it, the last at share end", least=1)
-    initial: float = option(
-        0.7, "prunings above 1: sparsity of the first (or the target, where that is lower)", least=0, below=1
-    )
+    initial: float = option(0.7, "prunings above 1: sparsity of the first, at most the target", least=0, below=1)
     begin: float = option(2 / 30, "prunings above 1: share of training after which the first comes", least=0, below=1)
     end: float = option(26 / 30, "prunings above 1: share of training after which the last comes", above=0, most=1)
 

@@ -61,11 +61,7 @@ class Method(base.Method):
         return [(c.of, {**given, "sparsity": c.sparsity, "structure": c.structure})]
 
     def start(self, state: State) -> None:
-        score, masks = sp.random_score(state.weights, state.stream("mask")), state.parent.masks()
-
-        def as_many(sizes, sparsity, living):
-            """Each layer's share of ``sizes``, which counts weights or blocks."""
-            shares = {name: int(bits.sum()) / bits.numel() for name, bits in masks.items()}
-            return sp.per_layer(sizes, shares)
-
-        state.set_masks(self.choose(state, score, allocation=as_many))
+        masks = state.parent.masks()
+        shares = {name: int(bits.sum()) / bits.numel() for name, bits in masks.items()}  # of weights, or of blocks
+        score = sp.random_score(state.weights, state.stream("mask"))
+        state.set_masks(self.choose(state, score, allocation=lambda sizes, *_: sp.per_layer(sizes, shares)))

@@ -40,17 +40,17 @@ class Method(DynamicTraining):
     def __init__(self, config: Any):
         super().__init__(config)
         self.values: dict = {}  # grown=last: what each weight was when it last lived
+        self.remembered = ("values",) if config.grown == "last" else ()
 
     def start(self, state: State) -> None:
         super().start(state)
-        initial = self.config.initial
+        initial, spread = self.config.initial, "global"
         if initial == "omp":
             score = sp.magnitude(state.weights)
         elif initial == "snip":
             score = sp.saliency(state.weights, state.probe(self.config.batches))
         else:
-            score = sp.random_score(state.weights, state.stream("mask"))
-        spread = initial if initial in ("erk", "uniform") else "global"
+            score, spread = sp.random_score(state.weights, state.stream("mask")), initial
         state.set_masks(self.choose(state, score, allocation=spread))
 
     def on_gradients(self, state: State) -> bool:
@@ -72,12 +72,3 @@ class Method(DynamicTraining):
             before = self.values.get(name, weight.new_zeros(()))  # never alive yet: zero
             self.values[name] = weight.detach().where(state.masks[name], before)
         return self.values
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"values": dict(self.values)} if self.config.grown == "last" else {}
-
-    def load_state_dict(self, saved: dict[str, Any]) -> None:
-        if self.config.grown == "last":
-            self.values = saved["values"]
-        else:
-            super().load_state_dict(saved)  # which keeps nothing, and says so

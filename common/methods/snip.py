@@ -29,5 +29,4 @@ class Method(BeforeTraining):
 
     def score(self, state: State) -> Score:
         c = self.config
-        gradients = state.probe(c.batches, magnitudes=c.sum == "magnitudes", dropout=c.dropout)
-        return sp.saliency(state.weights, gradients)
+        return sp.saliency(state.weights, state.probe(c.batches, c.sum == "magnitudes", c.dropout))

@@ -20,9 +20,7 @@ from common.settings.schema import option
 class Config(base.Sparse):
     allocation: str = allocated()
     decay: float = option(
-        2e-4,
-        "lambda_w: how strongly masked weights are drawn to zero by their gradient; 0: plain straight-through",
-        least=0,
+        2e-4, "lambda_w: how strongly the gradient draws masked weights to zero; 0: plain straight-through", least=0
     )
 
 

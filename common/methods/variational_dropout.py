@@ -10,9 +10,6 @@ wanted, lower it. ``rate`` is for Adam, which does not see how small the penalty
 
 Weights of recurrent layers are drawn themselves, once a batch for all steps of the sequences (Lobacheva, Chirkova and
 Vetrov, 2017, draw once a sequence); the outputs of all other layers are drawn for each example.
-
-Memory with Adam: 32 bytes a weight (16 in dense training), and a second output for every layer. Time: every product of
-the forward and the backward pass is taken twice.
 """
 
 from dataclasses import dataclass
@@ -28,9 +25,7 @@ class Config(Regularised):
     strength: float = option(1.0, "factor on the divergence; at 1 the loss is the variational lower bound", least=0)
     rate: float = option(3.0, "factor on the learning rate of log variances (sgd needs thousands)", above=0)
     log_variance: float = option(-10.0, "what these start from", least=-100, most=100, because="it is a logarithm")
-    threshold: float = option(
-        3.0, "log alpha above which a weight counts as noise; the final cut does without", least=-100, most=100
-    )
+    threshold: float = option(3.0, "log alpha above which all is noise; the cut does without", least=-100, most=100)
 
 
 class Method(LearnedSparsity):

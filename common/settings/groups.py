@@ -1,7 +1,7 @@
 """Settings of a stage in three groups, composed from layers and checked together.
 
-Three groups: ``run`` (how to train), ``task`` (the folder's Config) and ``method`` (the file's Config). Later layers
-win; an unknown key or a wrong type is an error that names the layer it came from.
+``run`` (how to train), ``task`` (the folder's Config) and ``method`` (the file's Config). Later layers win; an unknown
+key or a wrong type is an error that names the layer it came from.
 """
 
 import dataclasses
@@ -32,10 +32,7 @@ def keys(task: str, methods: list[str]) -> list[str]:
 
 
 def merge(cls: Any, group: str, layers: Sequence[tuple[str, dict | None]]) -> dict[str, Any]:
-    """One group's values: the dataclass defaults overlaid by ``layers`` (origin, values).
-
-    ``UserError`` on a bad layer.
-    """
+    """One group's values: the defaults overlaid by ``layers`` (origin, values). ``UserError`` on a bad layer."""
     node = OmegaConf.structured(cls)
     names = [f.name for f in dataclasses.fields(cls)]
     for origin, values in layers:

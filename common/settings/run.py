@@ -10,9 +10,7 @@ from common.settings.schema import option
 class Run:
     """How a stage is trained; the same fields for every task."""
 
-    seed: int = option(
-        0, "one seed for initialisation, data order, dropout and masks (separate named streams)", least=0
-    )
+    seed: int = option(0, "for initialisation, data order, dropout and masks (separate named streams)", least=0)
     epochs: float = option(10.0, "passes over the training set, when steps is 0", least=0, most=10**6)
     steps: int = option(0, "optimizer steps; 0: from epochs", least=0, most=10**9)
     batch_size: int = option(60, "examples per micro-batch", above=0)
@@ -23,13 +21,9 @@ class Run:
     momentum: float = option(0.9, "sgd: momentum", least=0, below=1)
     nesterov: bool = option(False, "sgd: Nesterov's form of momentum")
     weight_decay: float = option(0.0, "L2 (sgd, adam) or decoupled (adamw) decay", least=0)
-    schedule: str = option(
-        "constant", "learning rate over training", choices=("constant", "linear", "cosine", "steps", "one_cycle")
-    )
+    schedule: str = option("constant", "learning rate", choices=("constant", "linear", "cosine", "steps", "one_cycle"))
     warmup_steps: int = option(0, "steps of linear warm-up from 0; one_cycle: the step at which it peaks", least=0)
-    milestones: list[float] = option(
-        [0.5, 0.75], "schedule=steps: shares of training after which the rate is decayed", least=0, most=1
-    )
+    milestones: list[float] = option([0.5, 0.75], "schedule=steps: shares of training it decays after", least=0, most=1)
     decay: float = option(0.1, "schedule=steps: factor at each milestone", least=0)
     clip_norm: float = option(0.0, "largest norm of the masked gradient; 0: no clipping", least=0)
     precision: str = option(
@@ -37,9 +31,7 @@ class Run:
     )
     prune_embeddings: bool = option(False, "are embedding tables in the prunable set?")
     exclude: list[str] = option([], "name patterns of weights to leave dense")
-    evaluate_every: int = option(
-        100, "optimizer steps between evaluations on the validation split; 0: once per epoch", least=0
-    )
+    evaluate_every: int = option(100, "steps between looks at the validation split; 0: once per epoch", least=0)
     select: str = option(
         "last",
         "the weights that are scored, the best on validation once masks are final",
@@ -47,9 +39,7 @@ class Run:
     )
     log_every: int = option(20, "optimizer steps between logged training losses", above=0, identity=False)
     checkpoint_seconds: float = option(60.0, "seconds between resume points", least=0, identity=False)
-    checkpoint_every: int = option(
-        0, "optimizer steps between resume points; 0: by time alone", least=0, identity=False
-    )
+    checkpoint_every: int = option(0, "optimizer steps between resume points; 0: by time", least=0, identity=False)
     device: str = option("auto", "device that trains", choices=("auto", "cpu", "cuda"), identity=False)
 
     def steps_of(self, examples: int) -> int:

@@ -159,8 +159,8 @@ def _collection(text: str, kind: Any) -> list | dict:
     if not all(isinstance(v, str) for v in (value.values() if wanted is dict else value)):
         raise ValueError(f"{form}, not nested")
     try:
-        return (
-            {k: parse(v, element) for k, v in value.items()} if wanted is dict else [parse(v, element) for v in value]
-        )
+        if isinstance(value, dict):
+            return {key: parse(one, element) for key, one in value.items()}
+        return [parse(one, element) for one in value]
     except ValueError as error:
         raise ValueError(f"{form}, each value {error}") from None

@@ -9,20 +9,12 @@ rounding alone may give a tensor one weight more at a higher sparsity.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
-
-class Shaped(Protocol):
-    """A tensor, as far as it matters here."""
-
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-
-
 Shape = tuple[int, ...]
-Sizes = Mapping[str, Shape] | Mapping[str, Shaped]
+Sizes = Mapping[str, Any]  # shapes by name, or what has one: tensors
 Living = Mapping[str, int] | None
 
 
@@ -112,19 +104,15 @@ def uniform(sizes: Sizes, sparsity: float, living: Living = None) -> list[Pool]:
     return _from_densities(shapes, np.full(len(shapes), 1.0 - sparsity), total, living)
 
 
-def erdos_renyi_kernel(sizes: Sizes, sparsity: float, living: Living = None, of: Sizes | None = None) -> list[Pool]:
+def erdos_renyi_kernel(
+    sizes: Sizes, sparsity: float, living: Living = None, of: Sizes | None = None, last_dense: bool = False
+) -> list[Pool]:
     """Density proportional to (n_in + n_out + kernel sides) / (n_in n_out kernel area), at most 1.
 
     Mocanu et al., Nature Communications 2018, for matrices; Evci et al., ICML 2020, for kernels. Tensors are (out, in,
     kernel...). Dense tensors are taken out and the rest solved again until none passes 1. ``of``: the tensors whose
-    shapes say the densities, where ``sizes`` counts their blocks.
+    shapes say the densities, where ``sizes`` counts their blocks. ``last_dense``: see ``erdos_renyi_kernel_plus``.
     """
-    return _erdos_renyi(sizes, sparsity, living, of)
-
-
-def _erdos_renyi(
-    sizes: Sizes, sparsity: float, living: Living, of: Sizes | None, last_dense: bool = False
-) -> list[Pool]:
     shapes = shapes_of(sizes)
     n = np.array([_numel(s) for s in shapes.values()], dtype=np.float64)
     raw = np.array([sum(s) / _numel(s) for s in (shapes if of is None else shapes_of(of)).values()])
@@ -149,15 +137,13 @@ def _erdos_renyi(
         dense |= over
 
 
-def erdos_renyi_kernel_plus(
-    sizes: Sizes, sparsity: float, living: Living = None, of: Sizes | None = None
-) -> list[Pool]:
+def erdos_renyi_kernel_plus(sizes: Sizes, sparsity: float, living: Living = None, of: Any = None) -> list[Pool]:
     """ERK+: ERK with the last fully connected layer dense, at the same total (Liu et al., ICLR 2022, section 3.2).
 
     That layer is the last tensor of two dimensions; the others share what is left as by ``erdos_renyi_kernel``.
     ``AllocationError`` where there is no such tensor, or where it alone has more weights than may live.
     """
-    return _erdos_renyi(sizes, sparsity, living, of, last_dense=True)
+    return erdos_renyi_kernel(sizes, sparsity, living, of, last_dense=True)
 
 
 def per_layer(sizes: Sizes, keep_shares: Mapping[str, float]) -> list[Pool]:
@@ -180,12 +166,10 @@ def _input_width(name: str, shape: Shape) -> int:
 
 def per_row(sizes: Sizes, sparsity: float, living: Living = None) -> list[Groups]:
     """Every output unit of a tensor keeps the same number of inputs (within one); exact in total."""
-    shapes = shapes_of(sizes)
-    groups = []
+    shapes, groups = shapes_of(sizes), []
     for pool in uniform(sizes, sparsity, living):
         (name,) = pool.names
-        width = _input_width(name, shapes[name])
-        rows = shapes[name][0]
+        width, rows = _input_width(name, shapes[name]), shapes[name][0]
         keeps = np.full(rows, pool.keep // rows, dtype=np.int64)
         keeps[: pool.keep % rows] += 1
         groups.append(Groups(name, width, keeps))
@@ -234,10 +218,7 @@ RULES: dict[str, Callable[..., Pools]] = {
 
 
 def allocate(rule: str, sizes: Sizes, sparsity: float, living: Living = None, of: Sizes | None = None) -> Pools:
-    """The pools of a rule by its configuration name: global, uniform, erk, erk_plus or rows.
-
-    ``of``: the tensors themselves, where ``sizes`` counts blocks of them.
-    """
+    """The pools of a rule by its name, one of ``RULES``. ``of``: the tensors, where ``sizes`` counts blocks of them."""
     if rule not in RULES:
         raise AllocationError(f"allocation must be one of {', '.join(RULES)}; found {rule!r}")
     more = {"of": of} if rule.startswith("erk") else {}

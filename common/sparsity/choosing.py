@@ -67,15 +67,10 @@ def blocks(scores: Score | Tensors, form: granularity.Blocks) -> dict[str, torch
 def whole(masks: AnyMasks, form: granularity.Blocks) -> dict[str, torch.Tensor]:
     """Which blocks of ``masks`` (``Masks`` or ``{name: bool}``) live in all their weights: ``{name: bool[grid]}``."""
     bits = masks.bits if isinstance(masks, Masks) else masks
-    grids = form.grid(bits)
-    return {
-        name: bits[name].reshape(grid[0], form.rows, grid[1], form.columns, *grid[2:]).all(dim=3).all(dim=1)
-        for name, grid in grids.items()
-    }
+    split = {n: (g[0], form.rows, g[1], form.columns, *g[2:]) for n, g in form.grid(bits).items()}
+    return {name: bits[name].reshape(shape).all(dim=3).all(dim=1) for name, shape in split.items()}
 
 
 def spread(bits: Tensors, form: granularity.Blocks) -> dict[str, torch.Tensor]:
     """Masks of weights from masks of blocks."""
-    return {
-        name: value.repeat_interleave(form.rows, 0).repeat_interleave(form.columns, 1) for name, value in bits.items()
-    }
+    return {n: value.repeat_interleave(form.rows, 0).repeat_interleave(form.columns, 1) for n, value in bits.items()}

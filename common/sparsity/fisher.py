@@ -27,19 +27,16 @@ from collections.abc import Callable, Iterable, Iterator
 
 import torch
 
-from common.sparsity.masks import AnyMasks, Masks
-from common.sparsity.scores import Tensors
+from common.sparsity.masks import AnyMasks, Masks, Tensors
 
 TOGETHER = 16  # gradients that wait to be taken in at once: 64 bytes per weight, a sixteenth of the passes over F^-1
 UPDATES = ("single", "joint", "none")
 Piece = tuple[str, int, int]  # name, first and last of consecutive weights in a tensor's flat order
+Sample = Callable[[], Iterator[dict[str, torch.Tensor]]]
 
 
 def fisher_diagonal(gradients: Iterable[Tensors], damping: float) -> dict[str, torch.Tensor]:
-    """F_ii = damping + 1/m sum_j g_ji^2 for the m ``gradients`` (``{name: tensor}`` each); float32, of their shapes.
-
-    ``ValueError`` if there is none.
-    """
+    """F_ii = damping + 1/m sum_j g_ji^2 for the m ``gradients``; float32, of their shapes. ``ValueError``: none."""
     total: dict[str, torch.Tensor] = {}
     m = 0
     for m, gradient in enumerate(gradients, 1):  # noqa: B007
@@ -127,13 +124,11 @@ class InverseBlocks:
         block together, -F^-1_{:,Q} (F^-1_{QQ})^-1 w_Q (the paper's update for a group Q, here all dropped ones); it
         leaves the quadratic's loss lowest.
         """
-        total = len(self.inverse) * self.width
-        gone = torch.zeros(total, dtype=torch.float64, device=self.inverse.device)
-        gone[: self.count] = torch.where(dropped, weights, 0).double()
-        gone = gone.view(-1, self.width, 1)
-        chosen = torch.zeros(total, dtype=torch.float64, device=self.inverse.device)
-        chosen[: self.count] = dropped.double()
-        chosen, out = chosen.view(-1, self.width, 1), torch.empty_like(self.inverse[:, :, :1])
+        shape, device = (len(self.inverse), self.width, 1), self.inverse.device
+        gone, chosen = (torch.zeros(shape, dtype=torch.float64, device=device) for _ in range(2))
+        gone.view(-1)[: self.count] = torch.where(dropped, weights, 0).double()
+        chosen.view(-1)[: self.count] = dropped.double()
+        out = torch.empty_like(self.inverse[:, :, :1])
         for part in self._tiles():
             inverse, which = self.inverse[part].double(), chosen[part]
             if update == "single":
@@ -168,15 +163,7 @@ class InverseFisher:
     once the masks are known, for the correction. The result is the same for any number of passes.
     """
 
-    def __init__(
-        self,
-        masks: Masks,
-        sample: Callable[[], Iterator[dict[str, torch.Tensor]]],
-        gradients: int,
-        block: int,
-        damping: float,
-        passes: int = 1,
-    ):
+    def __init__(self, masks: Masks, sample: Sample, gradients: int, block: int, damping: float, passes: int = 1):
         self.masks, self.sample, self.gradients, self.block, self.damping = masks, sample, gradients, block, damping
         self.parts = parts(masks.weights, block, passes)
         self._held: tuple[int | None, dict[Piece, InverseBlocks]] = (None, {})
@@ -203,28 +190,24 @@ class InverseFisher:
         if self._held[0] == index:
             return self._held[1]
         self._held = (None, {})  # what was held goes before what comes
-        found = {
-            (name, first, last): InverseBlocks(
-                last - first, self.block, self.gradients, self.damping, self.masks[name].device
-            )
-            for name, first, last in self.parts[index]
-        }
+        found = {}
+        for name, first, last in self.parts[index]:
+            sizes, device = (last - first, self.block, self.gradients), self.masks[name].device
+            found[name, first, last] = InverseBlocks(*sizes, self.damping, device)
         for gradient in self.sample():
             for (name, first, last), blocks in found.items():
-                blocks.add(_flat(gradient[name])[first:last] * _flat(self.masks[name])[first:last])
+                blocks.add(gradient[name].reshape(-1)[first:last] * self.masks[name].reshape(-1)[first:last])
         for blocks in found.values():
             blocks.finish()
         self._held = (index, found)
         return found
 
-    def _whole(
-        self, indices: Iterable[int], values: Callable[[InverseBlocks, str, slice], torch.Tensor]
-    ) -> dict[str, torch.Tensor]:
+    def _whole(self, indices: Iterable[int], values: Callable[..., torch.Tensor]) -> dict[str, torch.Tensor]:
         """``values(blocks, name, places)`` of all parts, put together."""
         out = {name: torch.empty(w.shape, device=w.device) for name, w in self.masks.weights.items()}
         for index in indices:
             for (name, first, last), blocks in self._blocks(index).items():
-                _flat(out[name])[first:last] = values(blocks, name, slice(first, last))
+                out[name].view(-1)[first:last] = values(blocks, name, slice(first, last))
             del blocks  # or it would be in memory together with the next part
         return out
 
@@ -233,25 +216,18 @@ class InverseFisher:
         return self._whole(range(len(self.parts)), lambda blocks, name, places: blocks.diagonal())
 
     def correction(self, masks: AnyMasks, update: str = "single") -> dict[str, torch.Tensor]:
-        """See ``InverseBlocks.correction``, for the weights that live and will not under ``masks``.
-
-        float32 of their shapes; ``none``: an empty dictionary.
-        """
+        """See ``InverseBlocks.correction``, for the weights that ``masks`` drop; ``none``: an empty dictionary."""
         if update not in UPDATES:
             raise ValueError(f"the update must be one of {', '.join(UPDATES)}; found {update!r}")
         if update == "none":
             return {}
 
         def values(blocks: InverseBlocks, name: str, places: slice) -> torch.Tensor:
-            weights = _flat(self.masks.weights[name].detach())[places]
-            dropped = _flat(self.masks[name])[places] & ~_flat(masks[name])[places].to(weights.device)
+            weights = self.masks.weights[name].detach().reshape(-1)[places]
+            dropped = self.masks[name].reshape(-1)[places] & ~masks[name].reshape(-1)[places].to(weights.device)
             return blocks.correction(weights, dropped, update)
 
         return self._whole(reversed(range(len(self.parts))), values)  # the last part is still there
-
-
-def _flat(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.reshape(-1)
 
 
 def parts(weights: Tensors, block: int, passes: int) -> list[list[Piece]]:

@@ -8,7 +8,7 @@ block has R*C weights) or ``N:M`` (N of every M weights along the input axis liv
 import math
 import re
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from common.sparsity import allocation as rules
 from common.sparsity.allocation import AllocationError, Living, Pools, Rule, Shape, Sizes, shapes_of
@@ -81,9 +81,7 @@ class Pattern:
             raise AllocationError(f"{self} is a sparsity of {self.sparsity:.9g} and never more, found {sparsity}")
         return kept
 
-    def pools(
-        self, sizes: Sizes, sparsity: float, allocation: str | Rule | None = None, living: Living = None
-    ) -> Pools:
+    def pools(self, sizes: Sizes, sparsity: float, allocation: Any = None, living: Living = None) -> Pools:
         """Groups of M; no allocation has a say, for every group has its count."""
         return rules.n_of_m(sizes, self.kept(sparsity), self.m)
 
@@ -92,23 +90,17 @@ def form(structure: str) -> Blocks | Pattern:
     """A ``structure`` by its name. ``AllocationError`` where it is none."""
     if structure == "weights":
         return Blocks()
-    found = _FORM.fullmatch(structure)
-    a, sign, b = (int(found[1]), found[2], int(found[3])) if found else (0, "", 0)
-    if sign == "x" and a * b > 1:
-        return Blocks(a, b)
-    if sign == ":" and a < b:
-        return Pattern(a, b)
-    if sign == "x":
-        raise AllocationError("blocks of 1x1 are single weights: expected weights, found '1x1'")
+    if found := _FORM.fullmatch(structure):
+        a, sign, b = int(found[1]), found[2], int(found[3])
+        if sign == "x" and a * b == 1:
+            raise AllocationError("blocks of 1x1 are single weights: expected weights, found '1x1'")
+        if sign == "x" or a < b:
+            return Blocks(a, b) if sign == "x" else Pattern(a, b)
     raise AllocationError(f"expected weights, RxC as in 4x4, or N:M with N < M as in 2:4; found {structure!r}")
 
 
 def pools(
-    sizes: Sizes,
-    sparsity: float,
-    allocation: str | Rule = "global",
-    structure: str = "weights",
-    living: Living = None,
+    sizes: Sizes, sparsity: float, allocation: str | Rule = "global", structure: str = "weights", living: Living = None
 ) -> Pools:
     """How many atoms live where: the pools of an allocation under a structure.
 

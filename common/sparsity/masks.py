@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+Tensors = Mapping[str, torch.Tensor]
 _PIECE = 1 << 18
 
 
@@ -83,10 +84,7 @@ class Masks:
 
     @torch.no_grad()
     def update(
-        self,
-        new: Mapping[str, torch.Tensor],
-        optimizer: torch.optim.Optimizer | None = None,
-        grown_values: Mapping[str, torch.Tensor] | None = None,
+        self, new: Tensors, optimizer: torch.optim.Optimizer | None = None, grown_values: Tensors | None = None
     ) -> tuple[int, int]:
         """Replace the masks, zero what is dropped and clear the optimizer's memory of every weight that changed.
 
@@ -137,7 +135,7 @@ class Masks:
             if gradient is not None:
                 _zero_outside(gradient, self.bits[name])
 
-    def _checksum(self, packed: Mapping[str, torch.Tensor]) -> str:
+    def _checksum(self, packed: Tensors) -> str:
         digest = hashlib.sha256()
         for name, weight in self.weights.items():
             digest.update(f"{name}{tuple(weight.shape)}".encode())
@@ -154,10 +152,7 @@ class Masks:
         return {"bits": packed, "checksum": self._checksum(packed)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Set the masks (weights are zeroed to match).
-
-        ``ValueError`` if they belong to other weights or are damaged; nothing is changed then.
-        """
+        """Set the masks and zero weights to match. ``ValueError``, before any change: of other weights, or damaged."""
         packed = state["bits"]
         if set(packed) != set(self.bits):
             raise ValueError(f"saved masks are for {sorted(packed)}, the model has {sorted(self.bits)}")
@@ -169,4 +164,4 @@ class Masks:
         self.apply()
 
 
-AnyMasks = Masks | Mapping[str, torch.Tensor]  # either gives the bool tensor of a name
+AnyMasks = Masks | Tensors  # either gives the bool tensor of a name

@@ -5,12 +5,12 @@ one-dimensional float32 (or int32) tensor. A plain ``{name: tensor}`` works wher
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import numpy as np
 import torch
 
-Tensors = Mapping[str, torch.Tensor]
+from common.sparsity.masks import Tensors
 
 
 class Score:
@@ -21,9 +21,7 @@ class Score:
 
     def __init__(self, function: Callable[..., torch.Tensor], *sources: Tensors):
         self.function = function
-        self.sources = [
-            {name: tensor.detach().contiguous().view(-1) for name, tensor in source.items()} for source in sources
-        ]
+        self.sources = [{name: w.detach().contiguous().view(-1) for name, w in source.items()} for source in sources]
         self.shapes = {name: tuple(tensor.shape) for name, tensor in sources[0].items()}
         for name, shape in self.shapes.items():
             if differing := [s[name] for s in sources[1:] if tuple(s[name].shape) != shape]:
@@ -91,9 +89,8 @@ class random_score(Score):
 
     def __init__(self, weights: Tensors, seed: int):
         self.shapes = {name: tuple(w.shape) for name, w in weights.items()}
-        self.keys = {}
-        for name in weights:
-            self.keys[name] = np.uint64(int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:8], "big"))
+        digests = {name: hashlib.sha256(f"{seed}/{name}".encode()).digest() for name in weights}
+        self.keys = {name: np.uint64(int.from_bytes(digest[:8], "big")) for name, digest in digests.items()}
 
     def chunk(self, name: str, start: int, stop: int) -> torch.Tensor:
         z = np.arange(start, stop, dtype=np.uint64)  # numpy: torch has no arithmetic on uint64

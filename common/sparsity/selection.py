@@ -94,7 +94,7 @@ def _threshold(pool: _Pool, keep: int) -> tuple[int, int]:
     return ((top - _HALF) << 16) | bottom, keep - above - above_inside
 
 
-def _select_pool(pool: Pool, score: Score, within: AnyMasks | None, chunk: int, out: dict[str, torch.Tensor]) -> None:
+def _select_pool(pool: Pool, score: Score, within: AnyMasks | None, chunk: int, out: Tensors) -> None:
     entries = _Pool(pool.names, score, within, chunk)
     candidates = entries.numel
     if within is not None:
@@ -134,9 +134,7 @@ def _ranks(rows: torch.Tensor) -> torch.Tensor:
     return ranks.t()
 
 
-def _select_groups(
-    groups: Groups, score: Score, within: AnyMasks | None, chunk: int, out: dict[str, torch.Tensor]
-) -> None:
+def _select_groups(groups: Groups, score: Score, within: AnyMasks | None, chunk: int, out: Tensors) -> None:
     name, size = groups.name, groups.size
     shape = score.shapes[name]
     units, width = shape[0], math.prod(shape[1:])
@@ -152,9 +150,7 @@ def _select_groups(
         if size != width:
             tensor = tensor.movedim(1, -1)  # the input axis last, so that groups run along it
         rows = tensor.reshape(-1, size)
-        wanted = torch.tensor(groups.keeps[first * width // size : last * width // size], device=keys.device).view(
-            -1, 1
-        )
+        wanted = torch.tensor(groups.keeps[first * width // size : last * width // size], device=keys.device)[:, None]
         if bool((wanted > (rows > _LOWEST).sum(1, keepdim=True)).any()) or bool((wanted < 0).any()):
             raise AllocationError(f"a group of {name} has fewer candidates than weights to keep")
         chosen = (_ranks(rows) < wanted).reshape(tensor.shape)

@@ -13,10 +13,7 @@ def snapshot(model: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 @torch.no_grad()
 def restore(model: torch.nn.Module, state: Mapping[str, torch.Tensor]) -> None:
-    """Set all parameters and buffers, in place.
-
-    ``ValueError`` if a name is missing, unknown or of another shape; nothing is changed then.
-    """
+    """Set all parameters and buffers, in place. ``ValueError``, before any change: another name or shape."""
     own = model.state_dict()
     if set(own) != set(state):
         missing, extra = sorted(set(own) - set(state)), sorted(set(state) - set(own))

@@ -3,13 +3,14 @@
 A weight is drawn from N(theta, sigma^2). Where alpha = sigma^2 / theta^2 is large, the weight is all noise and can go.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional
 
+from common.sparsity.masks import Tensors
 from common.sparsity.weights import CONVOLUTIONS, owners
 
 LARGEST = 8.0  # log alpha is held in [-8, 8] where the divergence is measured: beyond, it is flat
@@ -27,7 +28,7 @@ def noisy(weight: torch.Tensor, log_variance: torch.Tensor) -> torch.Tensor:
     return weight + (log_variance / 2).exp() * torch.randn_like(weight)
 
 
-def recurrent(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> list[str]:
+def recurrent(model: nn.Module, weights: Tensors) -> list[str]:
     """The names of those of ``weights`` that a recurrent layer owns, and so uses at every step of its sequence.
 
     In definition order, each once: noise is drawn in this order, which must be the same in every process.
@@ -57,9 +58,7 @@ class LocalNoise:
     embedding's table without calling a module goes unnoticed, and sees it without noise.
     """
 
-    def __init__(
-        self, model: nn.Module, weights: Mapping[str, torch.Tensor], log_variances: Mapping[str, torch.Tensor]
-    ):
+    def __init__(self, model: nn.Module, weights: Tensors, log_variances: Tensors):
         self._waiting: dict[nn.Module, str] = {}  # modules that have not been called yet, and the weight of each
         for name, attribute, path, module in owners(model, weights):
             if attribute != "weight" or not _known(module):

@@ -10,6 +10,8 @@ from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
+from common.sparsity.masks import Tensors
+
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _TABLES = (nn.Embedding, nn.EmbeddingBag)
@@ -178,9 +180,7 @@ def _refuse_shared_memory(model: nn.Module) -> None:
         spans.append((first, last, name))
 
 
-def emptied_norms(
-    model: nn.Module, weights: Mapping[str, torch.Tensor], masks: Mapping[str, torch.Tensor]
-) -> list[str]:
+def emptied_norms(model: nn.Module, weights: Tensors, masks: Tensors) -> list[str]:
     """Names of weights under weight normalisation that have an output whose weights are all pruned: 0 / 0 there.
 
     ``masks``: ``{name: bool[shape]}``.
@@ -199,7 +199,7 @@ def emptied_norms(
     return found
 
 
-def owners(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> Iterator[tuple[str, str, str, nn.Module]]:
+def owners(model: nn.Module, weights: Tensors) -> Iterator[tuple[str, str, str, nn.Module]]:
     """(weight's name, attribute, module's path, module) for every module that owns one of ``weights``.
 
     A tied weight has several owners, and comes once for each.

@@ -21,11 +21,7 @@ def determining(cls: type, values: dict[str, Any]) -> dict[str, Any]:
     A field added later carries ``neutral=<the value that has no effect>``, so that older digests stay valid; values
     written before it was added may lack it.
     """
-    return {
-        name: values[name]
-        for name, neutral in _fields(cls)
-        if not neutral or (values.get(name, neutral[0]),) != neutral
-    }
+    return {n: values[n] for n, neutral in _fields(cls) if not neutral or (values.get(n, neutral[0]),) != neutral}
 
 
 @cache
@@ -44,11 +40,8 @@ def digest(task: str, method: str, settings: Settings, versions: dict[str, int],
 
 def versions(task: str, method: str) -> dict[str, int]:
     """The versions of the core, of the task and of the method: raised when a fix changes results."""
-    return {
-        "core": CORE_VERSION,
-        "task": registry.task_part(task, "config").version,
-        "method": registry.method(method).version,
-    }
+    own = {"task": registry.task_part(task, "config").version, "method": registry.method(method).version}
+    return {"core": CORE_VERSION, **own}
 
 
 @cache  # reading the data takes a second, and a sweep asks once per stage

@@ -23,9 +23,8 @@ def measured(stage: dict[str, Any], worker: Trainer, state: State, scored: Path,
     for name, weight in state.weights.items():
         mask = sp.unpack(saved["masks"]["bits"][name], weight.shape).to(weight.device)
         if bool(torch.count_nonzero(weight[~mask])):
-            raise RuntimeError(
-                f"{name} has living weights outside its mask: the saved weights are not as sparse as claimed"
-            )
+            claim = "the saved weights are not as sparse as claimed"
+            raise RuntimeError(f"{name} has living weights outside its mask: {claim}")
         living[name] = int(torch.count_nonzero(weight))
     masks = state.masks
     pruned = masks.total - masks.kept

@@ -56,12 +56,6 @@ class Order:
         self.seed, self.examples, self.batch_size = seed, examples, batch_size
         self._passes: dict[int, torch.Tensor] = {}
 
-    def _permutation(self, epoch: int) -> torch.Tensor:
-        if epoch not in self._passes:
-            self._passes = {k: v for k, v in self._passes.items() if k == epoch - 1}  # a batch spans two passes at most
-            self._passes[epoch] = self._shuffled(epoch)
-        return self._passes[epoch]
-
     def _shuffled(self, epoch: int) -> torch.Tensor:
         """int64[examples]: the order of one pass."""
         return torch.randperm(self.examples, generator=seeds.generator(self.seed, "order", epoch))
@@ -72,9 +66,11 @@ class Order:
         pieces, wanted = [], self.batch_size
         while wanted:
             epoch, offset = divmod(first, self.examples)
-            piece = self._permutation(epoch)[offset : offset + wanted]
-            pieces.append(piece)
-            first, wanted = first + len(piece), wanted - len(piece)
+            if epoch not in self._passes:  # of which the one before may still be asked for
+                self._passes = {k: v for k, v in self._passes.items() if k == epoch - 1}
+                self._passes[epoch] = self._shuffled(epoch)
+            pieces.append(self._passes[epoch][offset : offset + wanted])
+            first, wanted = first + len(pieces[-1]), wanted - len(pieces[-1])
         return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
 
 

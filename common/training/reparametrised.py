@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import nn
 
+Effective = Callable[[], dict[str, torch.Tensor]]
+
 
 class Reparametrised(nn.Module):
     """The model as the loss sees it in training: with other weights than the stored ones, or with learned noise.
@@ -16,12 +18,7 @@ class Reparametrised(nn.Module):
     computed from. None: the stored weights themselves. In evaluation mode the model is called as it is.
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        learned: dict[str, nn.Parameter],
-        effective: Callable[[], dict[str, torch.Tensor]] | None = None,
-    ):
+    def __init__(self, model: nn.Module, learned: dict[str, nn.Parameter], effective: Effective | None = None):
         super().__init__()
         self.model, self.learned, self.effective = model, nn.ParameterList(learned.values()), effective
 

@@ -1,20 +1,23 @@
 """What a method sees of a stage: model, prunable weights, masks, optimizer, step; and the stage before it."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from common import paths, record, seeds
 from common import sparsity as sp
+from common.sparsity.masks import Tensors
 from common.training import memory
 from common.training.probes import activations, batch_gradients, mean_gradients, synaptic_flow
-from common.training.protocols import AnyTrainer
-from common.training.reparametrised import Reparametrised
+from common.training.reparametrised import Effective, Reparametrised
 from common.training.resume import checkpoint, rewinding
+
+if TYPE_CHECKING:  # which import this file
+    from common.training.trainer import Trainer
 
 
 class _Absent:
@@ -45,17 +48,17 @@ class State:
     parent: "Parent" = _absent("this stage starts from no other")
     finished: "Parent" = _absent("this stage is finished once it is measured, not before")  # as later ones will see it
 
-    def __init__(self, trainer: AnyTrainer, model: nn.Module, steps: int, parent: "Parent | None"):
+    def __init__(self, trainer: "Trainer", model: nn.Module, steps: int, parent: "Parent | None"):
         run = trainer.run
         self.model, self.steps, self.step, self.seed = model, steps, 0, run.seed
         self.network: nn.Module = model
         self.moved = False  # have masks changed since the processes of this stage last compared them?
         asked = model, run.prune_embeddings, (*run.exclude, *trainer.never_prunable(model)), trainer.method.oriented
-        self.weights: dict[str, nn.Parameter] = sp.prunable(*asked)
+        self.weights = sp.prunable(*asked)
         self.masks = sp.Masks(self.weights)
         self.learned: dict[str, nn.Parameter] = {}
         self._scales: dict[str, float] = {}
-        self._effective: Callable[[], dict[str, torch.Tensor]] | None = None
+        self._effective: Effective | None = None
         self._trainer = trainer
         if parent is not None:
             self.parent = parent
@@ -92,7 +95,7 @@ class State:
         self._scales[name] = scale
         return self.learned[name]
 
-    def reparametrise(self, effective: Callable[[], dict[str, torch.Tensor]]) -> None:
+    def reparametrise(self, effective: Effective) -> None:
         """Let training use ``effective()``, weights by name, in the places of the stored ones; in ``attach`` alone.
 
         It is called once a forward pass in training mode; gradients go through it to the stored weights and to the
@@ -140,10 +143,7 @@ class State:
         sp.restore(self.model, weights)
 
     def set_masks(
-        self,
-        masks: dict[str, torch.Tensor],
-        grown_values: dict[str, torch.Tensor] | None = None,
-        correction: dict[str, torch.Tensor] | None = None,
+        self, masks: Tensors, grown_values: Tensors | None = None, correction: Tensors | None = None
     ) -> tuple[int, int]:
         """Change the masks, with the hygiene of ``Masks.update``; returns the numbers of grown and dropped weights.
 
@@ -155,9 +155,8 @@ class State:
         """
         for name, change in (correction or {}).items():
             if name not in self.weights or change.shape != self.weights[name].shape:
-                raise ValueError(
-                    f"correction of {name}{tuple(change.shape)}: no prunable weight of that name and shape"
-                )
+                found = f"{name}{tuple(change.shape)}"
+                raise ValueError(f"correction of {found}: no prunable weight of that name and shape")
             if not torch.isfinite(change).all():
                 raise ValueError(f"the correction of {name} is not finite")
         if empty := sp.emptied_norms(self.model, self.weights, masks):
@@ -195,10 +194,7 @@ class State:
         The squares see what leaves the other two alone: biases of two classes that move by opposite amounts.
         """
         values = {name: parameter.detach().double() for name, parameter in self.model.named_parameters()}
-        return {
-            name: [value.sum().item(), value.abs().sum().item(), value.square().sum().item()]
-            for name, value in values.items()
-        }
+        return {n: [v.sum().item(), v.abs().sum().item(), v.square().sum().item()] for n, v in values.items()}
 
     def free_memory(self) -> int:
         """Bytes that this process can still have on the device that the model is on."""
@@ -273,7 +269,7 @@ class State:
 class Parent:
     """The finished stage this one starts from, read from its folder."""
 
-    def __init__(self, folder: Path, trainer: AnyTrainer):
+    def __init__(self, folder: Path, trainer: "Trainer"):
         self.folder, self._trainer = Path(folder), trainer
         self._content: dict[str, Any] = {}
 

@@ -125,17 +125,11 @@ class Trainer:
     def data(self) -> Any:
         """What ``load`` gives, read once. ``UserError`` where it is not what the plan saw."""
         found = self.load()
-        self.as_planned(found.checksum)
+        if self.planned_data not in (None, found.checksum):
+            sums = f"checksum {self.planned_data}, now {found.checksum}"
+            raise UserError(f"the data changed since planning ({sums}): run 'make sweep' again")
         self.warnings += found.warnings
         return found
-
-    def as_planned(self, checksum: str) -> None:
-        """``UserError`` if the data read, whose checksum is given, are not those that the stage was planned with."""
-        if self.planned_data not in (None, checksum):
-            raise UserError(
-                f"the data changed since planning (checksum {self.planned_data}, now {checksum}): "
-                "run 'make sweep' again"
-            )
 
     def build_seeded(self, *stream: str) -> nn.Module:
         """A model that drew its random numbers from the named stream ``stream``."""
@@ -211,10 +205,8 @@ class Trainer:
         if not math.isfinite(loss) or not math.isfinite(nn.utils.get_total_norm(gradients).item()):
             what = "loss" if not math.isfinite(loss) else "gradient"
             state.optimizer.zero_grad()
-            other = " or method.strength" if hasattr(self.method.config, "strength") else ""
-            raise NotFinite(
-                f"the {what} is not finite at step {state.step} (loss {loss}); try a smaller run.learning_rate{other}"
-            )
+            smaller = "run.learning_rate" + " or method.strength" * hasattr(self.method.config, "strength")
+            raise NotFinite(f"the {what} is not finite at step {state.step} (loss {loss}); try a smaller {smaller}")
 
     # --- the stage --------------------------------------------------------------------------------------------------
 

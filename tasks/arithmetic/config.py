@@ -16,10 +16,7 @@ refuses = {"synflow": "its flow is not defined through gates and attention, wher
 class Config:
     dataset: str = option("generated", "problems; svamp trains on MAWPS and ASDiv-A", choices=tuple(folds))
     fold: int = option(
-        0,
-        "the fold that is tested, 0-4; -1: the run's seed modulo 5; svamp and generated have 0 alone",
-        least=-1,
-        replicate=True,
+        0, "fold that is tested, 0-4; -1: the seed modulo 5; svamp and generated have 0 alone", least=-1, replicate=True
     )
     data: str = task.data_folder()
     unreadable: str = option(
@@ -36,15 +33,9 @@ class Config:
             "published": "the evaluation fold, nothing is held out",
         },
     )
-    validation: int = option(
-        -1, "training problems held out for selection; -1: a tenth; with protocol=published none", least=-1
-    )
-    least_count: int = option(
-        2, "words that occur less often in training are read as the unknown word, which is thereby trained", least=1
-    )
-    least_constants: int = option(
-        1, "constants rarer than this in the training problems' equations cannot be answered", least=1
-    )
+    validation: int = option(-1, "problems held out for selection; -1: a tenth; protocol=published: none", least=-1)
+    least_count: int = option(2, "words rarer in training are read as the unknown word, to train that", least=1)
+    least_constants: int = option(1, "constants rarer in the training equations cannot be answered", least=1)
 
     model: str = option(
         "gts",
@@ -56,9 +47,7 @@ class Config:
         "where the words' vectors come from",
         choices={"learned": "with the rest from scratch", "pretrained": "task.hub, task.pretrained"},
     )
-    pretrained: str = option(
-        "", "embedding=pretrained: folder of weights, not with task.hub; its content is fingerprinted", identity=False
-    )
+    pretrained: str = option("", "embedding=pretrained: folder of weights, fingerprinted; or task.hub", identity=False)
     hub: str = option("", "embedding=pretrained: name of weights on a hub, for example roberta-base")
     embedding_rate: float = option(
         1.0,
@@ -73,17 +62,12 @@ class Config:
     )
     layers: int = option(2, "layers of the recurrent encoder", least=1)
     dropout: float = option(0.5, "share of values dropped, everywhere that the papers drop some", least=0, below=1)
-    graph_heads: int = option(
-        4, "graph2tree: heads of the graph encoder, half a graph kind each; even, divides width", least=2
-    )
+    graph_heads: int = option(4, "graph2tree: graph encoder's heads, half a kind each; even, divides width", least=2)
     graph_layers: int = option(1, "graph2tree: layers of the graph encoder", least=1)
     quantity_graph: str = option(
         "paper",
         "graph2tree: what the quantity graph joins",
-        choices={
-            "paper": "quantities and their cells",
-            "published": "equal words of all cells too, as the code does",
-        },
+        choices={"paper": "quantities and their cells", "published": "equal words of all cells too, as the code does"},
     )
     # most: a search keeps them in memory for every problem
     beam: int = option(5, "trees that are searched side by side for an answer", least=1, most=1000)

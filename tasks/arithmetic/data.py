@@ -15,6 +15,8 @@ from tasks.arithmetic.files import datasets, fingerprint
 from tasks.arithmetic.problem import Problem
 from tasks.arithmetic.vocabulary import Vocabulary
 
+Pieces = tuple[Sequence[int], Sequence[int]]  # ids of pieces, and the word that each belongs to
+Encode = Callable[[list[str]], Pieces]
 near = 3  # words from a quantity within which a cell word is one of its quantity cell, as published
 
 
@@ -112,13 +114,9 @@ class Tensors:
     """
 
     def __init__(
-        self,
-        problems: Problems,
-        vocabulary: Vocabulary,
-        encode: Callable[[list[str]], tuple[Sequence[int], Sequence[int]]] | None = None,
-        graphs: str | None = None,
+        self, problems: Problems, vocabulary: Vocabulary, encode: Encode | None = None, graphs: str | None = None
     ):
-        pieces: list[tuple[Sequence[int], Sequence[int]]]
+        pieces: list[Pieces]
         if encode is None:
             pieces = [(vocabulary.read(words), range(len(words))) for words in problems.words]
         else:
@@ -145,7 +143,7 @@ class Tensors:
         )
 
 
-def _pieces(problems: Problems, encode) -> list[tuple[Sequence[int], Sequence[int]]]:
+def _pieces(problems: Problems, encode: Encode) -> list[Pieces]:
     """What ``encode`` makes of each problem; ``UserError`` names those that it refuses, with file and line."""
     found, refused = [], []
     for words, where in zip(problems.cased, problems.where, strict=True):

@@ -4,9 +4,11 @@ A token is an operator, a quantity of the problem (``number0``, ``number1``, ...
 """
 
 import math
+import operator
 import re
 
-OPERATORS = ("*", "+", "-", "/", "^")
+_RULES = {"*": operator.mul, "+": operator.add, "-": operator.sub, "/": operator.truediv, "^": math.pow}
+OPERATORS = tuple(_RULES)
 tolerance = 1e-4  # two answers that differ by less are the same, as in the published evaluations
 quantity = re.compile(r"number(0|[1-9]\d{0,5})", re.ASCII)
 decimal = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
@@ -75,17 +77,9 @@ def evaluate(tokens: list[str], numbers: list[float]) -> float | None:
     return stack[0] if len(stack) == 1 else None
 
 
-def _apply(operator: str, left: float, right: float) -> float | None:
+def _apply(sign: str, left: float, right: float) -> float | None:
     try:
-        if operator == "+":
-            return left + right
-        if operator == "-":
-            return left - right
-        if operator == "*":
-            return left * right
-        if operator == "/":
-            return left / right
-        return math.pow(left, right)
+        return _RULES[sign](left, right)
     except (ArithmeticError, ValueError):
         return None
 

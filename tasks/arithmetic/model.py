@@ -12,18 +12,12 @@ from tasks.arithmetic.vocabulary import Vocabulary
 
 
 class Solver(nn.Module):
-    """A problem's words to its expression tree.
-
-    Arguments, of ``data.Batch``: ``tokens`` int64 [batch, pieces] (0 pads), ``word_of`` int64 [batch, pieces] (the word
-    of each piece, -1: none), ``lengths`` int64 [batch] (words), ``places`` int64 [batch, quantities] (the word of each
-    quantity, -1 pads), ``graphs`` bool [batch, 2, words, words] (quantity cells; quantity comparison) or None.
-    """
+    """A problem's words to its expression tree. Arguments are the fields of ``data.Batch``, as it says."""
 
     def __init__(self, config: Config, vocabulary: Vocabulary):
         super().__init__()
-        embedding = embeddings.build(config, vocabulary)
-        self.embedding = embedding
-        self.encoder = Encoder(config.cell, embedding.width, config.width, config.layers, config.dropout)
+        self.embedding = embeddings.build(config, vocabulary)
+        self.encoder = Encoder(config.cell, self.embedding.width, config.width, config.layers, config.dropout)
         self.graph = None
         if config.model == "graph2tree":
             self.graph = Graph(config.width, config.graph_heads, config.graph_layers, config.dropout)

@@ -15,11 +15,10 @@ stamp = fingerprint.stamp  # what changes when a file that ``check`` reads is re
 
 
 def check(config: Config, report: Report = lambda text: None) -> str:
-    """The fingerprint (SHA-256) of problems, splits and the pretrained embedding's weights.
+    """The fingerprint (SHA-256) of problems, splits and the pretrained embedding's weights; reads everything.
 
-    Reads everything, so ask once for each distinct task configuration; ``report`` gets what was left out, what the
-    files state wrongly and what is in two parts. Raises UserError for missing or damaged files, for rows that cannot be
-    used (file and line of each, unless ``task.unreadable=skip``), and for a validation set that does not fit.
+    ``report`` gets what was left out, what the files state wrongly and what is in two parts. UserError for missing or
+    damaged files, for rows that cannot be used (unless ``task.unreadable=skip``), and for a validation set too large.
     """
     found = datasets.read(config)
     for fold, one in found.items():
@@ -32,9 +31,8 @@ def check(config: Config, report: Report = lambda text: None) -> str:
 def prepare(config: Config, folder: Path | None = None, report: Report = print) -> None:
     """Fetches what is missing into ``folder`` (default: where the task looks), checks it, and reports the counts.
 
-    A folder that reads as it is is checked alone, and no file that is there is ever replaced. May be interrupted and
-    repeated. Weights that ``task.hub`` names go into the hub's own cache. Raises UserError when there is no network, a
-    checksum is wrong, the folder cannot be written, or files in it keep it from being read.
+    See ``published.complete``; may be interrupted and repeated. Weights that ``task.hub`` names go into the hub's own
+    cache. UserError: no network, a wrong checksum, a folder that cannot be written, files that keep it from being read.
     """
     missing = []
     for part in (_weights, _data):  # what the one lacks is to be known beside what the other does
@@ -57,10 +55,9 @@ def _data(config: Config, folder: Path | None, report: Report) -> None:
     else:
         if folder:
             config = replace(config, data=str(folder))
-        address, root, own = f"{home}{below[config.dataset]}/", _root(config), bool(config.data)
-        published.complete(
-            config.dataset, address, sums[config.dataset], root, own, lambda: datasets.read(config), report
-        )
+        name, root, own = config.dataset, _root(config), bool(config.data)
+        address = f"{home}{below[name]}/"
+        published.complete(name, address, sums[name], root, own, lambda: datasets.read(config), report)
     for fold, found in datasets.read(config).items():
         report(f"{config.dataset}, fold {fold}: {_counts(found)}")
         for warning in found.warnings:

@@ -1,5 +1,6 @@
 """What a solver can read and answer: words, operators and constants of the training problems, and quantities."""
 
+import itertools
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -50,12 +51,8 @@ class Vocabulary:
 
     def decode(self, ids: list[int]) -> list[str]:
         """The prefix expression of ids, up to the first that is negative (padding)."""
-        names, found = [*self.operators, *self.constants], []
-        for one in ids:
-            if one < 0:
-                break
-            found.append(names[one] if one < len(names) else f"number{one - len(names)}")
-        return found
+        names, tokens = [*self.operators, *self.constants], itertools.takewhile(lambda one: one >= 0, ids)
+        return [names[one] if one < len(names) else f"number{one - len(names)}" for one in tokens]
 
 
 def rare(equations: list[list[str]], least: int) -> set[str]:

@@ -12,6 +12,7 @@ version = 1  # raised when a fix changes results, so that old results are not ta
 # (for MNIST and CIFAR-10 the published training set; for digits what our fixed test split leaves).
 shapes = {"digits": (1, 8, 8), "mnist": (1, 28, 28), "cifar10": (3, 32, 32)}
 available = {"digits": 1437, "mnist": 60_000, "cifar10": 50_000}
+classes = 10  # of each data set
 smallest_validation = 10  # one example a class; fewer would make selection a coin toss
 
 
@@ -23,37 +24,20 @@ class Config:
     validation: int = option(180, "examples taken from the training set for selection")
     augment: bool = option(False, "random crop (4 pixels of padding) and flip; cifar10 only")
     # No part of the identity: the content of the file is in the fingerprint.
-    pretrained: str = option(
-        "", "weights file (a state dict) to start from; empty: random initialisation", identity=False
-    )
+    pretrained: str = option("", "file (a state dict) to start from; empty: random initialisation", identity=False)
 
 
 def validate(config: Config) -> list[str]:
     """What is wrong with how the settings go together, all of it at once, each a sentence."""
-    complaints = []
-    most = available.get(config.dataset, max(available.values())) - smallest_validation
+    found, dataset = [], config.dataset
+    most = available.get(dataset, max(available.values())) - smallest_validation
     if not smallest_validation <= config.validation <= most:
-        complaints.append(
-            f"task.validation is {config.validation}; for {config.dataset} it must lie between "
-            f"{smallest_validation} and {most}"
-        )
-    if config.augment and config.dataset in ("digits", "mnist"):
-        complaints.append(
-            f"task.augment is for cifar10 only: a mirrored digit is another sign, and this is {config.dataset}"
-        )
-    return complaints + task.unneeded_files(
-        config, "digits", "the digits come with scikit-learn and need no folder", "data"
-    )
-
-
-def classes(config: Config) -> int:
-    """The number of classes: ten in each of the three data sets."""
-    return 10
-
-
-def input_shape(config: Config) -> tuple[int, int, int]:
-    """Channels, height and width of one image."""
-    return shapes[config.dataset]
+        between = f"between {smallest_validation} and {most}"
+        found.append(f"task.validation is {config.validation}; for {dataset} it must lie {between}")
+    if config.augment and dataset in ("digits", "mnist"):
+        found.append(f"task.augment is for cifar10 only: a mirrored digit is another sign, and this is {dataset}")
+    why = "the digits come with scikit-learn and need no folder"
+    return found + task.unneeded_files(config, "digits", why, "data")
 
 
 def folder(config: Config) -> Path:

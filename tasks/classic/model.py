@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tasks.classic.config import Config, classes, input_shape
+from tasks.classic.config import Config, classes, shapes
 
 
 class LeNet(nn.Module):
@@ -86,7 +86,5 @@ class ResNet(nn.Module):
 
 def build(config: Config) -> nn.Module:
     """The network named by ``config.model``, freshly initialised from torch's global generator."""
-    channels, height, width = input_shape(config)
-    if config.model == "lenet-300-100":
-        return LeNet(channels * height * width, classes(config))
-    return ResNet(channels, classes(config))
+    channels, height, width = shapes[config.dataset]
+    return LeNet(channels * height * width, classes) if config.model == "lenet-300-100" else ResNet(channels, classes)

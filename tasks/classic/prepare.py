@@ -13,10 +13,7 @@ from tasks.classic.config import folder as place
 from tasks.classic.files import digits_mnist_cifar10, fingerprint
 
 mirrors = {
-    "mnist": [
-        "https://ossci-datasets.s3.amazonaws.com/mnist/",
-        "https://storage.googleapis.com/cvdf-datasets/mnist/",
-    ],
+    "mnist": ["https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/"],
     "cifar10": ["https://www.cs.toronto.edu/~kriz/"],
 }
 mnist = {  # the MD5 sums of each file, packed and plain
@@ -39,7 +36,7 @@ packages = {
                 "data_batch_5.bin": "53f37980c15c3d472c316c40844f3f0d",
                 "test_batch.bin": "803d5f7f4d78ea53de84dbe85f74fb6d",
             },
-        ),
+        )
     },
 }
 
@@ -47,12 +44,10 @@ stamp = fingerprint.stamp  # what changes when a file that ``check`` reads is re
 
 
 def check(config: Config, report: Report = lambda text: None) -> str:
-    """The fingerprint (SHA-256) of the examples and, if there are any, of the pretrained weights.
+    """The fingerprint (SHA-256) of the examples and, if there are any, of the pretrained weights; reads everything.
 
-    It is of pixels and labels, so packed, plain, binary and pickled files of the same data agree. Reads everything:
-    1 s for MNIST or CIFAR-10, so ask once for each distinct task configuration. Nothing is left out of these data
-    sets, so there is nothing to ``report``.
-    Raises UserError for missing, truncated or corrupt files and for a validation set that does not fit.
+    It is of pixels and labels, so packed, plain, binary and pickled files of the same data agree. Nothing is left out,
+    so there is nothing to ``report``. UserError: missing or damaged files, a validation set that does not fit.
     """
     found = digits_mnist_cifar10.read(config.dataset, place(config))
     digits_mnist_cifar10.partition(found.labels, found.official, config.validation)
@@ -62,8 +57,7 @@ def check(config: Config, report: Report = lambda text: None) -> str:
 def prepare(config: Config, folder: Path | None = None, report: Report = print) -> None:
     """Fetches what is missing into ``folder`` (default: where the task looks), checks it, and reports the counts.
 
-    May be interrupted and repeated: what has arrived is kept in ``.part`` files and continued; complete files are
-    left alone. Raises UserError when there is no network, a checksum is wrong or the folder cannot be written.
+    May be interrupted and repeated. UserError: no network, a wrong checksum, a folder that cannot be written.
     """
     dataset = config.dataset
     if dataset == "digits":
@@ -97,8 +91,5 @@ def _unpack(archive: Path, wanted: dict) -> None:
 
 def _there(folder: Path, contents: dict) -> bool:
     """Whether ``folder`` holds all ``contents`` (MD5 sums by name), each plain or gzipped."""
-    for name, expected in contents.items():
-        packed = folder / f"{name}.gz"
-        if md5(folder / name) != expected and md5(packed, gzip.open) != expected:
-            return False
-    return True
+    plain_or_packed = (md5(folder / n) == s or md5(folder / f"{n}.gz", gzip.open) == s for n, s in contents.items())
+    return all(plain_or_packed)

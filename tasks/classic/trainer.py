@@ -19,20 +19,17 @@ class Trainer(Base):
 
     def build(self) -> torch.nn.Module:
         network = model.build(self.task)
-        if self.task.pretrained:
-            self._fill(network, self.data.weights)
-        return network
-
-    def _fill(self, network, weights: bytes) -> None:
-        """``weights``: the bytes of a state dict, or of a stage's ``weights.pt``, which holds one as ``model``."""
-        try:
-            content = torch.load(io.BytesIO(weights), map_location="cpu", weights_only=True)
+        if not self.task.pretrained:
+            return network
+        try:  # a state dict, or a stage's ``weights.pt``, which holds one as ``model``
+            content = torch.load(io.BytesIO(self.data.weights), map_location="cpu", weights_only=True)
             network.load_state_dict(content["model"] if isinstance(content.get("model"), dict) else content)
         except Exception as problem:  # torch raises a dozen kinds on a file that is not what it should be
             raise UserError(
                 f"task.pretrained: {self.task.pretrained} does not fit task.model={self.task.model} on "
                 f"task.dataset={self.task.dataset} ({reason(problem)}); expected its state dict"
             ) from problem
+        return network
 
     def examples(self) -> int:
         return len(self.data.train)

@@ -47,9 +47,8 @@ def of_vocabulary(
     owner: dict[int, str] = {}
     for token in needed:
         if (other := owner.setdefault(vocabulary[token], token)) != token:
-            raise UserError(
-                f"{origin}: expected a number for each token, found {vocabulary[token]} for {other}, {token}"
-            )
+            found = f"{vocabulary[token]} for {other}, {token}"
+            raise UserError(f"{origin}: expected a number for each token, found {found}")
     if size is not None and max(vocabulary.values()) >= size:
         raise UserError(
             f"{origin}: numbers its tokens up to {max(vocabulary.values())}, expected {size - 1} at most, as the "

@@ -37,22 +37,19 @@ class Result:
 
 def measure(data: Data, classifies: bool) -> Result:
     """The baseline on ``data``; deterministic."""
-    train, validation, test = (shares(split) for split in (data.train, data.validation, data.test))
-    mean, deviation = train.mean(0), train.std(0).clamp(min=1e-12)
-    train, validation, test = ((values - mean) / deviation for values in (train, validation, test))
     splits = (data.train, data.validation, data.test)
     if not len(data.validation):
         raise UserError("the baseline's penalty is chosen on a validation split, task.validation is 0")
-    if classifies:
-        return _classes(train, validation, test, *(split.targets for split in splits))
-    return _temperatures(train, validation, test, *(split.targets.double() for split in splits))
+    inputs = [shares(split) for split in splits]
+    mean, deviation = inputs[0].mean(0), inputs[0].std(0).clamp(min=1e-12)
+    inputs, targets = [(values - mean) / deviation for values in inputs], [split.targets for split in splits]
+    return _classes(*inputs, *targets) if classifies else _temperatures(*inputs, *(t.double() for t in targets))
 
 
 def shares(split: Split) -> Tensor:
     """float64 [n, 20]: of each sequence, the share of every amino acid, in the order of ``RESIDUES``."""
-    return torch.tensor(
-        [[s.count(letter) / len(s) for letter in RESIDUES] for s in split.sequences], dtype=torch.float64
-    )
+    counted = [[s.count(letter) / len(s) for letter in RESIDUES] for s in split.sequences]
+    return torch.tensor(counted, dtype=torch.float64)
 
 
 def _classes(train, validation, test, labels, labels_validation, labels_test) -> Result:

@@ -12,13 +12,7 @@ version = 1
 # What a data set is for when task.target is empty, and where its classes divide the temperatures (degrees Celsius): a
 # boundary belongs to the class above it. HotProtein's five are cryophilic, psychrophilic, mesophilic, thermophilic and
 # hyperthermophilic; HP-S2C2 keeps the question below or at least 75.
-targets = {
-    "generated": "class",
-    "hp-s": "class",
-    "hp-s2c2": "class",
-    "hp-s2c5": "class",
-    "meltome": "temperature",
-}
+targets = {"generated": "class", "hp-s": "class", "hp-s2c2": "class", "hp-s2c5": "class", "meltome": "temperature"}
 boundaries = {
     "generated": [46.0, 54.0],
     "hp-s": [5.0, 20.0, 45.0, 75.0],
@@ -53,9 +47,7 @@ class Config:
         because="-1 stands for the run's seed",
         replicate=True,
     )
-    validation: int = option(
-        -1, "sequences held out for selection; -1: those the file marks, or a tenth of the rest", least=-1
-    )
+    validation: int = option(-1, "held out for selection; -1: those the file marks, or a tenth of the rest", least=-1)
     data: str = task.data_folder()
     file: str = option("", "one CSV or FASTA file in that folder, where not the usual ones", identity=False)
     duplicates: str = option(
@@ -67,19 +59,13 @@ class Config:
     model: str = option(
         "transformer", "network", choices={"transformer": "from scratch", **dict.fromkeys(pretrained_models, "")}
     )
-    pretrained: str = option(
-        "", "file or folder of weights, not with task.hub; its content is fingerprinted", identity=False
-    )
+    pretrained: str = option("", "file or folder of weights, fingerprinted; or task.hub", identity=False)
     hub: str = option("", "name of pretrained weights on a hub, for example facebook/esm2_t6_8M_UR50D")
-    recompute: bool = option(
-        False, "compute activations again in the backward pass: less memory, a third more time", identity=False
-    )
+    recompute: bool = option(False, "compute activations twice: less memory, a third more time", identity=False)
     width: int = option(32, "transformer: numbers per residue", least=1)
     layers: int = option(2, "transformer: layers", least=1)
     heads: int = option(4, "transformer: attention heads; must divide the width into an even number", least=1)
-    dropout: float = option(
-        0.0, "share of values dropped, in the transformer's layers and before the head", least=0, below=1
-    )
+    dropout: float = option(0.0, "share dropped, in the transformer's layers and before the head", least=0, below=1)
     head: str = option(
         "linear",
         "what predicts from the representation",
@@ -97,12 +83,8 @@ class Config:
         above=0,
         because="nothing of the model is ever frozen",
     )
-    length: int = option(
-        0, "residues that are read of a sequence; 0: 512 of transformer, 510 of antiberty, else 1022", least=0
-    )
-    crop: str = option(
-        "start", "what is kept of a longer sequence", choices={"start": "", "ends": "half from either end"}
-    )
+    length: int = option(0, "residues read of a sequence; 0: transformer 512, antiberty 510, else 1022", least=0)
+    crop: str = option("start", "what is kept of a longer one", choices={"start": "", "ends": "half from either end"})
     pools: int = option(16, "batches by length: so many batches are filled from one sorted pool; 1: at random", least=1)
 
 
@@ -114,9 +96,8 @@ def validate(config: Config) -> list[str]:
     if config.boundaries and (config.target or targets.get(config.dataset)) == "temperature":
         found.append(f"task.boundaries is {config.boundaries}, but task.target=temperature has no classes to divide")
     if config.head != "hidden" and config.hidden != Config.hidden:
-        found.append(
-            f"task.hidden is {config.hidden}, but task.head={config.head} has no hidden layer; task.head=hidden?"
-        )
+        no = f"task.head={config.head} has no hidden layer"
+        found.append(f"task.hidden is {config.hidden}, but {no}; task.head=hidden?")
     if Path(config.file).name != config.file:
         found.append(f"task.file is '{config.file}'; expected a file's name, its folder is task.data (DATA=)")
     embedded = "the generated sequences need no files"
@@ -132,8 +113,7 @@ def _of_model(config: Config) -> list[str]:
                 "pairs of each head's numbers"
             )
         for name in ("hub", "pretrained"):
-            if getattr(config, name):
-                value = getattr(config, name)
+            if value := getattr(config, name):
                 found.append(f"task.{name} is '{value}', but task.model={config.model} is trained from scratch")
         if config.pooling == "first":
             found.append(f"task.pooling=first needs a special token before the residues, {config.model} has none")

@@ -42,9 +42,8 @@ def _load(config: Config, fold: int) -> Data:
 
     def split(part: int) -> Split:
         index = np.flatnonzero(chosen.parts == part)
-        names, sequences, where = (
-            [values[i] for i in index] for values in (chosen.names, chosen.sequences, chosen.where)
-        )
+        named = (chosen.names, chosen.sequences, chosen.where)
+        names, sequences, where = ([values[i] for i in index] for values in named)
         return Split(names, sequences, where, torch.from_numpy(chosen.targets[index]).to(kind))
 
     train, validation, test = (split(part) for part in (datasets.TRAIN, datasets.VALIDATION, datasets.TEST))
@@ -122,14 +121,11 @@ class Tokens:
             if (tokens < 0).any():
                 position = int(np.argmax(tokens < 0))
                 known = "".join(letter for letter in LETTERS if letter in alphabet.tokens)
-                raise UserError(
-                    f"{where}: residue {position + 1} is {sequence[position]}, which the model does not know "
-                    f"(it knows {known})"
-                )
+                unknown = f"{sequence[position]}, which the model does not know (it knows {known})"
+                raise UserError(f"{where}: residue {position + 1} is {unknown}")
             pieces.append(np.concatenate([np.array(before, np.int16), tokens, np.array(after, np.int16)]))
         self.lengths = torch.tensor([len(piece) for piece in pieces])
-        special = len(split) * sum(token is not None for token in (alphabet.first, alphabet.last))
-        self.residues = int(self.lengths.sum()) - special  # of all sequences
+        self.residues = sum(len(sequence) for sequence in split.sequences)
         self.starts = torch.cumsum(self.lengths, 0) - self.lengths
         self.flat = torch.from_numpy(np.concatenate(pieces) if pieces else np.empty(0, np.int16))
 

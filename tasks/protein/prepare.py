@@ -15,12 +15,11 @@ stamp = fingerprint.stamp  # what changes when a file that ``check`` reads is re
 
 
 def check(config: Config, report: Report = lambda text: None) -> str:
-    """The fingerprint (SHA-256) of sequences, targets, splits, structures and pretrained weights.
+    """The fingerprint (SHA-256) of sequences, targets, splits, structures and pretrained weights; reads everything.
 
-    Reads everything, so ask once for each distinct task configuration; ``report`` gets what was left out and what is
-    in two parts. Raises UserError, with file and line, for missing or damaged files, letters that are no amino acids,
-    empty or duplicate sequences, targets that are no temperature or class, structures that are cut or of another
-    sequence, and a validation set that does not fit.
+    ``report`` gets what was left out and what is in two parts. UserError, with file and line, for missing or damaged
+    files, letters that are no amino acids, empty or duplicate sequences, targets that are no temperature or class,
+    structures that are cut or of another sequence, and a validation set that does not fit.
     """
     found = datasets.read(config)
     for fold, one in found.items():
@@ -32,10 +31,9 @@ def check(config: Config, report: Report = lambda text: None) -> str:
 def prepare(config: Config, folder: Path | None = None, report: Report = print) -> None:
     """Fetches what is missing into ``folder`` (default: where the task looks), checks it, and reports the counts.
 
-    A folder that reads as it is is checked alone, and no file that is there is ever replaced. May be interrupted and
-    repeated. Weights that ``task.hub`` names go into the hub's own cache. Raises UserError when there is no network, a
-    checksum is wrong, the folder cannot be written, files in it keep it from being read, or, when all else is done,
-    the model's pretrained weights are not on this machine.
+    See ``published.complete``; may be interrupted and repeated. Weights that ``task.hub`` names go into the hub's own
+    cache. UserError: no network, a wrong checksum, a folder that cannot be written, files that keep it from being
+    read, or, when all else is done, pretrained weights that are not on this machine.
     """
     if config.hub:
         report(f"{config.hub}: {weights.fetch(config)}")
@@ -55,10 +53,9 @@ def prepare(config: Config, folder: Path | None = None, report: Report = print) 
             "or name its folder with DATA=<folder>"
         )
     for fold, found in datasets.read(config).items():
-        counts = [int((found.parts == part).sum()) for part in (datasets.TRAIN, datasets.VALIDATION, datasets.TEST)]
-        report(
-            f"{config.dataset}, fold {fold}: {counts[0]} training, {counts[1]} validation, {counts[2]} test sequences"
-        )
+        parts = {"training": datasets.TRAIN, "validation": datasets.VALIDATION, "test": datasets.TEST}
+        counts = ", ".join(f"{int((found.parts == part).sum())} {name}" for name, part in parts.items())
+        report(f"{config.dataset}, fold {fold}: {counts} sequences")
         for warning in found.warnings:
             report(f"warning: {warning}")
     weights.files(config)  # nothing fetches those of a package or a folder: UserError says where they come from

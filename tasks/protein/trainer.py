@@ -115,25 +115,17 @@ class Trainer(Base):
         answered = outputs.isfinite().all(1)  # what is not finite is no answer, and a model that gives it has collapsed
         if self.classifies:
             predicted = outputs.argmax(1).masked_fill(~answered, -1)
-            return {
-                "score": 100 * (predicted == targets).double().mean().item(),
-                "loss": cross_entropy(outputs, targets).item(),
-                "constant": bool((predicted == predicted[0]).all() or not answered.all()),
-                "measurements": {"balanced_accuracy": balanced_accuracy(predicted, targets), **counts},
-            }
-        predicted, deviation = outputs[:, 0], self.scale[1]
-        correlation = spearman(predicted, targets) if answered.all() else 0.0
-        return {
-            "score": 100 * correlation,
-            "loss": mse_loss(predicted, targets.double()).item(),
-            "constant": bool((predicted == predicted[0]).all() or not answered.all()),
-            "measurements": {
-                "spearman": correlation,
-                "mae": deviation * (predicted - targets).abs().mean().item(),
-                "mae_of_median": self._error_of_median(split),
-                **counts,
-            },
-        }
+            score, loss = (predicted == targets).double().mean().item(), cross_entropy(outputs, targets)
+            own = {"balanced_accuracy": balanced_accuracy(predicted, targets)}
+        else:
+            predicted = outputs[:, 0]
+            score = spearman(predicted, targets) if answered.all() else 0.0
+            loss, error = mse_loss(predicted, targets.double()), (predicted - targets).abs().mean().item()
+            median = self.data.train.targets.double().median()  # the best constant answer, in degrees as the next
+            of_median = (found.targets - median).abs().mean().item()
+            own = {"spearman": score, "mae": self.scale[1] * error, "mae_of_median": of_median}
+        constant = bool((predicted == predicted[0]).all() or not answered.all())
+        return {"score": 100 * score, "loss": loss.item(), "constant": constant, "measurements": {**own, **counts}}
 
     def _outputs(self, model, split: str) -> torch.Tensor:
         """float32 [n, outputs] in the split's order, computed on batches of like length."""
@@ -154,11 +146,6 @@ class Trainer(Base):
             return 0.0
         majority = self.data.train.targets.bincount().argmax()
         return 100 * (self.data.test.targets == majority).double().mean().item()
-
-    def _error_of_median(self, split: str) -> float:
-        """Mean absolute error in degrees of the best constant answer, the training set's median."""
-        median = self.data.train.targets.double().median()
-        return (getattr(self.data, split).targets - median).abs().mean().item()
 
 
 def balanced_accuracy(predicted: torch.Tensor, targets: torch.Tensor) -> float:

@@ -32,12 +32,8 @@ class Retraining(Sparse):
         },
         neutral="full",
     )
-    retrain_share: float = option(
-        1.0, "share of the dense training's steps, but for retrain=full", above=0, most=1, neutral=1.0
-    )
-    distill: float = option(
-        0.0, "weight of distillation from the dense network, added to the task's loss", least=0, neutral=0.0
-    )
+    retrain_share: float = option(1.0, "share of dense steps, but for retrain=full", above=0, most=1, neutral=1.0)
+    distill: float = option(0.0, "weight of distillation from the dense network in the loss", least=0, neutral=0.0)
     temperature: float = option(2.0, "distillation: logits are divided by it", above=0, neutral=2.0)
 
 
@@ -60,9 +56,8 @@ class Retrained(Method):
         if c.retrain in ("full", "none") and c.retrain_share != 1:
             found.append("method.retrain_share is for method.retrain=fine_tune, learning_rate or weights")
         if c.distill and c.retrain == "none":
-            found.append(
-                "method.distill is part of the loss that survivors train on, with method.retrain=none they do not"
-            )
+            what = "method.distill is part of the loss that survivors train on"
+            found.append(f"{what}, with method.retrain=none they do not")
         return found
 
     def budget(self, steps: int) -> int:

@@ -5,6 +5,7 @@ imports no torch, so that methods can be listed and validated where there is non
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
@@ -60,6 +61,7 @@ class Method:
     version = 1  # part of every digest: raised when a fix changes results, so that stale results are never reused
     levels: tuple[str, ...] = ("sparsity",)  # settings that say how sparse; giving one replaces the preset's of another
     structures: tuple[str, ...] = ("weights", "RxC", "N:M")  # what can live or go as one, see ``sp.form``
+    remembered: tuple[str, ...] = ()  # attributes that resuming needs beyond masks and step
     facts: Facts | None = None  # its row in docs/methods.md, beyond its settings
     Config: Any = NoSettings  # the dataclass of its settings
 
@@ -144,14 +146,9 @@ class Method:
         return self.config.sparsity
 
     @property
-    def given_allocation(self) -> str:
-        """The rule's name in the settings; global where they have none."""
-        return getattr(self.config, "allocation", None) or "global"
-
-    @property
     def allocation(self) -> str | Callable:
-        """A rule's name, or a function of (sizes, sparsity, living) that returns pools: see ``choose``."""
-        return self.given_allocation
+        """A rule's name (global where the settings have none), or a function of (sizes, sparsity, living): pools."""
+        return getattr(self.config, "allocation", None) or "global"
 
     @property
     def structure(self) -> str:
@@ -225,12 +222,14 @@ class Method:
         return {}
 
     def state_dict(self) -> dict[str, Any]:
-        """What resuming needs beyond masks and step, for methods with a memory of their own."""
-        return {}
+        """What resuming needs beyond masks and step: the attributes that are ``remembered``."""
+        return {name: copy(getattr(self, name)) for name in self.remembered}
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        if saved:
+        if saved and not self.remembered:
             raise ValueError(f"{type(self).__module__} keeps no state, the checkpoint has {sorted(saved)}")
+        for name in self.remembered:
+            setattr(self, name, saved[name])
 
 
 def settings(config: Any) -> dict[str, Any]:

@@ -20,7 +20,6 @@ class DynamicTraining(Method):
     facts = Facts(paper="", when=DURING, score="", schedule="constant, sparse from the start", choosing=8)
 
     def complaints_for(self, steps: int) -> list[str]:
-        """What is wrong with these settings in a training of ``steps`` optimizer steps."""
         if self.config.every < (end := self.end(steps)):
             return []
         return [

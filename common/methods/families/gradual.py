@@ -73,23 +73,14 @@ class GradualMagnitudePruning(GradualPruning):
     def __init__(self, config: Any):
         super().__init__(config)
         self.values: dict = {}  # returning: what each weight was when it last lived
+        self.remembered = ("values",) if config.returning else ()
 
     def prune(self, state: State, sparsity: float) -> None:
         if not self.config.returning:
-            smallest = sp.magnitude(state.weights)
-            state.set_masks(self.choose(state, smallest, sparsity, within=state.masks))
+            state.set_masks(self.choose(state, sp.magnitude(state.weights), sparsity, within=state.masks))
             return
         for name, weight in state.weights.items():
             now = weight.detach().clone()
             self.values[name] = now.where(state.masks[name], self.values[name]) if name in self.values else now
         kept = self.choose(state, sp.magnitude(self.values), sparsity)
         state.set_masks(kept, grown_values=self.values)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"values": dict(self.values)} if self.config.returning else {}
-
-    def load_state_dict(self, saved: dict[str, Any]) -> None:
-        if self.config.returning:
-            self.values = saved["values"]
-        else:
-            super().load_state_dict(saved)  # which keeps nothing, and says so

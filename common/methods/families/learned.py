@@ -15,15 +15,14 @@ class Regularised(Sparse):
     allocation: str = allocated(help="how the final cut is spread over layers")
     begin: float = option(0.2, "share of training after which the penalty begins to grow", least=0, below=1)
     end: float = option(0.7, "share of training at which it has its full strength", least=0, most=1)
-    ramp: str = option(
-        "linear", "how the penalty grows", choices={"linear": "", "cubic": "as sparsity does in gradual pruning"}
-    )
+    ramp: str = option("linear", "how the penalty grows", choices={"linear": "", "cubic": "as in gradual pruning"})
 
 
 class LearnedSparsity(Method):
     """Subclasses say in ``attach`` what is learned, in ``price`` what weights cost, in ``finish`` what lives."""
 
     Config = Regularised
+    remembered = ("learned_sparsity",)
     facts = Facts(
         paper="",
         when=DURING,
@@ -46,11 +45,9 @@ class LearnedSparsity(Method):
     def growth(self, step: int, steps: int) -> float:
         """The penalty's share of its full strength in the step that follows ``step`` of ``steps``."""
         begin, end = self.config.begin * steps, self.config.end * steps
-        if step >= end:
-            return 1.0
-        if step <= begin:
-            return 0.0
-        return sp.cubic(step, begin, end, 1.0) if self.config.ramp == "cubic" else (step - begin) / (end - begin)
+        if begin < step < end and self.config.ramp == "linear":
+            return (step - begin) / (end - begin)
+        return sp.cubic(step, begin, end, 1.0)  # 0 until it begins and 1 from its end on, whatever the ramp
 
     def penalty(self, state: State) -> Tensor | float:
         """strength / examples times the price of all weights, as it stands beside the mean loss of an example."""
@@ -74,9 +71,3 @@ class LearnedSparsity(Method):
 
     def measure(self, state: State, evaluate: Callable) -> dict[str, Any]:
         return {"learned_sparsity": self.learned_sparsity}
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"learned_sparsity": self.learned_sparsity}
-
-    def load_state_dict(self, saved: dict[str, Any]) -> None:
-        self.learned_sparsity = saved["learned_sparsity"]

@@ -23,9 +23,7 @@ class Config(Retraining):
     )
     rounds: int | None = option(None, "instead of a target: how many rounds (needed for allocation=layers)")
     rate: float = option(0.2, "share of the living weights pruned in a round", above=0, below=1)
-    rates: dict[str, float] = option(
-        {}, "allocation=layers: rates of single weights by name, e.g. {output.weight: 0.1}", least=0, below=1
-    )
+    rates: dict[str, float] = option({}, "allocation=layers: rates by name, as {head.weight: 0.1}", least=0, below=1)
     allocation: str = allocated(choices={"global": "all weights compete", "layers": "each keeps its own share"})
     rewind: str = option(
         "0",
@@ -56,9 +54,8 @@ class Tickets(Rewound):
     def complaints(self) -> list[str]:
         found, c = super().complaints(), self.config
         if (c.sparsity is None) == (c.rounds is None):
-            found.append(
-                "give either method.sparsity (a target) or method.rounds (a number of rounds), not both or none"
-            )
+            one_of = "method.sparsity (a target) or method.rounds (a number of rounds)"
+            found.append(f"give either {one_of}, not both or none")
         elif c.sparsity == 0:
             found.append("method.sparsity=0 is dense training: use METHOD=dense")
         rounds = c.rounds
@@ -67,9 +64,8 @@ class Tickets(Rewound):
         if rounds is not None and not 0 <= rounds - 1 < MOST_ROUNDS:
             found.append(f"pruning takes from 1 to {MOST_ROUNDS} rounds, these settings ask for {rounds}")
         if c.allocation == "layers" and c.rounds is None:
-            found.append(
-                "method.allocation=layers prunes each layer at its own rate: give method.rounds, not a sparsity"
-            )
+            own = "method.allocation=layers prunes each layer at its own rate"
+            found.append(f"{own}: give method.rounds, not a sparsity")
         if c.rounds is not None and ":" in c.structure:
             found.append("method.rounds says how sparse, and so does N:M: give method.sparsity instead")
         if c.retrain == "none":

@@ -3,15 +3,19 @@
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import torch
 
 from common.training import optimization
 from common.training.probes.undisturbed import differentiable, modes_kept
-from common.training.protocols import AnyState, AnyTrainer
+
+if TYPE_CHECKING:  # which import this file
+    from common.training.state import State
+    from common.training.trainer import Trainer
 
 
-def gradients(trainer: AnyTrainer, state: AnyState, batches: Iterable[int]) -> Iterator[dict[str, torch.Tensor]]:
+def gradients(trainer: "Trainer", state: "State", batches: Iterable[int]) -> Iterator[dict[str, torch.Tensor]]:
     """See ``State.gradients_of``."""
     # of each step its own: prunings during one training do not look at the same examples again
     order = optimization.Order(state.stream("gradients", state.step), trainer.examples(), trainer.run.batch_size)
@@ -27,10 +31,8 @@ def gradients(trainer: AnyTrainer, state: AnyState, batches: Iterable[int]) -> I
                 batch = trainer.batch(team.share(order(position)), position * team.size + team.rank)
                 loss = trainer.loss(state.network, batch)  # averages gradients over the processes of the stage
                 loss.backward()
-            if not math.isfinite(loss.item()):
-                raise ValueError(
-                    f"the loss of a training batch is not finite ({loss.item()}): no gradients to prune by"
-                )
+            if not math.isfinite(value := loss.item()):
+                raise ValueError(f"the loss of a training batch is not finite ({value}): no gradients to prune by")
             found = state.gradients()
         finally:
             for parameter, gradient in zip(parameters, own, strict=True):

@@ -15,24 +15,18 @@ import torch
 from torch import nn
 
 from common import sparsity as sp
+from common.sparsity.masks import Tensors
 
 Found = TypeVar("Found")
 
 
-def between(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor], alpha: float) -> dict[str, torch.Tensor]:
+def between(first: Tensors, second: Tensors, alpha: float) -> Tensors:
     """(1 - alpha) first + alpha second, of two states of one model; exactly first at 0, second at 1."""
-    return {
-        name: torch.lerp(first[name], value, alpha) if value.is_floating_point() else value
-        for name, value in second.items()
-    }
+    return {n: torch.lerp(first[n], v, alpha) if v.is_floating_point() else v for n, v in second.items()}
 
 
 def along(
-    model: nn.Module,
-    first: dict[str, torch.Tensor],
-    second: dict[str, torch.Tensor],
-    points: int,
-    evaluate: Callable[[nn.Module], Found],
+    model: nn.Module, first: Tensors, second: Tensors, points: int, evaluate: Callable[[nn.Module], Found]
 ) -> list[Found]:
     """``evaluate(model)`` at ``points`` evenly spaced places, from ``first`` to ``second``, both included.
 
@@ -60,11 +54,7 @@ def height(errors: list[float]) -> tuple[float, float]:
     return errors[place] - (errors[0] + errors[-1]) / 2, place / (len(errors) - 1)
 
 
-def distance(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> float:
+def distance(first: Tensors, second: Tensors) -> float:
     """The Euclidean distance of two states' floating-point tensors."""
-    squares = (
-        (value.double() - first[name].double()).square().sum().item()
-        for name, value in second.items()
-        if value.is_floating_point()
-    )
-    return math.sqrt(math.fsum(squares))
+    apart = (v.double() - first[n].double() for n, v in second.items() if v.is_floating_point())
+    return math.sqrt(math.fsum(values.square().sum().item() for values in apart))

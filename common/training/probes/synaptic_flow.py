@@ -1,7 +1,7 @@
 """How much of what flows through a network passes each weight: SynFlow's score (see ``State.synaptic_flow``)."""
 
 import copy
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -9,7 +9,10 @@ from torch.utils import _pytree as pytree
 
 from common.training import optimization
 from common.training.probes.undisturbed import BATCH_NORMALISATION
-from common.training.protocols import AnyState, AnyTrainer
+
+if TYPE_CHECKING:  # which import this file
+    from common.training.state import State
+    from common.training.trainer import Trainer
 
 _BY_CHANNEL = (BATCH_NORMALISATION, nn.GroupNorm, nn.modules.instancenorm._InstanceNorm)  # scaled along axis 1
 _TABLES = (nn.Embedding, nn.EmbeddingBag)
@@ -20,7 +23,7 @@ class _Reached(Exception):
     """The model's output, on its way past the loss."""
 
 
-def scores(trainer: AnyTrainer, state: AnyState) -> dict[str, torch.Tensor]:
+def scores(trainer: "Trainer", state: "State") -> dict[str, torch.Tensor]:
     """See ``State.synaptic_flow``."""
     for path, module in state.model.named_modules():
         if isinstance(module, nn.RNNBase | nn.RNNCellBase):
@@ -92,7 +95,7 @@ def _scaled(module: Any, inputs: tuple[torch.Tensor], output: torch.Tensor) -> t
     return values * scale
 
 
-def _from_ones(trainer: AnyTrainer, state: AnyState, twin: nn.Module) -> torch.Tensor:
+def _from_ones(trainer: "Trainer", state: "State", twin: nn.Module) -> torch.Tensor:
     """The output of ``twin`` for one example whose real inputs, or whose embeddings, are all ones."""
     met: list[torch.Tensor] = []
 
@@ -117,9 +120,8 @@ def _from_ones(trainer: AnyTrainer, state: AnyState, twin: nn.Module) -> torch.T
     except _Reached as reached:
         if met:
             return reached.args[0]
-        raise ValueError(
-            "synaptic flow has nowhere to start: the model has neither real inputs nor embeddings"
-        ) from None
+        none = "the model has neither real inputs nor embeddings"
+        raise ValueError(f"synaptic flow has nowhere to start: {none}") from None
     finally:
         torch.set_default_dtype(precision)
     raise ValueError("the task's loss does not call the model itself: synaptic flow cannot be measured")

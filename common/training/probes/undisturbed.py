@@ -2,11 +2,15 @@
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
-from common.training.protocols import AnyState, AnyTrainer
+if TYPE_CHECKING:  # which import this file
+    from common.training.state import State
+    from common.training.trainer import Trainer
+
 
 BATCH_NORMALISATION = nn.modules.batchnorm._BatchNorm
 
@@ -29,11 +33,14 @@ def differentiable(model: nn.Module) -> AbstractContextManager:
 
 
 @contextmanager
-def undisturbed(trainer: AnyTrainer, state: AnyState, dropout: bool = False) -> Iterator[None]:
+def undisturbed(trainer: "Trainer", state: "State", dropout: bool = False) -> Iterator[None]:
     """Inside, the loss can be taken: weights aside, whatever that changes is put back. Gradients reach all layers."""
     buffers = {name: buffer.clone() for name, buffer in state.model.named_buffers()}
     with modes_kept(state.model):
-        _set_modes(state.model, dropout)
+        state.model.train(dropout)
+        for module in state.model.modules():
+            if isinstance(module, BATCH_NORMALISATION):  # its running averages mean nothing before training
+                module.train()
         try:
             with trainer.random_stream("probe", "noise"), differentiable(state.model):
                 yield
@@ -41,11 +48,3 @@ def undisturbed(trainer: AnyTrainer, state: AnyState, dropout: bool = False) -> 
             with torch.no_grad():
                 for name, buffer in state.model.named_buffers():
                     buffer.copy_(buffers[name])
-
-
-def _set_modes(model: nn.Module, dropout: bool) -> None:
-    """Evaluation mode except for batch normalisation, whose running averages mean nothing before training."""
-    model.train(dropout)
-    for module in model.modules():
-        if isinstance(module, BATCH_NORMALISATION):
-            module.train()

@@ -13,7 +13,6 @@ import socket
 import struct
 import sys
 import time
-from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -22,20 +21,13 @@ import torch
 from torch.distributed import TCPStore
 
 from common import record
-from common.training.processes.team import ALONE, Ranks, Team
+from common.training.processes.team import ALONE, Lost, Ranks, Team
 
 PATIENCE = 600.0  # seconds for every process to come: nodes start at different times
 CONNECTING = timedelta(seconds=20)  # for one address
 
 
-def join(
-    folder: Path,
-    rank: int,
-    size: int,
-    token: str,
-    patience: float = PATIENCE,
-    lost: Callable[[], str] = lambda: "",
-) -> Team:
+def join(folder: Path, rank: int, size: int, token: str, patience: float = PATIENCE, lost: Lost = lambda: "") -> Team:
     """Meet the other processes of the stage ``folder``; each of ranks 0 to ``size`` - 1 calls this once.
 
     ``token``: the same text for all ranks of one attempt and of no other. ``lost()``: what became of a rank that is

@@ -25,6 +25,7 @@ FAREWELL = 10.0  # seconds in which every process has read how the stage ended
 BREAK = 2.0  # the same where one failed and may never read anything
 
 Value = TypeVar("Value")
+Lost = Callable[[], str]  # what became of a process that is known to be gone, or ""
 
 
 class Disagreement(RuntimeError):
@@ -105,17 +106,12 @@ ALONE = Team()
 
 
 class Ranks(Team):
-    """Process ``rank`` of ``size``. ``store``: what all reach through the first one, also while another is lost."""
+    """Process ``rank`` of ``size``. ``store``: what all reach through the first one, also while another is lost.
 
-    def __init__(
-        self,
-        rank: int,
-        size: int,
-        local_rank: int,
-        backend: str,
-        store: Any,  # a dist.TCPStore; torch's stubs do not know its clone()
-        lost: Callable[[], str] = lambda: "",
-    ):
+    It is a dist.TCPStore; torch's stubs do not know its clone().
+    """
+
+    def __init__(self, rank: int, size: int, local_rank: int, backend: str, store: Any, lost: Lost = lambda: ""):
         self.rank, self.size, self.local_rank, self.backend = rank, size, local_rank, backend
         self._store, self._lost, self._farewell = store, lost, BREAK
         self.watch = Watch(store.clone(), rank, size)

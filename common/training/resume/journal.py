@@ -11,27 +11,23 @@ from common import sparsity as sp
 from common.training.resume import checkpoint
 
 
-class Journal:
+class Journal(record.Metrics):
     """Of the process that holds the stage's lock. ``offset``: bytes of metrics that the resume point vouches for."""
 
     def __init__(self, folder: Path, digest: str, offset: int):
-        self.folder, self.digest = folder, digest
-        self.metrics = record.Metrics(folder, offset)
-        self.reported = time.monotonic()
+        super().__init__(folder, offset)
+        self.folder, self.digest, self.reported = folder, digest, time.monotonic()
 
     def begin(self, step: int, steps: int) -> None:
         # going back to an earlier resume point takes back what was said to be safe to read
-        record.update_status(self.folder, step=step, steps=steps, committed=self.metrics.offset)
-
-    def write(self, step: int, **values: float) -> None:
-        self.metrics.write(step, **values)
+        record.update_status(self.folder, step=step, steps=steps, committed=self.offset)
 
     def snapshot(self, step: int, model: nn.Module) -> None:
         checkpoint.save(paths.snapshot(self.folder, step), sp.snapshot(model))
 
     def save(self, content: dict[str, Any]) -> None:
         """Write a resume point; all lines so far are final then."""
-        offset = self.metrics.commit()
+        offset = self.commit()
         checkpoint.save_resume_point(self.folder, {"digest": self.digest, "metrics": offset, **content})
         record.update_status(self.folder, step=content["step"], committed=offset)
         self.reported = time.monotonic()
@@ -42,12 +38,6 @@ class Journal:
             record.update_status(self.folder, step=step)
             self.reported = time.monotonic()
 
-    def commit(self) -> None:
-        self.metrics.commit()
-
-    def close(self) -> None:
-        self.metrics.close()
-
 
 class Silence(Journal):
     """The journal of every other process of the stage: it writes nothing."""
@@ -55,7 +45,7 @@ class Silence(Journal):
     def __init__(self, folder: Path, digest: str, offset: int):
         self.folder = folder
 
-    def write(self, *_: object, **values: object) -> None:
+    def write(self, *_: object, **values: object) -> Any:
         """No other process writes, whatever the loop asks for."""
 
     begin = snapshot = save = tick = commit = close = write

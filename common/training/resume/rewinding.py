@@ -4,16 +4,19 @@ import json
 import math
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
 from common import paths, record
 from common import sparsity as sp
-from common.training.protocols import AnyTrainer
 from common.training.resume import checkpoint
 
+if TYPE_CHECKING:  # which import this file
+    from common.training.trainer import Trainer
 
-def snapshot_of(trainer: AnyTrainer, root: Path, step: int) -> dict[str, torch.Tensor]:
+
+def snapshot_of(trainer: "Trainer", root: Path, step: int) -> dict[str, torch.Tensor]:
     """The weights of the dense stage ``root`` after ``step`` steps. ``trainer``: any trainer of the same task.
 
     What is trained again is compared with the losses that ``root`` logged, to the first at or after ``step + 1`` (the
@@ -30,7 +33,8 @@ def snapshot_of(trainer: AnyTrainer, root: Path, step: int) -> dict[str, torch.T
     again.team = trainer.team
     if step > again.steps:
         raise ValueError(f"method.rewind={step} is beyond the {again.steps} steps of the dense training")
-    logged = logged_losses(root)
+    lines = (json.loads(line) for line in paths.metrics(root).read_text().splitlines())
+    logged = {line["step"]: line["loss"] for line in lines if "loss" in line}
     checked = min((logged_step for logged_step in logged if logged_step > step), default=step)
     with again.random_stream("training"):  # the stage that asks has random numbers of its own to go on with
         state = again.begin(None)
@@ -48,9 +52,3 @@ def snapshot_of(trainer: AnyTrainer, root: Path, step: int) -> dict[str, torch.T
     if trainer.team.rank == 0:
         checkpoint.save(path, weights)
     return weights
-
-
-def logged_losses(folder: Path) -> dict[int, float]:
-    """The training losses a stage logged, by step."""
-    lines = (json.loads(line) for line in paths.metrics(folder).read_text().splitlines())
-    return {line["step"]: line["loss"] for line in lines if "loss" in line}

@@ -54,11 +54,11 @@ def read(config: Config) -> dict[int, Source]:
         found[fold] = [problems for problems, _ in tables], bad, files
         faults += bad
     if faults and config.unreadable == "refuse":
-        raise UserError(_refusal(faults))
-    return {
-        fold: _finish(config, train, test, str(files[0].parent), bad)
-        for fold, ((train, test), bad, files) in found.items()
-    }
+        lines = "\n  ".join([f"{_rows(faults)} refused ({_kinds(faults)}):", *_named(faults)])
+        how = "Mend the files, or leave these rows out, counted in a warning, with task.unreadable=skip"
+        raise UserError(f"{lines}\n{how}")
+    rows = {fold: (train, test, str(files[0].parent), bad) for fold, ((train, test), bad, files) in found.items()}
+    return {fold: _finish(config, *row) for fold, row in rows.items()}
 
 
 def roots(config: Config) -> list[Path]:
@@ -83,9 +83,8 @@ def _files(config: Config, fold: int) -> list[Path]:
     """The files of the fold's training and evaluation part, both there."""
     place, names = folder(config), inside(config, fold)
     if not place.is_dir():
-        raise UserError(
-            f"{place}: there is no such folder; expected the files of {config.dataset} in it{_help(config)}"
-        )
+        expected = f"the files of {config.dataset} in it{_help(config)}"
+        raise UserError(f"{place}: there is no such folder; expected {expected}")
     for root in roots(config):
         files = [root / name for name in names]
         there = [path.is_file() for path in files]
@@ -93,9 +92,8 @@ def _files(config: Config, fold: int) -> list[Path]:
             _no_other(config, root)
             return files
         if any(there):
-            raise UserError(
-                f"{files[there.index(False)]}: there is no such file; expected both parts of the split{_help(config)}"
-            )
+            missing = files[there.index(False)]
+            raise UserError(f"{missing}: there is no such file; expected both parts of the split{_help(config)}")
     seen = ", ".join(path.name for path in sorted(place.iterdir())[:5]) or "nothing"
     raise UserError(
         f"{place}: expected {' and '.join(names)} in it, or in {below[config.dataset]} or {config.dataset} in it, "
@@ -119,13 +117,6 @@ def _no_other(config: Config, root: Path) -> None:
                 f"{root}: this is the usual folder of {other}, and task.dataset is {config.dataset}: its results would "
                 f"stand under the wrong name; set task.dataset={other}, or rename the folder"
             )
-
-
-def _refusal(faults: list[Fault]) -> str:
-    lines = [f"{_rows(faults)} refused ({_kinds(faults)}):", *_named(faults)]
-    return "\n  ".join(lines) + (
-        "\nMend the files, or leave these rows out, counted in a warning, with task.unreadable=skip"
-    )
 
 
 def _rows(faults: list[Fault]) -> str:
@@ -254,7 +245,5 @@ def _held_out(config: Config, train: list[Problem], origin: str) -> np.ndarray:
 
 
 def _help(config: Config) -> str:
-    return (
-        f'; fetch it with `make prepare TASK=arithmetic SET="task.dataset={config.dataset}"`, or name another folder '
-        "with DATA=<folder>"
-    )
+    how = f'`make prepare TASK=arithmetic SET="task.dataset={config.dataset}"`'
+    return f"; fetch it with {how}, or name another folder with DATA=<folder>"

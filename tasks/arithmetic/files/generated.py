@@ -17,18 +17,14 @@ least, most = 2, 99  # of the numbers in a problem; answers are whole numbers ab
 distracted = 0.4  # the share of problems with a sentence whose quantity the answer does not need
 seed = 20_231_102
 
-names = [
-    "anna", "ben", "carla", "david", "elena", "felix", "grace", "henry", "irene", "jack", "kate", "liam", "mary",
-    "nina", "oscar", "paula",
-]  # fmt: skip
+names = ["anna", "ben", "carla", "david", "elena", "felix", "grace", "henry", "irene", "jack", "kate", "liam", "mary"]
+names += ["nina", "oscar", "paula"]
 things = ["apples", "books", "cards", "marbles", "stamps", "pencils", "shells", "coins", "stickers", "flowers"]
 boxes = ["boxes", "bags", "baskets", "shelves", "jars", "rows"]
-gains = [
-    "buys", "finds", "receives", "wins", "collects", "makes", "borrows", "earns", "picks", "gathers", "draws", "orders",
-]  # fmt: skip
-losses = [
-    "sells", "loses", "breaks", "eats", "gives", "hides", "burns", "throws", "donates", "drops", "spends", "mails",
-]  # fmt: skip
+gains = ["buys", "finds", "receives", "wins", "collects", "makes", "borrows", "earns", "picks", "gathers", "draws"]
+gains += ["orders"]
+losses = ["sells", "loses", "breaks", "eats", "gives", "hides", "burns", "throws", "donates", "drops", "spends"]
+losses += ["mails"]
 
 # [a], [b], ... are the quantities of the equation beside it; the words in braces are drawn from the lists, {gain} and
 # {loss} anew wherever they stand. The last sentence is the question.

@@ -1,7 +1,6 @@
 """The published tables of math word problems, read without trust. Standard library only.
 
-A row that cannot be used is a ``Fault`` with file, line, what was expected and what was found; a file that cannot be
-read as a table at all is a UserError.
+A row that cannot be used is a ``Fault``; a file that cannot be read as a table at all is a UserError.
 """
 
 import codecs
@@ -97,16 +96,13 @@ def _problem(row: list[str], head: list[str], at: dict[str, int], where: str) ->
     if answer is None:
         raise _Unusable("answer", f"expected a finite decimal number as the answer, found {_short(value['Answer'])}")
     if not _positions.fullmatch(value["group_nums"]):
-        raise _Unusable(
-            "group_nums", f"expected a list of word positions such as [1, 2, 3], found {_short(value['group_nums'])}"
-        )
+        found = _short(value["group_nums"])
+        raise _Unusable("group_nums", f"expected a list of word positions such as [1, 2, 3], found {found}")
     cells = [int(text) for text in re.findall(r"-?\d+", value["group_nums"])]
     inside = sorted({cell for cell in cells if 0 <= cell < len(shown)})
     beyond = sum(not 0 <= cell < len(shown) for cell in cells)
     quantities = [expression.index(word) is not None for word in shown]
-    words, cased = (
-        [NUMBER if out else word for word, out in zip(one, quantities, strict=True)] for one in (shown, cased)
-    )
+    words, cased = ([NUMBER if out else word for word, out in zip(one, quantities)] for one in (shown, cased))
     return Problem(words, numbers, equation, answer, places, inside, where, beyond, tuple(cased))
 
 
@@ -123,17 +119,15 @@ def _places(shown: list[str], count: int) -> list[int]:
     for at, word in enumerate(shown):
         which = expression.index(word)
         if which is None and _glued.search(word):  # it would stay a word, and its number no candidate
-            raise _Unusable(
-                "no quantity", f"expected number0, number1, ... as words of their own, found {_short(word)}"
-            )
+            expected = "number0, number1, ... as words of their own"
+            raise _Unusable("no quantity", f"expected {expected}, found {_short(word)}")
         if which is not None and which >= count:
             raise _Unusable("missing number", f"the question has {word}, and Numbers has {count} of them")
         if which is not None and places[which] == -1:
             places[which] = at
     if -1 in places:
-        raise _Unusable(
-            "quantity not shown", f"Numbers has {count} of them, and the question no number{places.index(-1)}"
-        )
+        absent = f"number{places.index(-1)}"
+        raise _Unusable("quantity not shown", f"Numbers has {count} of them, and the question no {absent}")
     return places
 
 

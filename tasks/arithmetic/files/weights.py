@@ -1,7 +1,6 @@
 """Where a pretrained embedding lies: in a folder or in a hub's cache. No torch in here.
 
-``files`` names everything that decides what the embedding starts from, so that a checksum can be made of it before
-anything is queued. Every problem is a UserError: which file, what was expected, what helps.
+``files`` names everything that decides what the embedding starts from, for a checksum before anything is queued.
 """
 
 from pathlib import Path

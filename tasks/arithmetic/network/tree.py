@@ -101,10 +101,7 @@ class Comparison(nn.Module):
             nn.init.uniform_(parameter, -bound, bound)
 
     def forward(self, queries: Tensor, keys: Tensor) -> Tensor:
-        """float [batch, queries, keys] of ``queries`` [batch, queries, query] and ``keys`` [batch, keys, width].
-
-        ``keys`` are what ``self.key`` made of them.
-        """
+        """float [batch, queries, keys] of ``queries`` [batch, queries, query] and what ``self.key`` made of keys."""
         return self.score(torch.tanh(self.query(queries)[:, :, None] + keys[:, None])).squeeze(-1)
 
 
@@ -147,10 +144,7 @@ class Decoder(nn.Module):
         return State(goal, depth > 0, depth, room, goal.new_zeros(batch, 1, 1, width), room > 0)
 
     def predict(self, problem: Encoded, state: State) -> tuple[Tensor, Tensor]:
-        """The next token's logits, float [batch, trees, tokens], and the contexts c.
-
-        Logits are at least float32, whatever the precision of the rest.
-        """
+        """The next token's logits, [batch, trees, tokens] in float32 at least, and the contexts c."""
         energies = self.attention(self.dropout(state.goal), problem.keys)
         energies = _precise(energies).masked_fill(problem.hidden[:, None], -math.inf)
         context = energies.softmax(-1).to(problem.words.dtype) @ problem.words

@@ -1,7 +1,4 @@
-"""The published files of the three data sets, read and checked, and their fixed splits. Numpy alone, no torch.
-
-Every problem with a file is a UserError that says which file, what was expected, what was found and what helps.
-"""
+"""The published files of the three data sets, read and checked, and their fixed splits. Numpy alone, no torch."""
 
 import codecs
 import functools
@@ -63,11 +60,10 @@ def candidates(dataset: str, folder: Path) -> list[Path]:
 
 
 def partition(labels: np.ndarray, official: int, validation: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Sorted positions of the training, validation and test examples; a function of its arguments alone.
+    """Sorted positions of the training, validation and test examples. UserError: too few are left for training.
 
     With an ``official`` test set the validation examples are a seeded draw from the rest. Without one (digits),
     test and validation are drawn class by class in proportion, and the test set does not depend on ``validation``.
-    Raises UserError when too few examples would be left for training.
     """
     most = len(labels) - (official or digits_test) - smallest_validation
     if validation > most:
@@ -241,7 +237,5 @@ def _bytes(path: Path, dataset: str) -> bytes:
 def _error(dataset: str, text: str) -> UserError:
     if dataset == "digits":
         return UserError(f"{text}; install scikit-learn again")
-    return UserError(
-        f'{text}. Fetch it with `make prepare TASK=classic SET="task.dataset={dataset}"`, '
-        "or name another folder with DATA=<folder>"
-    )
+    how = f'`make prepare TASK=classic SET="task.dataset={dataset}"`'
+    return UserError(f"{text}. Fetch it with {how}, or name another folder with DATA=<folder>")

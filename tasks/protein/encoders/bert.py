@@ -16,25 +16,17 @@ other_parts = ("cls.*", "mlm.*", "classify.*", "predict.*", "pooler.*", "embeddi
 
 
 class Encoder(nn.Module):
-    """A model of transformers with the task's interface.
-
-    tokens int64[batch, length], mask bool[batch, length] (True where a token belongs to the sequence, special ones
-    included) -> float32[batch, length, width]. ``limit``: the most residues it takes, None where nothing limits it;
-    ``usual``: those read where task.length is 0, None for the limit.
-    """
+    """A model of transformers with the interface of ``encoders``. ``mask``: True on special tokens too."""
 
     exclude: tuple[str, ...] = ()  # no matrices but those of self-attention and of the feed-forward layers
     network: Any
 
     def __init__(self, network: Any, alphabet: Alphabet, limit: int | None, usual: int | None = None):
         super().__init__()
-        self.network = network
-        self.alphabet = alphabet
-        self.limit, self.usual = limit, usual
+        self.network, self.alphabet, self.limit, self.usual = network, alphabet, limit, usual
         self.width = network.config.hidden_size
 
     def recompute(self) -> None:
-        """From now on the backward pass computes each layer's activations again: less memory, a third more time."""
         self.network.activation_checkpointing_enable({"use_reentrant": False})
 
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:

@@ -8,22 +8,11 @@ from tasks.protein.encoders import bert
 from tasks.protein.files import weights
 
 # ESM-1b (Rives et al., 2021), 650 million parameters: what its published config.json says, for random weights.
-esm1b = {
-    "vocab_size": 33,
-    "pad_token_id": 1,
-    "mask_token_id": 32,
-    "hidden_size": 1280,
-    "num_hidden_layers": 33,
-    "num_attention_heads": 20,
-    "intermediate_size": 5120,
-    "max_position_embeddings": 1026,
-    "position_embedding_type": "absolute",
-    "emb_layer_norm_before": True,
-    "token_dropout": True,
-    "hidden_dropout_prob": 0.0,
-    "attention_probs_dropout_prob": 0.0,
-    "layer_norm_eps": 1e-5,
-}
+esm1b = dict(
+    vocab_size=33, pad_token_id=1, mask_token_id=32, max_position_embeddings=1026, position_embedding_type="absolute",
+    hidden_size=1280, num_hidden_layers=33, num_attention_heads=20, intermediate_size=5120, layer_norm_eps=1e-5,
+    emb_layer_norm_before=True, token_dropout=True, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
+)  # fmt: skip
 # ESM's vocabulary, numbered in this order; a published model brings it along as vocab.txt.
 tokens = ("<cls>", "<pad>", "<eos>", "<unk>", *"LAGVSERTIDPKQNFYMHWCXBUZO.-", "<null_1>", "<mask>")
 # Of a published file these belong to heads, or are computed: positions 0, 1, 2, ..., and how fast rotations turn.
@@ -39,9 +28,8 @@ def build(config: Config) -> bert.Encoder:
     settings = hub.read_json(files[0])
     kind = settings.get("model_type")
     if kind != "esm":
-        raise UserError(
-            f"{files[0]}: expected a model of type esm, found {kind}; task.model=esm takes ESM-1b and ESM-2"
-        )
+        takes = "task.model=esm takes ESM-1b and ESM-2"
+        raise UserError(f"{files[0]}: expected a model of type esm, found {kind}; {takes}")
     alphabet = weights.alphabet("esm", files)
     learnt = settings.get("position_embedding_type", "absolute") == "absolute"
     ignore = other_parts if learnt else (*other_parts, "*position_embeddings*")  # published files hold unused ones too
@@ -51,9 +39,8 @@ def build(config: Config) -> bert.Encoder:
 def create(**settings) -> bert.Encoder:
     """An ESM of transformers' EsmConfig ``settings`` (such as ``esm1b``), freshly initialised."""
     transformers = hub.library()
-    network = transformers.EsmModel(
-        transformers.EsmConfig(**settings, attn_implementation="eager"), add_pooling_layer=False
-    )
+    config = transformers.EsmConfig(**settings, attn_implementation="eager")
+    network = transformers.EsmModel(config, add_pooling_layer=False)
     vocabulary = {token: number for number, token in enumerate(tokens)}
     return _esm(network, of_vocabulary(vocabulary, weights.special["esm"], network.config.vocab_size, "EsmConfig"))
 

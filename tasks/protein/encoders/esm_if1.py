@@ -77,10 +77,8 @@ class Attention(nn.Module):
         self.heads, self.dropout = heads, dropout
 
     def forward(self, hidden: Tensor, mask: Tensor) -> Tensor:
-        query, key, value = (
-            part(hidden).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-            for part in (self.q_proj, self.k_proj, self.v_proj)
-        )
+        parts = (self.q_proj, self.k_proj, self.v_proj)
+        query, key, value = (part(hidden).unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in parts)
         scores = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])
         scores = scores.masked_fill(~mask[:, None, None], -math.inf).to(torch.get_default_dtype())
         shares = functional.dropout(scores.softmax(-1), self.dropout, self.training).to(value.dtype)
@@ -158,12 +156,9 @@ class Graph(nn.Module):
 
 
 class Encoder(nn.Module):
-    """ESM-IF1's encoder with the task's interface.
+    """ESM-IF1's encoder with the interface of ``encoders``. ``mask``: True on the two special tokens too.
 
-    tokens int64[batch, length], mask bool[batch, length] (True on residues and on the two special tokens around them),
-    coordinates float32[batch, length, 3, 3] (angstroms of N, CA and C; NaN where unresolved, at special tokens and in
-    padding), numbers int64[batch, length] (places in the whole protein; None: one after another) ->
-    float32[batch, length, width].
+    Coordinates are in angstroms of N, CA and C, NaN where unresolved, at special tokens and in padding.
     """
 
     limit, usual = None, usual_length
@@ -188,7 +183,6 @@ class Encoder(nn.Module):
         self.dropout = nn.Dropout(shape.dropout)
 
     def recompute(self) -> None:
-        """From now on the backward pass computes each layer's activations again: less memory, a third more time."""
         self.gvp_encoder.recompute = True
 
     def forward(self, tokens: Tensor, mask: Tensor, coordinates: Tensor, numbers: Tensor | None = None) -> Tensor:

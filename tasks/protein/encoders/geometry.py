@@ -105,15 +105,11 @@ def edge_features(
 ) -> tuple[Tensor, Tensor]:
     """Scalars [edges, 34]: distance as bumps, difference of places as waves, two flags; vectors [edges, 1, 3].
 
-    ``numbers`` int64[batch, length] as ``followed`` takes them are these places.
-
-    The flags say that an end has no coordinates; such pairs are no neighbours here, as in the published network in
-    the end, so they are 0.
+    ``numbers``: these places, as ``followed`` takes them. The flags say that an end has no coordinates; such pairs are
+    no neighbours here, as in the published network in the end, so they are 0.
     """
     senders, receivers = ends
-    places = (
-        torch.arange(centre.shape[0] * centre.shape[1], device=ends.device) if numbers is None else numbers.flatten()
-    )
+    places = torch.arange(centre.shape[:2].numel(), device=ends.device) if numbers is None else numbers.flatten()
     apart = (places[senders] - places[receivers]).unsqueeze(-1)  # both lie in the same protein
     waves = apart * torch.exp(torch.arange(0, 16, 2, device=ends.device) * -(math.log(10_000.0) / 16))
     flags = distance.new_zeros(len(distance), 2)

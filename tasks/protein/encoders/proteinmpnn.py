@@ -90,11 +90,8 @@ class Features(nn.Module):
         distance = (centre.unsqueeze(1) - centre.unsqueeze(2)).square().sum(-1)
         distance = distance.masked_fill(~(known.unsqueeze(1) & known.unsqueeze(2)), torch.inf)
         places = distance.topk(min(self.neighbours, known.shape[1]), largest=False).indices
-        apart = [
-            ((atoms[one].unsqueeze(2) - gather(atoms[other], places)).square().sum(-1) + 1e-6).sqrt()
-            for one, other in pairs
-        ]
-        bumps = geometry.radial(torch.stack(apart, -1), 2.0, 22.0).flatten(-2)
+        squares = [(atoms[one].unsqueeze(2) - gather(atoms[other], places)).square().sum(-1) for one, other in pairs]
+        bumps = geometry.radial((torch.stack(squares, -1) + 1e-6).sqrt(), 2.0, 22.0).flatten(-2)
         edges = self.edge_embedding(torch.cat([self.embeddings(places, numbers), bumps], -1))
         return self.norm_edges(edges), places
 
@@ -144,11 +141,9 @@ def _ends(nodes: Tensor, edges: Tensor, places: Tensor) -> Tensor:
 
 
 class Encoder(nn.Module):
-    """ProteinMPNN's encoder with the task's interface.
+    """ProteinMPNN's encoder with the interface of ``encoders``; its output is 0 where a residue is unresolved.
 
-    tokens int64[batch, length], mask bool[batch, length] (True on residues), coordinates float32[batch, length, 3, 3]
-    (angstroms of N, CA and C; NaN where unresolved and in padding), numbers int64[batch, length] (their places in the
-    whole protein; None: one after another) -> float32[batch, length, 128], 0 where unresolved.
+    Coordinates are in angstroms of N, CA and C, NaN where unresolved and in padding.
     """
 
     limit, usual = None, usual_length
@@ -166,7 +161,6 @@ class Encoder(nn.Module):
         self.again = False
 
     def recompute(self) -> None:
-        """From now on the backward pass computes each layer's activations again: less memory, a third more time."""
         self.again = True
 
     def answered(self, mask: Tensor, coordinates: Tensor) -> Tensor:

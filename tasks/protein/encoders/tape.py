@@ -15,16 +15,10 @@ from tasks.protein.encoders import bert
 from tasks.protein.files import weights
 
 tokens = ("<pad>", "<mask>", "<cls>", "<sep>", "<unk>", *"ABCDEFGHIKLMNOPQRSTUVWXYZ")  # numbered in this order
-base: dict[str, Any] = {  # the published bert-base, for a network without its weights
-    "vocab_size": len(tokens),
-    "hidden_size": 768,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 12,
-    "intermediate_size": 3072,
-    "max_position_embeddings": 8192,
-    "type_vocab_size": 1,
-    "layer_norm_eps": 1e-12,
-}
+base: dict[str, Any] = dict(  # the published bert-base, for a network without its weights
+    vocab_size=len(tokens), max_position_embeddings=8192, type_vocab_size=1, layer_norm_eps=1e-12,
+    hidden_size=768, num_hidden_layers=12, num_attention_heads=12, intermediate_size=3072,
+)  # fmt: skip
 
 
 def create(settings: dict | None = None, origin: Path | str = "tape.base") -> bert.Encoder:

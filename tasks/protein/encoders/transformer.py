@@ -21,10 +21,8 @@ class Attention(nn.Module):
     def forward(self, hidden: Tensor, mask: Tensor) -> Tensor:
         """``hidden`` float [batch, length, width]; ``mask`` bool [batch, length], False on padding."""
         batch, length, width = hidden.shape
-        query, key, value = (
-            layer(hidden).view(batch, length, self.heads, -1).transpose(1, 2)
-            for layer in (self.query, self.key, self.value)
-        )
+        layers = (self.query, self.key, self.value)
+        query, key, value = (layer(hidden).view(batch, length, self.heads, -1).transpose(1, 2) for layer in layers)
         # Step by step: the fused kernel has no second derivative on a CPU, which some methods ask for.
         scores = (rotated(query) / math.sqrt(width / self.heads)) @ rotated(key).transpose(2, 3)
         hidden_places = torch.zeros_like(mask, dtype=hidden.dtype).masked_fill(~mask, -math.inf)

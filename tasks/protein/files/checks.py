@@ -34,10 +34,8 @@ def names(config: Config, entries: list[Entry]) -> list[str]:
     if not again:
         return []
     one, have = again[0], "s have" if len(again) > 1 else " has"
-    text = (
-        f"{len(again)} sequence{have} the name of another sequence (first {one.where}: {one.name}, as "
-        f"{first[one.name].where})"
-    )
+    where = f"first {one.where}: {one.name}, as {first[one.name].where}"
+    text = f"{len(again)} sequence{have} the name of another sequence ({where})"
     if config.model in structure_models:
         raise UserError(
             f"{text}; expected a name for each, as task.model={config.model} finds structures by it. Rename them, or "

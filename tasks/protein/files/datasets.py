@@ -48,17 +48,13 @@ def read(config: Config) -> dict[int, Source]:
     """What ``config.fold`` asks for, completely checked: one fold, or all of them by number for -1."""
     wanted = range(folds) if config.fold == -1 else [config.fold]
     if config.dataset == "generated":
-        letters, degrees = generated.sequences()
-        entries = [
-            Entry(f"generated-{i}", letter, f"generated:{i}", str(t))
-            for i, (letter, t) in enumerate(zip(letters, degrees))
-        ]
+        pairs = enumerate(zip(*generated.sequences()))
+        entries = [Entry(f"generated-{i}", letters, f"generated:{i}", str(t)) for i, (letters, t) in pairs]
         return {fold: _finish(config, _degrees(config, entries), fold) for fold in wanted}
     place = folder(config)
     if not place.is_dir():
-        raise UserError(
-            f"{place}: there is no such folder; expected the files of {config.dataset} in it{_help(config)}"
-        )
+        expected = f"the files of {config.dataset} in it{_help(config)}"
+        raise UserError(f"{place}: there is no such folder; expected {expected}")
     found = _layout(config, place, list(wanted))
     return {fold: _finish(config, rows, fold) for fold, rows in found}
 
@@ -123,7 +119,9 @@ def _pickles(config: Config, root: Path, wanted: list[int]) -> Iterator[tuple[in
                     raise UserError(f"{path}: {part}_names[{at}] is {name!r}, of which {root} has no sequence")
                 found = sequences[name]
                 entry = Entry(name, found.sequence, found.where, "" if ready else str(value), part)
-                rows.append((entry, _class(config, value, where) if ready else _target(config, str(value), where)))
+                if ready and value not in range(classes(config)):
+                    raise UserError(f"{where}: expected a class, 0-{classes(config) - 1}, found {value!r}")
+                rows.append((entry, float(value) if ready else _target(config, str(value), where)))
         yield fold, rows
 
 
@@ -182,12 +180,6 @@ def _target(config: Config, value: str, where: str) -> float:
     return float(np.searchsorted(limits(config), degrees, side="right"))
 
 
-def _class(config: Config, value, where: str) -> float:
-    if value not in range(classes(config)):
-        raise UserError(f"{where}: expected a class, 0-{classes(config) - 1}, found {value!r}")
-    return float(value)
-
-
 def _finish(config: Config, rows: list, fold: int) -> Source:
     """Duplicates found, parts dealt where the files do not, and all of it checked."""
     own, file = bool(rows[0][0].part), rows[0][0].where.rpartition(":")[0]
@@ -195,13 +187,11 @@ def _finish(config: Config, rows: list, fold: int) -> Source:
     rows = _without_duplicates(config, rows, warnings)
     entries, targets = [entry for entry, _ in rows], np.array([value for _, value in rows])
     if own:
-        parts = np.array(
-            [TEST if e.part == "test" else VALIDATION if e.validation else TRAIN for e in entries], np.int8
-        )
+        numbers = [TEST if e.part == "test" else VALIDATION if e.validation else TRAIN for e in entries]
+        parts = np.array(numbers, np.int8)
         if not (parts == TEST).any() or (parts == TEST).all():
-            raise UserError(
-                f"{entries[0].where}: expected sequences for training and for testing, found one of the two"
-            )
+            expected = "expected sequences for training and for testing"
+            raise UserError(f"{entries[0].where}: {expected}, found one of the two")
     else:
         parts = np.full(len(entries), TRAIN, np.int8)
         order = splits.order(split_seed, len(entries))

