@@ -213,7 +213,7 @@ def _warnings(board: Board, rows: list[Row]) -> list[str]:
 
 
 def _cells(found: list, one: str = "has", more: str = "have") -> str:
-    return f"{amount(len(found), 'cell')} {one if len(found) == 1 else more}"
+    return f"{amount(len(found), 'average')} {one if len(found) == 1 else more}"
 
 
 def _unpaired(board: Board) -> list[str]:

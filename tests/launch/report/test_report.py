@@ -111,7 +111,7 @@ def test_missing_failed_and_collapsed_cells_are_shown(runs, tmp_path):
     assert gmp == "| gmp | - | 10.00\\* (n=1) |"
     assert "82.00±2.83 (n=2)" in page  # seeds 0 and 2: 80 and 84
     assert "collapsed in at least one seed: the model gives one answer" in page and "`collapse`" in page
-    assert "1 cell has no finished stage" in page
+    assert "1 average has no finished stage" in page
     assert "1 failed" in page and any("1 failed" in warning for warning in result.notes)
 
 

@@ -131,7 +131,7 @@ def test_a_missing_pair_is_told_with_its_number(runs):
     cell = board.cells["imp", 0.5]
     assert cell.n == 14 and cell.text(board.expected).endswith(" (n=14)")
     (told,) = warned(board)
-    assert "1 cell is not over the same folds and seeds as the others" in told
+    assert "1 average is not over the same folds and seeds as the others" in told
     assert told.endswith("not paired: imp at 50.00% without fold 2 seed 1")
 
 
