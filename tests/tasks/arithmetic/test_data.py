@@ -3,7 +3,6 @@
 import csv
 import hashlib
 import json
-import math
 from dataclasses import replace
 
 import numpy as np
@@ -12,26 +11,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.data import hub
-from common.errors import UserError
 from common.settings import groups
 from tasks.arithmetic import data, expression, prepare, vocabulary
 from tasks.arithmetic.config import Config
 from tasks.arithmetic.files import addresses, datasets, generated, mawps_asdiv_svamp
-from tasks.arithmetic.problem import Problem
+from tests.support.arithmetic_data import dev, mawps, one, train, trees
 from tests.support.arithmetic_files import complaint, files, made, row, shared, table, write
-from tests.support.file_server import Server
-
-train, dev = made(30), made(10, first=30)
-
-
-def mawps(folder, **values) -> Config:
-    return Config(dataset="mawps", data=str(folder), **values)
-
-
-def one(config: Config) -> datasets.Source:
-    (found,) = datasets.read(config).values()
-    return found
 
 
 def with_(question=None, numbers=None, equation=None, answer=None, cells=None) -> dict:
@@ -359,14 +344,6 @@ def test_rare_words_are_unknown():
     assert built.read(["NUM", "c", "a", "padding", "PADDING"]) == [2, 4, 1, 1, 0]
 
 
-tokens = st.sampled_from([*"+-*/^", "1.0", "2.5", "number0", "number1", "number2", "number9"])
-
-
-def trees(leaves):
-    return st.recursive(leaves.map(lambda leaf: [leaf]), lambda inner: st.tuples(
-        st.sampled_from("+-*/"), inner, inner).map(lambda t: [t[0], *t[1], *t[2]]), max_leaves=12)  # fmt: skip
-
-
 @given(trees(st.sampled_from(["number0", "number3", "12.0", "0.01"])))
 def test_a_tree_survives_its_numbers(tree):
     known = vocabulary.build([], [["+", "0.01", "12.0"]], [1], 1)
@@ -374,179 +351,6 @@ def test_a_tree_survives_its_numbers(tree):
     assert known.decode([*ids, -1, -1]) == tree and expression.whole(tree)
     assert not expression.whole([*tree, "1.0"]) and not expression.whole(tree[:-1])
     assert min(ids) >= 0 and known.encode([*tree, "99.0"]) is None
-
-
-# --- expressions -----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "tree, expected",
-    [
-        ("number1", 2.0),
-        ("- number0 number1", 8.0),
-        ("- number1 number0", -8.0),
-        ("/ number0 number1", 5.0),
-        ("/ number1 number0", 0.2),
-        ("- - number0 number1 3.0", 5.0),
-        ("- number0 - number1 3.0", 11.0),
-        ("/ + number0 number1 * 0.5 number1", 12.0),
-        ("^ number1 number0", 1024.0),
-        ("- 4 -1.5", 5.5),
-        ("/ number0 0.0", None),
-        ("/ number0 - number1 number1", None),
-        ("^ -1.0 0.5", None),
-        ("^ 0.0 -1.0", None),
-        ("^ number0 999.0", None),
-        ("* 1e308 number0", None),
-        ("+ number0", None),
-        ("+ number0 number1 number1", None),
-        ("number0 number1", None),
-        ("", None),
-        ("+ number0 number2", None),
-        ("+ number0 pen", None),
-        ("+", None),
-        ("+ nan number0", None),
-        ("+ inf number0", None),
-    ],
-)
-def test_values_of_expressions(tree, expected):
-    found = expression.evaluate(tree.split(), [10.0, 2.0])
-    assert found is None if expected is None else found == pytest.approx(expected, abs=1e-12)
-
-
-def slow(tree: list[str], numbers: list[float]):
-    """(value, rest), by recursion from the left."""
-    first, rest = tree[0], tree[1:]
-    if first not in "+-*/":
-        return (numbers[int(first[6:])] if first.startswith("number") else float(first)), rest
-    left, rest = slow(rest, numbers)
-    right, rest = slow(rest, numbers)
-    if first == "/" and right == 0:
-        raise ZeroDivisionError
-    return {"+": left + right, "-": left - right, "*": left * right, "/": left / right if right else 0.0}[first], rest
-
-
-@given(
-    trees(st.sampled_from(["number0", "number1", "3.0", "0.5"])), st.lists(st.integers(-9, 9), min_size=2, max_size=2)
-)
-def test_evaluation_against_recursion(tree, numbers):
-    try:
-        expected, rest = slow(tree, [float(n) for n in numbers])
-        assert not rest
-    except ZeroDivisionError:
-        expected = None
-    assert expression.evaluate(tree, numbers) == (expected if expected is None or math.isfinite(expected) else None)
-
-
-@given(st.lists(tokens, max_size=15), st.lists(st.floats(), max_size=3))
-def test_nothing_that_is_answered_raises(answer, numbers):
-    found = expression.evaluate(answer, numbers)
-    assert found is None or (math.isfinite(found) and expression.whole(answer))
-
-
-def test_a_very_deep_tree_is_evaluated():
-    assert expression.evaluate(["+"] * 100_000 + ["1.0"] * 100_001, []) == 100_001
-
-
-def test_answers_agree_to_the_tolerance():
-    assert expression.same(0.1 + 0.2, 0.3) and expression.same(1.00009, 1.0)
-    assert not expression.same(1.0002, 1.0) and not expression.same(None, 0.0)
-
-
-# --- batches and graphs ----------------------------------------------------------------------------------------------
-
-
-class Some(data.Problems):
-    """A split of the problems given, without a file."""
-
-    def __init__(self, drawn):
-        super().__init__([
-            Problem(["w"] * words, numbers, ["number0"], 0.0, places, cells, "x:1")
-            for words, numbers, places, cells in drawn
-        ])  # fmt: skip
-
-
-@st.composite
-def shapes(draw):
-    words = draw(st.integers(1, 14))
-    count = draw(st.integers(1, min(4, words)))
-    places = draw(st.lists(st.integers(0, words - 1), min_size=count, max_size=count, unique=True))
-    if draw(st.booleans()):
-        places[draw(st.integers(0, count - 1))] = -1  # a number that the question does not show
-    numbers = draw(st.lists(st.sampled_from([1.0, 2.0, 2.5, -3.0]), min_size=count, max_size=count))
-    return words, numbers, places, sorted(draw(st.sets(st.integers(0, words - 1))))
-
-
-def reference(words: int, size: int, numbers, places, cells, told=None) -> np.ndarray:
-    """Both graphs, edge by edge; ``told``: the words, of which equal ones in cells are joined."""
-    found = np.zeros((2, size, size), bool)
-    for i in range(size):
-        found[:, i, i] = True
-    for q, place in enumerate(places):
-        for cell in cells:
-            if place >= 0 and cell not in places and abs(place - cell) <= 3:
-                found[0, place, cell] = found[0, cell, place] = True
-        for other, there in enumerate(places):
-            if place >= 0 and there >= 0 and numbers[q] > numbers[other]:
-                found[1, place, there] = True
-    for i in cells:
-        for j in cells:
-            found[0, i, j] |= bool(told) and told[i] == told[j]
-    return found
-
-
-@given(st.lists(shapes(), min_size=1, max_size=5), st.randoms(), st.sampled_from(["paper", "published"]))
-def test_graphs_against_a_slow_reference(drawn, chance, kind):
-    known, some = vocabulary.build([["w"]], [], [4], 1), Some(drawn)
-    some.words = [chance.choices(["NUM", "pens", "how"], k=len(words)) for words in some.words]
-    tensors = data.Tensors(some, known, graphs=kind)
-    indices = [chance.randrange(len(drawn)) for _ in range(4)]
-    batch = tensors.batch(torch.tensor(indices))
-    size = max(drawn[index][0] for index in indices)
-    assert batch.graphs.dtype == torch.bool and batch.graphs.shape == (4, 2, size, size)
-    for at, index in enumerate(indices):
-        words, numbers, places, cells = drawn[index]
-        told = some.words[index] if kind == "published" else None
-        assert (batch.graphs[at].numpy() == reference(words, size, numbers, places, cells, told)).all()
-        assert batch.places[at].tolist() == places + [-1] * (batch.places.shape[1] - len(places))
-    assert data.Tensors(Some(drawn), known).batch(torch.tensor(indices)).graphs is None
-
-
-def test_the_greater_number_receives_from_the_smaller():
-    tensors = data.Tensors(Some([(9, [8.0, 5.0], [1, 6], [2, 5])]), vocabulary.build([], [], [2], 1), graphs="paper")
-    cells, compared = tensors.batch(torch.tensor([0])).graphs[0] & ~torch.eye(9, dtype=bool)
-    assert compared.nonzero().tolist() == [[1, 6]]
-    assert cells.nonzero().tolist() == [[1, 2], [2, 1], [5, 6], [6, 5]], "2 is four words from 6, 5 is four from 1"
-
-
-def test_a_batch_holds_its_problems_and_nothing_else(tmp_path):
-    found = data.load(mawps(write(tmp_path, files(train, dev)), least_count=1), 0)
-    tensors, known = data.Tensors(found.train, found.vocabulary), found.vocabulary
-    indices = torch.tensor([4, 0, 4, 20])
-    batch = tensors.batch(indices)
-    assert all(part.dtype == torch.int64 for part in batch if part is not None)
-    for at, index in enumerate(indices.tolist()):
-        words, length = found.train.words[index], int(batch.lengths[at])
-        assert [known.words[token] for token in batch.tokens[at][:length]] == words
-        assert batch.word_of[at][:length].tolist() == list(range(length))
-        assert (batch.tokens[at][length:] == 0).all() and (batch.word_of[at][length:] == -1).all()
-        assert known.decode(batch.equations[at].tolist()) == found.train.equations[index]
-        assert [words[place] for place in batch.places[at].tolist() if place >= 0] == ["NUM"] * 2
-
-
-def test_pieces_of_a_pretrained_embedding():
-    def encode(words):
-        return [5, *(7 + step for _ in words for step in (0, 1)), 6], [
-            -1,
-            *(at for at in range(len(words)) for _ in "ab"),
-            -1,
-        ]
-
-    tensors = data.Tensors(Some([(2, [1.0], [1], []), (1, [1.0], [0], [])]), vocabulary.build([], [], [1], 1), encode)
-    batch = tensors.batch(torch.tensor([0, 1]))
-    assert batch.tokens.tolist() == [[5, 7, 8, 7, 8, 6], [5, 7, 8, 6, 0, 0]]
-    assert batch.word_of.tolist() == [[-1, 0, 0, 1, 1, -1], [-1, 0, 0, -1, -1, -1]]
-    assert batch.lengths.tolist() == [2, 1]
 
 
 # --- the embedded data -----------------------------------------------------------------------------------------------
@@ -640,161 +444,6 @@ def test_settings_that_cannot_work(values, expected):
     found = groups.complaints_of_task("arithmetic", Config(**values))
     assert any(expected in text for text in found), found
     assert not groups.complaints_of_task("arithmetic", Config())
-
-
-# --- pretrained weights ----------------------------------------------------------------------------------------------
-
-roberta = {"config.json": "{}", "model.safetensors": "w", "vocab.json": "{}", "merges.txt": "m"}
-
-
-def test_the_files_of_a_pretrained_embedding_are_fingerprinted(tmp_path):
-    config = Config(embedding="pretrained", pretrained=str(write(tmp_path, roberta)))
-    before, stamp = prepare.check(config), prepare.stamp(config)
-    assert before != prepare.check(Config()) and stamp == prepare.stamp(config)
-    for name in roberta:
-        write(tmp_path, {name: roberta[name] + " "})
-        assert prepare.check(config) != before and prepare.stamp(config) != stamp, name
-        write(tmp_path, {name: roberta[name]})
-    assert prepare.check(config) == before
-
-
-def test_a_folder_of_weights_that_is_not_there_is_told_when_preparing_and_after_the_data(tmp_path):
-    write(tmp_path, files(train, dev))
-    config = mawps(tmp_path, embedding="pretrained", pretrained=str(tmp_path / "nowhere"))
-    told = []
-    text = complaint(prepare.prepare, replace(config, dataset="generated", data=""), None, told.append)
-    assert "nowhere" in text and any("generated: nothing to prepare" in line for line in told)
-    whole = replace(config, dataset="generated", data="", pretrained=str(write(tmp_path / "weights", roberta)))
-    prepare.prepare(whole, None, told.append)
-
-
-def test_what_a_pretrained_embedding_refuses_is_named_with_file_and_line(tmp_path):
-    def encode(words):
-        if "how" in words:
-            raise UserError("too long")
-        return [1], [0]
-
-    found = data.load(mawps(write(tmp_path, files(train, dev))), 0)
-    text = complaint(data.Tensors, found.test, found.vocabulary, encode)
-    assert text.count("dev.csv:") == 10 and "dev.csv:3: too long" in text
-
-
-def test_capitals_are_read_by_a_pretrained_embedding_alone(tmp_path):
-    """RoBERTa's pieces differ with the case; a learned vocabulary is of lower-cased words."""
-    pretrained = {"embedding": "pretrained", "pretrained": str(write(tmp_path / "weights", roberta))}
-    shouted = [{**one, "Question": one["Question"].replace("Pens", "PENS")} for one in train]
-    plain, loud = (write(tmp_path / name, files(rows, dev)) for name, rows in (("plain", train), ("loud", shouted)))
-    assert prepare.check(mawps(plain)) == prepare.check(mawps(loud))
-    assert prepare.check(mawps(plain, **pretrained)) != prepare.check(mawps(loud, **pretrained))
-    seen = []
-
-    def encode(words):
-        seen.append(words)
-        return [1] * len(words), range(len(words))
-
-    found = data.load(mawps(loud), 0)
-    data.Tensors(found.train, found.vocabulary, encode)
-    data.Tensors(data.load(Config(), 0).test, found.vocabulary, encode)  # generated: as its words are
-    assert all("PENS" in words for words in seen[: len(found.train)]) and len(seen) > len(found.train)
-    assert all("NUM" in words for words in seen) and "PENS" not in found.vocabulary.words
-
-
-@pytest.mark.parametrize(
-    "change, expected",
-    [
-        ({"config.json": None}, "config.json is missing"),
-        ({"model.safetensors": None}, "model.safetensors or pytorch_model.bin is missing"),
-        ({"merges.txt": None}, "the tokenizer's"),
-        ({"config.json": "[]"}, "expected a JSON object"),
-        ({"config.json": '{"transformers_weights": "x"}'}, "transformers_weights"),
-        ({"adapter_config.json": "{}"}, "found an adapter"),
-        ({"model.safetensors": None, hub.sharded: '{"weight_map": {"a": "../x"}}'}, "no such file lies beside it"),
-    ],
-)
-def test_an_incomplete_folder_of_weights_is_refused(tmp_path, change, expected):
-    content = {name: text for name, text in {**roberta, **change}.items() if text is not None}
-    config = Config(embedding="pretrained", pretrained=str(write(tmp_path, content)))
-    assert expected in complaint(prepare.check, config)
-    assert "no such folder" in complaint(prepare.check, replace(config, pretrained=str(tmp_path / "nowhere")))
-
-
-# --- fetching --------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def server(monkeypatch):
-    """Serves five small folds, with their sums in place of the published ones; they can be changed."""
-    content = {}
-    for fold in range(5):
-        content |= files(made(30, first=50 * fold), made(10, first=50 * fold + 30), f"fold{fold}")
-    with Server() as found:
-        found.files = {name: text.encode() for name, text in content.items()}
-        monkeypatch.setattr(prepare, "home", f"{found.url}data/")
-        monkeypatch.setitem(addresses.sums, "mawps", found.sums())
-        yield found.files
-
-
-def test_prepare_fetches_checks_and_goes_on_where_it_stopped(tmp_path, server):
-    config, said = mawps(tmp_path / "new"), []
-    whole = server["fold2/dev.csv"]
-    server["fold2/dev.csv"] = whole[:-1]
-    text = complaint(prepare.prepare, config, None, said.append)
-    assert "fold2/dev.csv: expected MD5" in text and not (tmp_path / "new" / "fold2" / "dev.csv").exists()
-    assert 0 < len(said) < 10
-    server["fold2/dev.csv"] = whole
-    prepare.prepare(config, None, said.append)
-    assert sum("kB from" in line for line in said) == 11, "each file once, the damaged one twice"
-    assert said[-1] == "mawps, fold 0: 27 training, 3 validation, 10 test problems"
-    said.clear()
-    prepare.prepare(config, None, said.append)
-    assert said[0] == f"mawps: complete in {tmp_path / 'new'}, nothing to fetch"
-    del server["fold0/train.csv"]
-    assert "the server answers 404" in complaint(prepare.prepare, mawps(tmp_path / "other"), None, said.append)
-
-
-def test_what_could_not_be_fetched_is_all_told_and_leaves_no_empty_folder(tmp_path, server):
-    prepare.prepare(mawps(tmp_path / "whole"), None, lambda line: None)
-    told = []
-    prepare.check(mawps(tmp_path / "whole"), told.append)
-    assert not any("not as published" in line for line in told)
-    server.clear()
-    absent = mawps(tmp_path / "none", embedding="pretrained", pretrained=str(tmp_path / "weights"))
-    text = complaint(prepare.prepare, absent, None, told.append)
-    assert "could not be fetched" in text and f"'{tmp_path / 'weights'}'" in text
-    assert not list((tmp_path / "none").iterdir())
-
-
-def test_prepare_replaces_no_file_and_fetches_nothing_that_is_not_needed(tmp_path, server):
-    mine, said = server["fold0/dev.csv"] + b"\n", []
-    write(tmp_path, {"cv_mawps/fold0/train.csv": server["fold0/train.csv"], "cv_mawps/fold0/dev.csv": mine})
-    before = sorted(tmp_path.rglob("*"))
-    prepare.prepare(mawps(tmp_path), None, said.append)
-    assert any("is not the published file; it is used as it is" in line for line in said)
-    assert any("reads as it is, nothing was fetched (8 published files are not in it" in line for line in said)
-    assert sorted(tmp_path.rglob("*")) == before
-    text = complaint(prepare.prepare, mawps(tmp_path, fold=1), None, said.append)
-    assert "not the published file" in text and "Nothing was fetched" in text
-    assert (tmp_path / "cv_mawps/fold0/dev.csv").read_bytes() == mine
-    write(tmp_path, {"cv_mawps/fold0/dev.csv": server["fold0/dev.csv"]})
-    prepare.prepare(mawps(tmp_path, fold=-1), None, said.append)
-    assert not (tmp_path / "fold1").exists() and (tmp_path / "cv_mawps/fold4/dev.csv").is_file()
-
-
-def test_prepare_says_what_is_computed():
-    said = []
-    prepare.prepare(Config(), None, said.append)
-    assert said[0].startswith("generated: nothing to prepare")
-    assert said[1] == "generated, fold 0: 1440 training, 160 validation, 400 test problems"
-
-
-def test_the_stamp_changes_with_the_files_and_only_with_them(tmp_path):
-    write(tmp_path, files(train, dev, "cv_mawps/fold1"))
-    config = mawps(tmp_path, fold=1)
-    before = prepare.stamp(config)
-    first = data.load(config, 0)
-    assert prepare.stamp(config) == before and data.load(config, 0) is first
-    write(tmp_path, {"cv_mawps/fold1/dev.csv": table(dev[1:])})
-    assert prepare.stamp(config) != before and len(data.load(config, 0).test) == 9
 
 
 # --- the published files ---------------------------------------------------------------------------------------------

@@ -9,7 +9,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,10 +16,10 @@ from common.data import hub
 from common.data.files import checksum
 from common.settings import groups
 from tasks.protein import data, prepare
-from tasks.protein.alphabet import LETTERS, RESIDUES, Alphabet, plain
+from tasks.protein.alphabet import RESIDUES
 from tasks.protein.config import Config
 from tasks.protein.files import addresses, datasets, fasta_csv_pickle, generated, weights
-from tests.support.file_server import Server
+from tests.support.protein_data import one, rows, s2c2
 from tests.support.protein_files import (
     archive,
     complaint,
@@ -33,18 +32,6 @@ from tests.support.protein_files import (
     shared,
     write,
 )
-
-rows = made()
-
-
-def s2c2(folder, **values) -> Config:
-    return Config(dataset="hp-s2c2", data=str(folder), **values)
-
-
-def one(config: Config) -> datasets.Source:
-    (found,) = datasets.read(config).values()
-    return found
-
 
 # --- formats ---------------------------------------------------------------------------------------------------------
 
@@ -586,147 +573,6 @@ def test_composition_of_the_generated_sequences_does_not_see_the_motifs():
     shares = np.array([[text.count(letter) / len(text) for letter in RESIDUES] for text in letters])
     each = [np.corrcoef(motifs, column)[0, 1] for column in shares.T]
     assert np.abs(each).max() < 0.06, "three standard errors of a correlation of 3,000 pairs are 0.055"
-
-
-# --- tokens ----------------------------------------------------------------------------------------------------------
-
-texts = st.lists(st.text(LETTERS, min_size=1, max_size=30), min_size=1, max_size=8)
-special = Alphabet({letter: 5 + i for i, letter in enumerate(LETTERS)}, padding=1, first=0, last=2)
-
-
-def split_of(sequences: list[str]) -> data.Split:
-    return data.Split(sequences, sequences, [f"x:{i}" for i in range(len(sequences))], torch.zeros(len(sequences)))
-
-
-@given(texts, st.sampled_from([plain(), special]), st.randoms())
-def test_a_batch_holds_its_sequences_and_nothing_else(sequences, alphabet, chance):
-    tokens = data.Tokens(split_of(sequences), alphabet)
-    indices = [chance.randrange(len(sequences)) for _ in range(4)]
-    found, mask, residues = tokens.batch(torch.tensor(indices))
-    assert found.dtype == torch.int64 and mask.dtype == residues.dtype == torch.bool
-    assert (found[~mask] == alphabet.padding).all() and not (residues & ~mask).any()
-    for row, index in enumerate(indices):
-        assert found[row][mask[row]].tolist() == alphabet.encode(sequences[index])
-        letters = {token: letter for letter, token in alphabet.tokens.items()}
-        assert "".join(letters[t] for t in found[row][residues[row]].tolist()) == sequences[index]
-    assert mask.any(0).all(), "no longer than the longest"
-
-
-def test_a_letter_the_model_does_not_know_is_named_with_its_place():
-    small = Alphabet({letter: i for i, letter in enumerate(RESIDUES)}, padding=20)
-    text = complaint(data.Tokens, split_of(["MKL", "MXL"]), small)
-    assert text.startswith("x:1: residue 2 is X, which the model does not know")
-
-
-@given(st.text(RESIDUES, min_size=1, max_size=40), st.integers(1, 40))
-def test_cropping_keeps_what_it_says_and_counts(sequence, length):
-    start, count = data.cropped(split_of([sequence, "M"]), length, "start")
-    assert start.sequences == [sequence[:length], "M"] and count == (len(sequence) > length)
-    ends, _ = data.cropped(split_of([sequence]), length, "ends")
-    kept = ends.sequences[0]
-    assert len(kept) == min(length, len(sequence))
-    head = (len(kept) + 1) // 2 if len(sequence) > length else len(kept)
-    assert kept == sequence[:head] + (sequence[len(sequence) - (len(kept) - head) :] if head < len(kept) else "")
-    whole, count = data.cropped(split_of([sequence]), None, "start")
-    assert whole.sequences == [sequence] and count == 0
-
-
-# --- fetching --------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def server(monkeypatch):
-    """Serves a small HP-S2C2, with its sums in place of the published ones; ``files`` can be changed."""
-    with Server() as found:
-        found.files = {"d1_fasta_clean.tar.gz": archive(fasta_files(rows)), **fold_files(rows)}
-        monkeypatch.setitem(addresses.homes, "hp-s2c2", f"{found.url}s2c2/")
-        monkeypatch.setitem(addresses.sums, "hp-s2c2", found.sums())
-        yield found.files
-
-
-def test_prepare_fetches_checks_and_goes_on_where_it_stopped(tmp_path, server):
-    config, said = s2c2(tmp_path / "new"), []
-    whole = server["d1_4.pkl"]
-    server["d1_4.pkl"] = whole[:-1]
-    text = complaint(prepare.prepare, config, None, said.append)
-    assert "d1_4.pkl: expected MD5" in text and not (tmp_path / "new" / "d1_4.pkl").exists()
-    fetched = len(said)
-    server["d1_4.pkl"] = whole
-    prepare.prepare(config, None, said.append)
-    assert 0 < fetched < 20 and sum("kB from" in line for line in said) == 22, "each file once, the damaged one twice"
-    assert said[-1] == "hp-s2c2, fold 0: 44 training, 10 validation, 6 test sequences"
-    said.clear()
-    prepare.prepare(config, None, said.append)
-    assert said[0] == f"hp-s2c2: complete in {tmp_path / 'new'}, nothing to fetch"
-    del server["d1_fasta_clean.tar.gz"]
-    assert "the server answers 404" in complaint(prepare.prepare, s2c2(tmp_path / "other"), None, said.append)
-
-
-def test_prepare_replaces_no_file(tmp_path, server, monkeypatch):
-    mine = fold_files(rows)["d1_3.pkl"] + b" "  # reads, with another sum
-    own = write(tmp_path / "own", {**server, "d1_3.pkl": mine})
-    said = []
-    prepare.prepare(s2c2(own), None, said.append)
-    assert (own / "d1_3.pkl").read_bytes() == mine, "the file is the user's"
-    assert any("d1_3.pkl is not the published file; it is used as it is" in line for line in said)
-    (own / "d1_fasta_clean.tar.gz").write_bytes(server["d1_fasta_clean.tar.gz"][:-9])
-    (own / "d1_4.pkl").unlink()
-    text = complaint(prepare.prepare, s2c2(own), None, said.append)
-    assert "d1_fasta_clean.tar.gz: not the published file" in text and "not a whole archive" in text
-    assert not (own / "d1_4.pkl").exists() and (own / "d1_3.pkl").read_bytes() == mine
-    monkeypatch.chdir(tmp_path)
-    usual = write(tmp_path / "data" / "protein" / "hp-s2c2", {**server, "d1_3.pkl": mine})
-    assert "Move it away" in complaint(prepare.prepare, Config(dataset="hp-s2c2"), None, said.append)
-    assert (usual / "d1_3.pkl").read_bytes() == mine
-
-
-def test_prepare_fetches_nothing_into_a_folder_that_reads(tmp_path, server):
-    server_files = dict(server)
-    server.clear()  # a request would be answered with 404
-    for name, files in (("csv", csv_files(rows, folds=[0])), ("folder", {**fasta_files(rows), **fold_files(rows)})):
-        place, said = write(tmp_path / name, files), []
-        before = sorted(place.rglob("*"))
-        prepare.prepare(s2c2(place), None, said.append)
-        assert any("reads as it is, nothing was fetched" in line for line in said), said
-        assert said[-1].startswith("hp-s2c2, fold 0: 44 training") and sorted(place.rglob("*")) == before
-    server.update(server_files)
-    prepare.prepare(s2c2(tmp_path / "csv", fold=-1), None, said.append)
-    assert len(datasets.read(s2c2(tmp_path / "csv", fold=-1))) == 10, "what is missing for the folds asked is fetched"
-
-
-def test_prepare_says_where_the_rest_is(tmp_path):
-    said = []
-    prepare.prepare(Config(), None, said.append)
-    assert said == ["generated: nothing to prepare, the sequences are computed"]
-    with pytest.MonkeyPatch.context() as patch:  # data alone are not all that the model wants
-        patch.setattr("importlib.util.find_spec", lambda name: None)
-        assert "antiberty==0.1.3" in complaint(prepare.prepare, Config(model="antiberty"), None, said.append)
-    text = complaint(prepare.prepare, Config(dataset="meltome", data=str(tmp_path)), None, said.append)
-    assert "cannot be fetched by this command" in text and "FLIP" in text
-    write(tmp_path, {"mixed_split.csv": flip(rows)})
-    prepare.prepare(Config(dataset="meltome", data=str(tmp_path)), None, said.append)
-    assert said[-1] == "meltome, fold 0: 38 training, 10 validation, 12 test sequences"
-
-
-@pytest.mark.parametrize("name", ["s2c2_0_train.csv", "d1/d1_0.pkl", "d1/d1_fasta_clean/P00007.fasta"])
-def test_the_stamp_changes_with_the_files_and_only_with_them(tmp_path, name):
-    folds = {f"d1/{fold}": content for fold, content in fold_files(rows).items()}
-    write(tmp_path, {**csv_files(rows), **folds, **fasta_files(rows, "d1/d1_fasta_clean")})
-    before = prepare.stamp(s2c2(tmp_path))
-    assert prepare.stamp(s2c2(tmp_path)) == before
-    write(tmp_path, {name: "changed"})
-    assert prepare.stamp(s2c2(tmp_path)) != before
-
-
-def test_hp_s_as_hotprotein_lays_it_out(tmp_path):
-    split = pickle.loads(fold_files(rows)["d1_0.pkl"])
-    for part in ("train", "test"):
-        split[f"{part}_labels"] = [int(v >= 5) + (v >= 20) + (v >= 45) + (v >= 75) for v in split[f"{part}_labels"]]
-    files = fasta_files(rows, "S/S_target")
-    write(tmp_path, {**files, "S/S_target_classification.pkl": pickle.dumps(split)})
-    found = one(Config(dataset="hp-s", data=str(tmp_path)))
-    assert (found.parts == datasets.TEST).sum() == 6 and set(found.targets) == {0.0, 1.0, 2.0, 3.0, 4.0}
-    assert "has one split" in complaint(prepare.check, Config(dataset="hp-s", data=str(tmp_path), fold=2))
 
 
 # --- the published files ---------------------------------------------------------------------------------------------
