@@ -57,8 +57,6 @@ def complaints_of_run(run: Run) -> list[str]:
         )
     if run.steps == 0 and run.epochs == 0:
         found.append("run.epochs and run.steps are both 0: one of them says how long to train")
-    if 0 < run.steps < run.warmup_steps:
-        found.append(f"run.warmup_steps={run.warmup_steps} is longer than the training of run.steps={run.steps}")
     if run.schedule == "one_cycle" and run.warmup_steps == 0:
         found.append("run.schedule=one_cycle rises for run.warmup_steps, which is 0; usual are 3 of 10 steps")
     if run.optimizer == "sgd" and run.nesterov and run.momentum == 0:

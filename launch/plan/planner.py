@@ -222,10 +222,14 @@ def _content(stage: Stage) -> str | None:
         before = path.read_text()
     except (FileNotFoundError, NotADirectoryError):
         return content
-    except (OSError, ValueError):
+    except OSError as error:
+        raise UserError(f"{path} cannot be read now ({error.strerror or error}). Nothing was started") from None
+    except ValueError:
         before = ""
     if before == content:
         return None
+    if stage.state == state.DAMAGED:  # found out by its checksum, and named in the plan
+        return content
     try:
         there = yaml.load(before, Loader=Loader)
         keys = ("task", "method", "settings", "versions", "data", "parent")

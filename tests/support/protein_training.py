@@ -1,6 +1,5 @@
 """For tests of the protein trainer: small stages, and what they read."""
 
-import pytest
 import torch
 from hypothesis import strategies as st
 
@@ -8,9 +7,7 @@ from common import record
 from common.stage import run
 from tasks.protein import data
 from tasks.protein.alphabet import RESIDUES, Alphabet
-from tasks.protein.encoders import esm_if1
 from tests.support import training
-from tests.support.protein_files import csv_files, made, write
 
 THREE = "ALA CYS ASP GLU PHE GLY HIS ILE LYS LEU MET ASN PRO GLN ARG SER THR VAL TRP TYR"
 
@@ -86,15 +83,3 @@ def line_of_atoms(sequence):
             words = f"ATOM  {len(found) + 1:>5}  {atom:<3} {NAMES[letter]} A{place + 1:>4}    "
             found.append(f"{words}{place + offset:8.3f}{0:8.3f}{0:8.3f}{1:6.2f}{0:6.2f}          {atom[0]:>2}\n")
     return "".join(found) + "END\n"
-
-
-@pytest.fixture
-def structured(folders, monkeypatch):
-    """Settings of a stage whose model reads structures, all of them there."""
-    pytest.importorskip("Bio", reason="needs: pip install biopython")
-    rows = made(80)
-    files = {f"structures/{name}.pdb": line_of_atoms(sequence) for name, sequence, _ in rows}
-    write(folders / "data", {**csv_files(rows), **files, "weights.pt": "any"})
-    monkeypatch.setattr(esm_if1, "build", lambda config: Atoms())
-    chosen = {"task.dataset": "hp-s2c2", "task.model": "esm-if1", "task.length": 15, "task.crop": "ends"}
-    return real_values(folders / "data", **chosen, **{"task.pretrained": str(folders / "data" / "weights.pt")})

@@ -12,6 +12,7 @@ import yaml
 from common import paths, record, registry
 from common.errors import UserError
 from common.stage import identity
+from launch.__main__ import main
 from launch.plan import outline, planner
 from launch.request import arguments
 from tests.support.arithmetic_files import files, made, row, write
@@ -344,3 +345,18 @@ def test_every_data_set_is_named_in_title_and_rows():
     shown = outline.text(make(*asked, "task.model=lenet-300-100,resnet-20")).splitlines()
     assert "lenet-300-100, resnet-20" in shown[0]
     assert sum("task.model=lenet-300-100" in line for line in shown) == 2 == sum("model=resnet-20" in x for x in shown)
+
+
+def test_a_damaged_configuration_of_a_finished_stage_is_written_anew_and_trained_again(capsys):
+    """Its checksum tells it from one that somebody changed on purpose, which is refused."""
+    asked = ["method=dense", "run.seed=0", "run.steps=2"]
+    assert main(["sweep", *asked]) == 0
+    (folder,) = (paths.runs() / "classic").iterdir()
+    before = paths.config(folder).read_text()
+    paths.config(folder).write_text(before.replace("learning_rate: 0.0012", "learning_rate: 0.0013"))
+    assert paths.config(folder).read_text() != before
+    capsys.readouterr()
+    assert main(["plan", *asked]) == 0
+    assert "config.yaml is not what training wrote" in capsys.readouterr().out
+    assert main(["sweep", *asked]) == 0
+    assert paths.config(folder).read_text() == before and record.finished(folder)
