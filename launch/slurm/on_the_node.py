@@ -2,15 +2,14 @@
 
 Slurm's SIGTERM announces a preemption, or an end: the stage writes a resume point and goes on until it is killed, since
 leaving early would lose the requeue. SIGUSR2 announces the time limit: the stage finishes its step, saves and ends, and
-the element goes back to the queue. Nothing is trusted but the files: a finished stage is not trained again, one whose
-parent is not done does not start, one that another process trains is waited for.
+the element goes back to the queue (``time_limit.py``). Nothing is trusted but the files: a finished stage is not
+trained again, one whose parent is not done does not start, one that another process trains is waited for.
 """
 
 from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -20,11 +19,10 @@ from common import paths, record
 from common.training.interruption import SAVE, Stop
 from launch import wording
 from launch.runs.child import Child, mark
+from launch.slurm import time_limit
 
 BUSY = 5.0  # seconds between two looks at a stage that another process has
 BELATED = (1, 2, 4, 8, 15)  # seconds: a shared file system may show another node's DONE late
-STALLED = 3  # attempts in a row without a finished step, after which another would be no use
-KILLED = 900  # seconds that Slurm may take to end an element it requeued
 
 
 def train(stages: Sequence[str], code: str) -> str:
@@ -46,7 +44,7 @@ def _all(element: ThisElement, stages: Sequence[Path]) -> str:
         outcome, reason = element.stage(folder, patient=number == 0, several=len(stages) > 1)
         print(f"{folder.parent.name}/{folder.name}: {outcome}{': ' if reason else ''}{reason}", flush=True)
         if outcome == "stopped":
-            element.requeue(folder)
+            time_limit.requeue(element.id, folder, element.begun, element.rank == 0, element.busy)
         if outcome != "done":
             bad.append(f"{folder.parent.name}/{folder.name} {outcome}: {reason}")
     if bad:
@@ -123,46 +121,6 @@ class ThisElement:
         if outcome == "failed" and self.rank == 0:
             return mark(folder, outcome, reason, pid)
         return outcome, reason
-
-    def requeue(self, folder: Path) -> None:
-        """Send this element back to the queue and wait to be ended by Slurm; raises where it cannot be done."""
-        if self.rank == 0:
-            if not self.busy:  # else whoever trains the stage writes its status
-                self._say_queued(folder)
-            if problem := _requeue(self.id):
-                reason = f"Slurm did not requeue it at the time limit: {problem}"
-                if not self.busy:
-                    record.update_status(folder, state="stopped", reason=reason)
-                raise SystemExit(f"error: {reason}; 'make sweep' resumes it from its checkpoint")
-            print(f"{self.id} goes back to the queue", flush=True)
-        time.sleep(KILLED)
-        raise SystemExit("error: Slurm requeued this element and did not end it")
-
-    def _say_queued(self, folder: Path) -> None:
-        status = record.read_status(folder)
-        stalled = 0 if (status.get("step") or 0) > self.begun else status.get("stalled", 0) + 1
-        if stalled >= STALLED:
-            reason = f"{stalled} times in a row the time limit came before a step was finished: raise cluster.time"
-            record.update_status(folder, state="failed", reason=reason)
-            raise SystemExit(f"error: {reason}")
-        record.update_status(folder, state="queued", reason="back in the queue at the time limit", stalled=stalled)
-
-
-def _requeue(element: str) -> str:
-    """Ask Slurm to queue this running element again; what it said where it does not, also not a little later."""
-    problem = ""
-    for pause in (0, 2, 10):
-        time.sleep(pause)
-        try:
-            command = ["scontrol", "requeue", element]
-            done = subprocess.run(command, capture_output=True, text=True, timeout=30)
-        except (OSError, subprocess.TimeoutExpired) as error:
-            problem = str(error)
-            continue
-        if not done.returncode:
-            return ""
-        problem = done.stderr.strip()
-    return problem
 
 
 def _parent_ended_badly(folder: Path) -> bool:
