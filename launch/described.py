@@ -1,5 +1,6 @@
 """What the place of a stage's folder and the configuration in it say of the stage, planned or on disk alike."""
 
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -65,3 +66,23 @@ class Described:
         settings = self.config.get("settings")
         section = settings.get("task") if isinstance(settings, dict) else None
         return str(section.get(key) or "") if isinstance(section, dict) else ""
+
+
+@dataclass(frozen=True)
+class Stage(Described):
+    """A stage of a plan. ``config``: what its ``config.yaml`` holds, or will; ``why``: why it is in this ``state``."""
+
+    folder: Path
+    config: dict = field(repr=False, compare=False)
+    depth: int
+    state: str
+    why: str
+
+    @property
+    def sparsity(self) -> float | None:
+        return self.config["sparsity"]
+
+    @property
+    def processes(self) -> int:
+        """Processes that train it together."""
+        return self.config["settings"]["run"].get("processes", 1)

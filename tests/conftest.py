@@ -11,6 +11,25 @@ os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 # Compiled modules are kept: the tests' processes import ours a thousand times.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+# Folders and files whose tests share what is costly: one Slurm at a time, one MLflow server, stages trained once.
+TOGETHER = (
+    "tests/real_slurm/",
+    "tests/launch/mlflow_view/",
+    "tests/common/training/test_resume.py",
+    "tests/launch/cli/test_cli.py",
+    "tests/common/methods/test_gmp.py",
+    "tests/common/methods/test_instability.py",
+    "tests/common/methods/test_learned.py",
+    "tests/common/methods/test_methods.py",
+    "tests/common/methods/test_rigl.py",
+    "tests/common/methods/test_snip.py",
+    "tests/common/methods/test_tickets.py",
+    "tests/common/methods/test_variational_dropout.py",
+    "tests/common/sparsity/test_fisher.py",
+    "tests/common/sparsity/test_structure.py",
+    "tests/common/training/test_learned_tensors.py",
+    "tests/tasks/arithmetic/test_trainer.py",
+)
 # What the caller set for runs of their own must not steer a test, nor a test reach the caller's server or queue.
 INHERITED = ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID", "MLFLOW_RUN_ID")
 VARIABLES = ("TASK", "METHOD", "PRESET", "DATA", "CLUSTER", "SET", "FORMAT", "PORT", "WORKERS", "ARGS", "PYTHON")
@@ -19,6 +38,7 @@ for name in (*INHERITED, *VARIABLES, "MAKEFLAGS", "MAKEOVERRIDES", "MAKELEVEL", 
 
 import pytest  # noqa: E402
 from hypothesis import settings  # noqa: E402
+from xdist.scheduler import LoadScopeScheduling  # noqa: E402
 
 from tests.support.slurm import cluster as slurm_cluster  # noqa: E402
 from tests.support.slurm import files as slurm_files  # noqa: E402
@@ -51,15 +71,26 @@ def pytest_xdist_auto_num_workers(config) -> int:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """What uses a Slurm is marked, comes first and shares a process; so do the tests of a file that share a runs/."""
+    """What uses a Slurm is marked, and comes first."""
     for item in items:
         if {"slurm_session", "slurm_session_accounting", "slurm_with"} & set(getattr(item, "fixturenames", ())):
             item.add_marker("slurm")
-        if item.get_closest_marker("slurm"):
-            item.add_marker(pytest.mark.xdist_group("slurm"))
-        elif "shared_runs" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group(item.module.__name__))
     items.sort(key=lambda item: item.get_closest_marker("slurm") is None)
+
+
+class Together(LoadScopeScheduling):
+    """Sends each test to whichever process is free, but those of one of ``TOGETHER`` to one, in their order.
+
+    The plugin's own groups need a private attribute that pytest 9.2 no longer has.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        return next((place for place in TOGETHER if nodeid.startswith(place)), nodeid)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    return Together(config, log)
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ imported here alone. Every problem is a UserError; what helps is said in the wor
 """
 
 import contextlib
+import importlib
 import json
 from collections.abc import Iterable
 from fnmatch import fnmatch
@@ -115,8 +116,8 @@ def _installed():
 
 def library() -> Any:
     """The package transformers, silent; ``UserError`` where it is missing."""
-    with _installed():
-        import transformers
+    with _installed():  # by name: common itself stands without it
+        transformers = importlib.import_module("transformers")
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     return transformers

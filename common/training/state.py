@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,11 +13,9 @@ from common import sparsity as sp
 from common.sparsity.masks import Tensors
 from common.training import memory
 from common.training.probes import activations, batch_gradients, mean_gradients, synaptic_flow
+from common.training.protocols import AnyTrainer
 from common.training.reparametrised import Effective, Reparametrised
 from common.training.resume import checkpoint, rewinding
-
-if TYPE_CHECKING:  # which import this file
-    from common.training.trainer import Trainer
 
 
 class _Absent:
@@ -48,13 +46,13 @@ class State:
     parent: "Parent" = _absent("this stage starts from no other")
     finished: "Parent" = _absent("this stage is finished once it is measured, not before")  # as later ones will see it
 
-    def __init__(self, trainer: "Trainer", model: nn.Module, steps: int, parent: "Parent | None"):
+    def __init__(self, trainer: AnyTrainer, model: nn.Module, steps: int, parent: "Parent | None"):
         run = trainer.run
         self.model, self.steps, self.step, self.seed = model, steps, 0, run.seed
         self.network: nn.Module = model
         self.moved = False  # have masks changed since the processes of this stage last compared them?
         asked = model, run.prune_embeddings, (*run.exclude, *trainer.never_prunable(model)), trainer.method.oriented
-        self.weights = sp.prunable(*asked)
+        self.weights: dict[str, nn.Parameter] = sp.prunable(*asked)
         self.masks = sp.Masks(self.weights)
         self.learned: dict[str, nn.Parameter] = {}
         self._scales: dict[str, float] = {}
@@ -269,7 +267,7 @@ class State:
 class Parent:
     """The finished stage this one starts from, read from its folder."""
 
-    def __init__(self, folder: Path, trainer: "Trainer"):
+    def __init__(self, folder: Path, trainer: AnyTrainer):
         self.folder, self._trainer = Path(folder), trainer
         self._content: dict[str, Any] = {}
 

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from launch.plan.planner import Stage
+from launch.described import Stage
 from launch.runs.lineage import Lineage
 
 

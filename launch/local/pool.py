@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from common import paths, record
+from launch.described import Stage
 from launch.local.order import Order
 from launch.local.progress import Event
-from launch.plan.planner import Stage
 from launch.runs import locks
 from launch.runs.child import GRACE, mark
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TextIO
 
 from launch import wording
-from launch.plan.planner import Stage
+from launch.described import Stage
 from launch.request import folds
 
 REFRESH = 0.1  # seconds between two drawings on a terminal

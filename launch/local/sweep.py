@@ -17,12 +17,12 @@ import submitit
 
 from common import paths
 from common.errors import UserError
+from launch.described import Stage
 from launch.local import devices
 from launch.local.order import Order, Result
 from launch.local.pool import Pool
 from launch.local.progress import Event
 from launch.local.worker import serve
-from launch.plan.planner import Stage
 
 LIBRARIES = ("OMP_NUM", "MKL_NUM", "OPENBLAS_NUM", "NUMEXPR_NUM", "VECLIB_MAXIMUM")
 FOREVER = 60 * 24 * 365  # minutes; submitit ends a local job after a few unless asked otherwise

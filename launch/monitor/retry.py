@@ -5,7 +5,7 @@ from collections import defaultdict
 
 from common import registry
 from common.errors import UserError
-from launch.plan.planner import Stage
+from launch.described import Stage
 from launch.request.arguments import Request
 from launch.runs import records
 from launch.runs.lineage import Lineage

@@ -13,7 +13,7 @@ from common import paths, registry
 from common.errors import UserError, complain
 from common.settings import groups
 from common.settings.run import Run
-from launch.plan.planner import Stage
+from launch.described import Stage
 
 _KNOWN: dict[str, dict] = {}  # what the child said, for the life of this process
 

@@ -13,7 +13,7 @@ from common import paths, record, registry
 from common.errors import UserError
 from common.settings import groups
 from common.stage import identity
-from launch.described import Described
+from launch.described import Stage
 from launch.plan import reasons
 from launch.request import compose, folds, grid, variants
 from launch.request.arguments import Request
@@ -23,26 +23,6 @@ from launch.runs.records import Loader
 from launch.slurm import live_records
 
 Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-
-
-@dataclass(frozen=True)
-class Stage(Described):
-    """One training leg. ``config`` is the content of its ``config.yaml``."""
-
-    folder: Path
-    config: dict = field(repr=False, compare=False)
-    depth: int
-    state: str
-    why: str
-
-    @property
-    def sparsity(self) -> float | None:
-        return self.config["sparsity"]
-
-    @property
-    def processes(self) -> int:
-        """Processes that train it together."""
-        return self.config["settings"]["run"].get("processes", 1)
 
 
 @dataclass

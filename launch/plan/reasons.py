@@ -10,19 +10,16 @@ from collections.abc import Iterable
 from functools import cache
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import yaml
 
 from common import paths, record
 from common.settings import groups
 from launch import wording
+from launch.described import Stage
 from launch.request.arguments import GROUPS
 from launch.runs.records import Loader
 from launch.runs.state import NEVER
-
-if TYPE_CHECKING:
-    from launch.plan.planner import Stage
 
 MOST = 2000  # folders looked into; reading a configuration takes a third of a millisecond
 MOST_REASONS = 5  # that a plan gives

@@ -14,17 +14,14 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from common import paths, record
 from common.errors import UserError
 from launch import wording
+from launch.described import Stage
 from launch.runs import ledger, locks
 from launch.slurm import arrays, cluster, frozen_code, live_records, sbatch
 from launch.slurm.cluster import Cluster
-
-if TYPE_CHECKING:
-    from launch.plan.planner import Stage
 
 Report = Callable[[str], object]  # where a message for the user goes
 ENDING = 60  # seconds to wait for an array that is taken back

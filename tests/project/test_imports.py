@@ -22,18 +22,11 @@ DECLARING = ("common.settings.schema.", "common.settings.task")  # what a task's
 LIGHT = ("data.files", "data.published", "data.hub")  # of common, for what a login node runs of a task
 
 
-def imports(path: Path, everywhere: bool = True, types: bool = True) -> set[str]:
-    """Dotted names that a file imports; with ``everywhere=False`` only those at its top level.
-
-    ``types=False``: without those that annotations alone need (``if TYPE_CHECKING``).
-    """
+def imports(path: Path, everywhere: bool = True) -> set[str]:
+    """Dotted names that a file imports; with ``everywhere=False`` only those at its top level."""
     tree = ast.parse((ROOT / path).read_text())
     found = set()
-    nodes = list(ast.walk(tree) if everywhere else tree.body)
-    for node in nodes if not types else ():
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-            nodes = [other for other in nodes if other not in node.body]
-    for node in nodes:
+    for node in ast.walk(tree) if everywhere else tree.body:
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -56,7 +49,7 @@ def check(path: Path) -> set[str]:
             n for n in names if n.split(".")[0] in used - {"torch", "numpy"} and not n.startswith("common.sparsity")
         }
     if part[0] == "common":
-        return wrong | used & {"tasks", "launch", "mlflow", "submitit", "fairseq"}
+        return wrong | used & {"tasks", "launch", "mlflow", "submitit", "transformers", "fairseq"}
     if part[0] == "launch":
         return wrong | used & {"tasks", "fairseq"}
     wrong |= used & {"launch", "mlflow", "submitit"}
@@ -139,7 +132,7 @@ def edges(top: str, package: bool) -> dict[str, set[str]]:
     files = {".".join(path.with_suffix("").parts): path for path in FILES if path.parts[0] == top}
     found: dict[str, set[str]] = {}
     for name, path in files.items():
-        names = imports(path, types=False)
+        names = imports(path)  # for annotations too
         used = {file for file in files if file in names or any(other.startswith(f"{file}.") for other in names)}
         used -= {file for file in used if file.endswith(".__init__")}
         home = ".".join(name.split(".")[:2]) if package else name

@@ -1,7 +1,7 @@
 """What reaches each weight of a trained network: for methods that look at inputs (Wanda, DSnoT), not at gradients."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -9,10 +9,7 @@ from torch import nn
 from common.sparsity.weights import CONVOLUTIONS, owners
 from common.training import optimization
 from common.training.probes.undisturbed import modes_kept
-
-if TYPE_CHECKING:  # which import this file
-    from common.training.state import State
-    from common.training.trainer import Trainer
+from common.training.protocols import AnyState, AnyTrainer
 
 
 class Inputs(NamedTuple):
@@ -27,7 +24,7 @@ class Inputs(NamedTuple):
 
 
 @torch.no_grad()
-def inputs(trainer: "Trainer", state: "State", batches: int) -> dict[str, Inputs]:
+def inputs(trainer: AnyTrainer, state: AnyState, batches: int) -> dict[str, Inputs]:
     """See ``State.activations``."""
     sums: dict[str, list[torch.Tensor]] = {name: [] for name in state.weights}
     hooks = []

@@ -3,19 +3,15 @@
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import torch
 
 from common.training import optimization
 from common.training.probes.undisturbed import differentiable, modes_kept
-
-if TYPE_CHECKING:  # which import this file
-    from common.training.state import State
-    from common.training.trainer import Trainer
+from common.training.protocols import AnyState, AnyTrainer
 
 
-def gradients(trainer: "Trainer", state: "State", batches: Iterable[int]) -> Iterator[dict[str, torch.Tensor]]:
+def gradients(trainer: AnyTrainer, state: AnyState, batches: Iterable[int]) -> Iterator[dict[str, torch.Tensor]]:
     """See ``State.gradients_of``."""
     # of each step its own: prunings during one training do not look at the same examples again
     order = optimization.Order(state.stream("gradients", state.step), trainer.examples(), trainer.run.batch_size)

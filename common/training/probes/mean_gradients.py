@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
@@ -11,13 +11,10 @@ from torch.utils import _pytree as pytree
 
 from common.training import optimization
 from common.training.probes.undisturbed import undisturbed
-
-if TYPE_CHECKING:  # which import this file
-    from common.training.state import State
-    from common.training.trainer import Trainer
+from common.training.protocols import AnyState, AnyTrainer
 
 
-def _losses(trainer: "Trainer", state: "State", batches: int) -> Iterator[torch.Tensor]:
+def _losses(trainer: AnyTrainer, state: AnyState, batches: int) -> Iterator[torch.Tensor]:
     """The losses of the first ``batches`` batches of the probe's own stream, one at a time."""
     order = optimization.Order(state.stream("probe"), trainer.examples(), trainer.run.batch_size)
     for position in range(batches):
@@ -25,7 +22,7 @@ def _losses(trainer: "Trainer", state: "State", batches: int) -> Iterator[torch.
 
 
 def gradients(
-    trainer: "Trainer", state: "State", batches: int, magnitudes: bool, dropout: bool
+    trainer: AnyTrainer, state: AnyState, batches: int, magnitudes: bool, dropout: bool
 ) -> dict[str, torch.Tensor]:
     """See ``State.probe``."""
     total = {name: torch.zeros_like(w) for name, w in state.weights.items()}
@@ -39,7 +36,7 @@ def gradients(
 
 
 @torch.no_grad()
-def loss(trainer: "Trainer", state: "State", batches: int, masks: Mapping[str, torch.Tensor] | None) -> float:
+def loss(trainer: AnyTrainer, state: AnyState, batches: int, masks: Mapping[str, torch.Tensor] | None) -> float:
     """See ``State.loss``."""
     masks = masks or {}
     kept = {name: w.detach().clone() for name, w in state.weights.items() if masks}
@@ -54,7 +51,7 @@ def loss(trainer: "Trainer", state: "State", batches: int, masks: Mapping[str, t
     return trainer.team.mean(total / batches)  # a choice made by it is then the same in all processes
 
 
-def hessian_gradient(trainer: "Trainer", state: "State", batches: int, temperature: float) -> dict[str, torch.Tensor]:
+def hessian_gradient(trainer: AnyTrainer, state: AnyState, batches: int, temperature: float) -> dict[str, torch.Tensor]:
     """See ``State.hessian_gradient``."""
     weights = list(state.weights.values())
     mean, total = ([torch.zeros_like(w) for w in weights] for _ in range(2))

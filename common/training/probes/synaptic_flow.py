@@ -1,7 +1,7 @@
 """How much of what flows through a network passes each weight: SynFlow's score (see ``State.synaptic_flow``)."""
 
 import copy
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
@@ -9,10 +9,7 @@ from torch.utils import _pytree as pytree
 
 from common.training import optimization
 from common.training.probes.undisturbed import BATCH_NORMALISATION
-
-if TYPE_CHECKING:  # which import this file
-    from common.training.state import State
-    from common.training.trainer import Trainer
+from common.training.protocols import AnyState, AnyTrainer
 
 _BY_CHANNEL = (BATCH_NORMALISATION, nn.GroupNorm, nn.modules.instancenorm._InstanceNorm)  # scaled along axis 1
 _TABLES = (nn.Embedding, nn.EmbeddingBag)
@@ -23,7 +20,7 @@ class _Reached(Exception):
     """The model's output, on its way past the loss."""
 
 
-def scores(trainer: "Trainer", state: "State") -> dict[str, torch.Tensor]:
+def scores(trainer: AnyTrainer, state: AnyState) -> dict[str, torch.Tensor]:
     """See ``State.synaptic_flow``."""
     for path, module in state.model.named_modules():
         if isinstance(module, nn.RNNBase | nn.RNNCellBase):
@@ -95,7 +92,7 @@ def _scaled(module: Any, inputs: tuple[torch.Tensor], output: torch.Tensor) -> t
     return values * scale
 
 
-def _from_ones(trainer: "Trainer", state: "State", twin: nn.Module) -> torch.Tensor:
+def _from_ones(trainer: AnyTrainer, state: AnyState, twin: nn.Module) -> torch.Tensor:
     """The output of ``twin`` for one example whose real inputs, or whose embeddings, are all ones."""
     met: list[torch.Tensor] = []
 

@@ -2,15 +2,11 @@
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
-if TYPE_CHECKING:  # which import this file
-    from common.training.state import State
-    from common.training.trainer import Trainer
-
+from common.training.protocols import AnyState, AnyTrainer
 
 BATCH_NORMALISATION = nn.modules.batchnorm._BatchNorm
 
@@ -33,7 +29,7 @@ def differentiable(model: nn.Module) -> AbstractContextManager:
 
 
 @contextmanager
-def undisturbed(trainer: "Trainer", state: "State", dropout: bool = False) -> Iterator[None]:
+def undisturbed(trainer: AnyTrainer, state: AnyState, dropout: bool = False) -> Iterator[None]:
     """Inside, the loss can be taken: weights aside, whatever that changes is put back. Gradients reach all layers."""
     buffers = {name: buffer.clone() for name, buffer in state.model.named_buffers()}
     with modes_kept(state.model):

@@ -3,23 +3,30 @@
 import socket
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
 
 from common import sparsity as sp
 from common.training.processes.team import Team
+from common.training.protocols import AnyTrainer
 from common.training.resume import checkpoint
 from common.training.state import State
-
-if TYPE_CHECKING:  # which import this file
-    from common.training.trainer import Trainer
 
 PATIENCE = 60.0  # seconds in which a network file system shows every node what one of them wrote
 
 
-def content(trainer: "Trainer", state: State) -> dict[str, Any]:
+class Resumable(AnyTrainer, Protocol):
+    """A trainer with what it remembers of the steps so far."""
+
+    best: dict[str, Any]
+    last_validation: float | None
+    warnings: list[str]
+    start_sums: dict[str, list[float]]
+
+
+def content(trainer: Resumable, state: State) -> dict[str, Any]:
     """All that determines the rest of the training. Every process of the stage must call it."""
     return {
         "step": state.step,
@@ -44,7 +51,7 @@ def _random(device: torch.device) -> dict[str, torch.Tensor]:
     return {**found, "cuda": torch.cuda.get_rng_state()} if device.type == "cuda" else found
 
 
-def restore(trainer: "Trainer", state: State, saved: dict[str, Any]) -> None:
+def restore(trainer: Resumable, state: State, saved: dict[str, Any]) -> None:
     """Put back what ``content`` gave."""
     sp.restore(state.model, saved["model"])
     _restore_learned(state.learned, saved.get("learned", {}))

@@ -4,19 +4,16 @@ import json
 import math
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 
 from common import paths, record
 from common import sparsity as sp
+from common.training.protocols import AnyTrainer
 from common.training.resume import checkpoint
 
-if TYPE_CHECKING:  # which import this file
-    from common.training.trainer import Trainer
 
-
-def snapshot_of(trainer: "Trainer", root: Path, step: int) -> dict[str, torch.Tensor]:
+def snapshot_of(trainer: AnyTrainer, root: Path, step: int) -> dict[str, torch.Tensor]:
     """The weights of the dense stage ``root`` after ``step`` steps. ``trainer``: any trainer of the same task.
 
     What is trained again is compared with the losses that ``root`` logged, to the first at or after ``step + 1`` (the

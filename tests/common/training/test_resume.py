@@ -24,8 +24,6 @@ from tests.support import training
 from tests.support.places import ROOT
 from tests.support.training import Death
 
-pytestmark = pytest.mark.xdist_group("resume")
-
 # A rate at which the best step on validation is not the last one, so that selected weights are resumed too.
 NOISY = {"run.learning_rate": 0.02}
 # In every family an optimizer with momentum of the other kind, and accumulation, clipping and schedules, somewhere.

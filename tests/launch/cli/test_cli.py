@@ -13,8 +13,6 @@ import pytest
 from common import paths
 from tests.support.cli import COMMAND, ROOT, environment, error, launch
 
-pytestmark = pytest.mark.xdist_group("cli")
-
 SMALL = ("run.steps=40", "run.evaluate_every=20", "run.log_every=10", "workers=2")
 TINY = ("method=omp_after", "method.sparsity=0.5,0.8", "run.seed=0,1", *SMALL)
 COLUMNS = (

@@ -28,8 +28,6 @@ from tests.support.mlflow_view import (
 )
 from tests.support.stages import START, line, stage
 
-pytestmark = pytest.mark.xdist_group("mlflow")
-
 STATUS = {"done": "FINISHED", "failed": "FAILED", "running": "RUNNING", "stopped": "SCHEDULED"}
 # As from a machine whose file system has no locks: nothing keeps two syncs apart.
 UNLOCKED = (

@@ -33,8 +33,6 @@ from tests.support.mlflow_view import (
 )
 from tests.support.stages import START, line, stage
 
-pytestmark = pytest.mark.xdist_group("mlflow")
-
 
 @pytest.fixture
 def runs(tmp_path):

@@ -24,8 +24,6 @@ from tests.support.mlflow_view import (
 )
 from tests.support.stages import stage
 
-pytestmark = pytest.mark.xdist_group("mlflow")
-
 UI = "import sys; from launch.mlflow_view import ui; ui.EVERY = 0.3; ui.ui(sys.argv[1], int(sys.argv[2]))"
 
 
