@@ -43,11 +43,11 @@ def in_flight(where: Path | None = None, asks: queue.Ask = queue.ask) -> tuple[d
     """
     where = Path(where or paths.runs())
     members = {
-        name: [element for element in elements if element.id]
+        name: numbered
         for name, elements in ledger.by_stage(ledger.elements(where)).items()
-        if not finished(where / name)
+        if (numbered := [element for element in elements if element.id]) and not finished(where / name)
     }
-    answers = asks(*_question(members)) if any(members.values()) else {}
+    answers = asks(*_question(members)) if members else {}
     alive, mute = {}, []
     for name, elements in members.items():
         element, job = _counts([(element, answers[element.id or ""]) for element in elements])

@@ -320,3 +320,24 @@ def test_later_stages_of_a_job_wait_for_their_turn(runs):
     submitted(runs, ["toy/a", "toy/b"])
     assert state_of(runs, job("RUNNING"), "b").reason == IN_TURN
     assert state_of(runs, job("PENDING"), "b").reason == "not yet considered by Slurm"
+
+
+def test_a_submission_that_was_cut_short_is_neither_on_its_way_nor_unknown(tmp_path, monkeypatch):
+    """Killed between the intent and the note of the number: who submits next finds out what became of it."""
+    for digest in ("a", "b", "c"):
+        make(tmp_path, digest)
+    submitted(tmp_path, ["toy/a"], job=None, array="cut-short")
+    submitted(tmp_path, ["toy/a", "toy/b"], ["toy/c"], job="12", array="array-one")
+    submitted(tmp_path, ["toy/d"], job=None, array="cut-short-too")
+    answers = {"12_0": Job("RUNNING", source="squeue"), "12_1": Job("UNKNOWN")}
+
+    def asks(wanted, users=()):
+        assert set(wanted) == set(answers), "nothing is asked about what has no number"
+        return answers
+
+    alive, mute = live_records.in_flight(tmp_path, asks)
+    assert {name: element.id for name, element in alive.items()} == {"toy/a": "12_0", "toy/b": "12_0"}
+    assert mute == ["toy/c"]
+    only = tmp_path / "only"
+    submitted(only, ["toy/a"], job=None, array="cut-short")
+    assert live_records.in_flight(only, asks) == ({}, [])
