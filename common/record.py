@@ -90,8 +90,7 @@ def fault(folder: Path) -> str | None:
         return None
     except ValueError:  # also bytes that are no text
         return "DONE is damaged"
-    content = b""
-    for path in (paths.config(folder), paths.summary(folder)):  # the summary last: it is parsed below
+    for path in (paths.summary(folder), paths.config(folder)):
         try:
             content = path.read_bytes()
         except FileNotFoundError:
@@ -101,7 +100,7 @@ def fault(folder: Path) -> str | None:
         if path.name in sums and hashlib.sha256(content).hexdigest() != sums[path.name]:
             return f"{path.name} is not what training wrote (its checksum is another)"
     try:
-        return "" if isinstance(json.loads(content.decode()), dict) else "summary.json holds no results"
+        return "" if isinstance(read_json(paths.summary(folder)), dict) else "summary.json holds no results"
     except ValueError:
         return "summary.json is damaged"
 
