@@ -1,6 +1,8 @@
 """How a stage is trained: the settings that every task shares."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from common.settings import schema
 from common.settings.schema import option
@@ -22,7 +24,9 @@ class Run:
     nesterov: bool = option(False, "sgd: Nesterov's form of momentum")
     weight_decay: float = option(0.0, "L2 (sgd, adam) or decoupled (adamw) decay", least=0)
     schedule: str = option("constant", "learning rate", choices=("constant", "linear", "cosine", "steps", "one_cycle"))
-    warmup_steps: int = option(0, "steps of linear warm-up from 0; one_cycle: the step at which it peaks", least=0)
+    warmup_steps: int = option(
+        0, "steps of linear warm-up from 0; one_cycle: the step at which it peaks", least=0, most=10**9
+    )
     milestones: list[float] = option([0.5, 0.75], "schedule=steps: shares of training it decays after", least=0, most=1)
     decay: float = option(0.1, "schedule=steps: factor at each milestone", least=0)
     clip_norm: float = option(0.0, "largest norm of the masked gradient; 0: no clipping", least=0)
@@ -45,6 +49,17 @@ class Run:
     def steps_of(self, examples: int) -> int:
         """Optimizer steps of ``epochs`` passes over so many training examples."""
         return max(1, round(self.epochs * examples / (self.batch_size * self.accumulate)))
+
+
+def cautions(run: Mapping[str, Any]) -> list[str]:
+    """What works as the values in ``run`` ask for, and may not be meant."""
+    steps, warmup = run["steps"], run["warmup_steps"]
+    if not 0 < steps < warmup:
+        return []
+    return [
+        f"run.warmup_steps={warmup} is longer than the training of run.steps={steps}: the learning rate never gets to "
+        "run.learning_rate"
+    ]
 
 
 def complaints_of_run(run: Run) -> list[str]:

@@ -72,6 +72,8 @@ def _wrong(value: Any, metadata: Mapping[str, Any]) -> str:
         return f"be {valid}; found {value!r}{nearest(str(value).lower(), choices)}"
     if isinstance(value, float) and not isfinite(value):
         return f"be finite, found {value}"
+    if isinstance(value, int) and abs(value) >= 2**63:  # in steps of examples, seeds and sizes no more is meant
+        return f"be below 2^63, found a number of {len(str(abs(value)))} digits"
     if value is None or all(holds(value, metadata[name]) for name, (holds, _) in BOUNDS.items() if name in metadata):
         return ""
     said = bounds(metadata)

@@ -77,6 +77,8 @@ def _built(stages: list[Stage]) -> list[dict]:
 
 def _answer(question: dict, models: dict) -> dict:
     """In the child: build the model as a stage does, unless ``models`` has it, and name its prunable weights."""
+    import torch
+
     from common import sparsity as sp
     from common.stage import run
 
@@ -85,7 +87,10 @@ def _answer(question: dict, models: dict) -> dict:
     if key not in models:
         stage = {**question, "settings": {**settings, "run": {**settings["run"], "device": "cpu"}}, "data": None}
         worker = run.trainer(stage)
-        model = worker.build_seeded("initialisation")
+        # without weights to load, shapes alone: however large the network, it takes no memory
+        loads = any(settings["task"].get(name) for name in ("pretrained", "hub"))
+        with torch.device("cpu" if loads else "meta"):
+            model = worker.build_seeded("initialisation")
         models[key] = model, worker.examples(), worker.never_prunable(model)
     model, examples, dense = models[key]
     try:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+from common.settings.run import cautions
 from launch import wording
 from launch.plan import reasons
 from launch.plan.planner import Plan
@@ -16,6 +17,7 @@ def document(plan: Plan) -> dict:
         "task": plan.task,
         "preset": plan.preset,
         "counts": dict(Counter(stage.state for stage in plan.stages.values())),
+        "notes": [{"stages": number, "note": text} for number, text in _cautions(plan)],
         "data": [{"stages": number, "remark": text} for number, text in wording.kinds(plan.remarks.values())],
         "stages": [
             {**{key: getattr(stage, key) for key in keys}, "folder": str(stage.folder)}
@@ -24,6 +26,11 @@ def document(plan: Plan) -> dict:
             for stage in plan.stages.values()
         ],
     }
+
+
+def _cautions(plan: Plan) -> list[tuple[int, str]]:
+    """For every kind of settings that may not be meant how many stages have them, and what is said of them."""
+    return wording.kinds(cautions(stage.config["settings"]["run"]) for stage in plan.stages.values())
 
 
 def text(plan: Plan) -> str:
@@ -59,6 +66,7 @@ def text(plan: Plan) -> str:
         lines.append(f"  {method:<16}{len(alike):>7}{done:>7}{len(alike) - done:>7}  {rest}".rstrip())
     lines += [f"  {reason}" for reason in reasons.tally(stages)]
     lines += [f"  note: {note}"] if (note := reasons.edited(stages)) else []
+    lines += [f"  note, {wording.amount(n, 'stage')}: {text}" for n, text in _cautions(plan)]
     lines += [f"  data, {wording.amount(n, 'stage')}: {remark}" for n, remark in wording.kinds(plan.remarks.values())]
     others = [stage for stage in stages if stage.state not in ("new", "done")]
     lines += wording.listed([f"{stage.digest[:8]} {stage.method} {stage.state}: {stage.why}" for stage in others], 20)

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 else:
     Masks = Score = State = Tensor = Any  # methods are listed and validated without torch
 
-ALLOCATIONS = ("global", "uniform", "erk", "erk_plus", "rows")
+ALLOCATIONS = ("global", "uniform", "uniform_first_dense", "erk", "erk_plus", "rows")
+ONE_DENSE = ("uniform_first_dense", "erk_plus")  # impossible where that tensor alone is more than may live
 
 
 def allocated(
@@ -113,7 +114,8 @@ class Method:
 
         Then planning builds the model to ask ``complaints_about``, and ``complaints_for`` where epochs say how long.
         """
-        return self.structure != "weights" or self.allocation == "erk_plus"
+        by_tensor = self.allocation != "global" and self.target > 0.99  # one weight each may be more than there are
+        return self.structure != "weights" or self.allocation in ONE_DENSE or by_tensor
 
     def complaints_about(self, shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
         """What cannot work with prunable weights of these names and shapes; else the stage would say so hours later."""

@@ -71,7 +71,10 @@ REQUESTS = [
     ("run.steps=0 run.epochs=0", "run.epochs and run.steps are both 0"),
     ("run.optimizer=sgd run.nesterov=true run.momentum=0", "run.nesterov needs run.momentum above 0"),
     ("run.momentum=99", "run.momentum must be in [0, 1), found 99"),
-    (f"run.steps={'9' * 40}", "run.steps must be in [0, 1000000000], found 9"),
+    (f"run.steps={'9' * 40}", "run.steps must be below 2^63, found a number of 40 digits"),
+    ("run.steps=1000000001", "run.steps must be in [0, 1000000000], found 1000000001"),
+    (f"run.seed={'9' * 4000}", "run.seed must be below 2^63, found a number of 4000 digits"),
+    ("task=protein task.layers=100000", "task.layers must be in [1, 1000], found 100000"),
     ("run.schedule=one_cycle", "run.schedule=one_cycle rises for run.warmup_steps, which is 0"),
     ("task.validation=0", "task.validation is 0"),
     ("task.dataset=mnits", "did you mean 'mnist'?"),
@@ -83,9 +86,13 @@ REQUESTS = [
     ("method=imp method.sparsity=0", "method.sparsity=0 is dense training"),
     (
         "method=snip method.allocation=erc",
-        "method.allocation must be one of global, uniform, erk, erk_plus, rows; found 'erc'; did you mean 'erk'?",
+        "method.allocation must be one of global, uniform, uniform_first_dense, erk, erk_plus, rows; found 'erc'; did "
+        "you mean 'erk'?",
     ),
-    ("method=rigl method.initial=random", "method.initial must be one of erk, uniform, omp, snip; found 'random'"),
+    (
+        "method=rigl method.initial=random",
+        "method.initial must be one of erk, uniform, uniform_first_dense, omp, snip; found 'random'",
+    ),
     ("method=imp method.allocation=layers", "give method.rounds, not a sparsity"),
     ("method=imp method.rounds=0", "pruning takes from 1 to 1000 rounds, these settings ask for 0"),
     ("method=imp method.rounds=100000000", "pruning takes from 1 to 1000 rounds, these settings ask for 100000000"),

@@ -208,6 +208,14 @@ def test_what_the_data_s_reader_went_on_with_is_told_before_anything_is_queued(t
     assert [told["stages"] for told in leaks] == [2] and "scores are too good" in leaks[0]["remark"]
 
 
+def test_a_warm_up_longer_than_training_is_told():
+    planned = make("method=gmp", "method.sparsity=0.5,0.8", "run.seed=0", "run.steps=20", "run.warmup_steps=30")
+    told = "run.warmup_steps=30 is longer than the training of run.steps=20"
+    assert f"  note, 3 stages: {told}" in outline.text(planned)
+    assert [(note["stages"], told in note["note"]) for note in outline.document(planned)["notes"]] == [(3, True)]
+    assert not outline.document(make("run.seed=0", "run.steps=30", "run.warmup_steps=30"))["notes"]
+
+
 def test_planning_writes_nothing(folders):
     make("method=imp,rigl")
     assert not list(folders.iterdir())
