@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # the same names, with their types
     from common.sparsity.weights import *  # noqa: F403
 
 _NAMES = {  # by the module that they are in
-    "weights": "prunable bare emptied_norms count",
+    "weights": "prunable reasons bare emptied_norms count",
     "masks": "Masks pack unpack reset_optimizer_state",
     "scores": "Score magnitude saliency gradient_magnitude gradient_flow random_score damage surgeon",
     "fisher": "InverseFisher fisher_diagonal",

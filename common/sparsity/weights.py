@@ -64,19 +64,7 @@ def prunable(
     not last (``orthogonal``); uninitialised (lazy), complex or sparse-gradient weights; with ``oriented``, transposed
     convolutions; nothing to prune.
     """
-    left_out = _never(model, embeddings)
-    unused = set(exclude)
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        if nn.parameter.is_lazy(parameter):
-            raise ValueError(f"{name} has no shape yet: run the model once on a batch before it is pruned")
-        matching = {pattern for pattern in exclude if fnmatch(name, pattern)} if parameter.ndim > 1 else set()
-        unused -= matching
-        if matching:
-            left_out.add(id(parameter))
-    if unused:
-        names = [name for name, parameter in model.named_parameters() if parameter.ndim > 1]
-        some = ", ".join(names[:12]) + f" and {len(names) - 12} more" * (len(names) > 12)
-        raise ValueError(f"exclude pattern {sorted(unused)[0]!r} matches no weight of the model (it has: {some})")
+    left_out = _dense(model, embeddings, exclude)
     _refuse_shared_memory(model)
     chosen = {
         name: parameter  # a tied parameter is listed once, under its first name
@@ -87,6 +75,15 @@ def prunable(
         raise ValueError("the model has no prunable weights (no parameter of two or more dimensions)")
     _refuse(model, chosen, oriented)
     return Weights(model, chosen)
+
+
+def reasons(model: nn.Module, embeddings: bool = False, exclude: Sequence[str] = ()) -> dict[str, str]:
+    """Why each parameter of two or more dimensions is dense, "" for what ``prunable`` takes; by name, tied ones once.
+
+    ``ValueError`` as by ``prunable`` for patterns that match nothing and for lazy parameters.
+    """
+    dense = _dense(model, embeddings, exclude)
+    return {name: dense.get(id(p), "") for name, p in model.named_parameters() if p.ndim > 1}
 
 
 def bare(model: nn.Module) -> dict[str, bool]:
@@ -100,6 +97,44 @@ def bare(model: nn.Module) -> dict[str, bool]:
     }
 
 
+def _dense(model: nn.Module, embeddings: bool, exclude: Sequence[str]) -> dict[int, str]:
+    """By the ids of parameters that are no prunable weights, whatever their shape, why not."""
+    found: dict[int, str] = {}
+    for module in model.modules():
+        own = dict(module.named_parameters(recurse=False))
+        kind, told = type(module).__name__, _tells(module)
+        scales = [f"{hook.name}_g" for hook in _hooks(module) if isinstance(hook, WeightNorm)]
+        if isinstance(module, parametrize.ParametrizationList) and isinstance(module[0], parametrizations._WeightNorm):
+            scales.append("original0")
+        for name, parameter in own.items():
+            why = ""
+            if not parameter.requires_grad:
+                why = "frozen"
+            elif isinstance(module, _NORMALISATION) or name in scales:
+                why = "normalisation"
+            elif isinstance(module, _TABLES) and not embeddings:
+                why = "an embedding table (run.prune_embeddings)"
+            elif isinstance(module, nn.MultiheadAttention) and name in ("bias_k", "bias_v"):
+                why = "a bias"
+            elif not told and not nn.parameter.is_lazy(parameter) and not _is_matrix(parameter):
+                why = f"{kind} holds it itself, and one dimension alone is larger than 1"
+            if why:
+                found.setdefault(id(parameter), why)
+    unused = set(exclude)
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        if nn.parameter.is_lazy(parameter):
+            raise ValueError(f"{name} has no shape yet: run the model once on a batch before it is pruned")
+        matching = {pattern for pattern in exclude if fnmatch(name, pattern)} if parameter.ndim > 1 else set()
+        unused -= matching
+        if matching:
+            found.setdefault(id(parameter), f"excluded by {min(matching)}")
+    if unused:
+        names = [name for name, parameter in model.named_parameters() if parameter.ndim > 1]
+        some = ", ".join(names[:12]) + f" and {len(names) - 12} more" * (len(names) > 12)
+        raise ValueError(f"exclude pattern {sorted(unused)[0]!r} matches no weight of the model (it has: {some})")
+    return found
+
+
 def _tells(module: nn.Module) -> bool:
     """Is it a layer of torch's, whose parameters have a known use?"""
     if isinstance(module, parametrize.ParametrizationList):
@@ -111,24 +146,6 @@ def _tells(module: nn.Module) -> bool:
 
 def _is_matrix(parameter: torch.Tensor) -> bool:
     return sum(side > 1 for side in parameter.shape) > 1
-
-
-def _never(model: nn.Module, embeddings: bool) -> set[int]:
-    """The ids of parameters that are no prunable weights, whatever their shape."""
-    kinds = _NORMALISATION if embeddings else _NORMALISATION + _TABLES
-    found = {id(p) for module in model.modules() if isinstance(module, kinds) for p in module.parameters(recurse=False)}
-    found |= {id(parameter) for parameter in model.parameters() if not parameter.requires_grad}
-    for module in model.modules():
-        own = dict(module.named_parameters(recurse=False))
-        scales = [f"{hook.name}_g" for hook in _hooks(module) if isinstance(hook, WeightNorm)]
-        if isinstance(module, parametrize.ParametrizationList) and isinstance(module[0], parametrizations._WeightNorm):
-            scales.append("original0")
-        if isinstance(module, nn.MultiheadAttention):
-            scales += ["bias_k", "bias_v"]
-        if not _tells(module):
-            scales += [n for n, p in own.items() if not nn.parameter.is_lazy(p) and not _is_matrix(p)]
-        found |= {id(own[name]) for name in scales if name in own}
-    return found
 
 
 def _hooks(module: nn.Module) -> list:

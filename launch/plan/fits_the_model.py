@@ -15,6 +15,7 @@ from common.settings import groups
 from common.settings.run import Run
 from launch.described import Stage
 
+_BARE = " (its module does not say what for: two dimensions are larger than 1)"
 _KNOWN: dict[str, dict] = {}  # what the child said, for the life of this process
 
 
@@ -26,16 +27,14 @@ def check(stages: Iterable[Stage]) -> None:
         method = registry.method(stage.method)(groups.build(cls, stage.config["settings"]["method"]))
         if method.shaped() or stage.config["settings"]["run"]["exclude"]:
             asked.setdefault(_key(stage), []).append((stage, method))
-    if missing := [key for key in asked if key not in _KNOWN]:
-        first = [asked[key][0][0] for key in missing]
-        _KNOWN.update(zip(missing, _built(first), strict=True))
+    _ask({key: pairs[0][0] for key, pairs in asked.items()})
     complaints: dict[str, str] = {}
     for key, pairs in asked.items():
         answer, seen = _KNOWN[key], set()
         if "complaint" in answer:
             complaints.setdefault(answer["complaint"], "run.exclude: ")
             continue
-        shapes = {name: tuple(shape) for name, shape in answer["shapes"]}
+        shapes = {name: tuple(shape) for name, shape, word in answer["layers"] if word.startswith("pruned")}
         for stage, method in pairs:
             run = groups.build(Run, stage.config["settings"]["run"])
             length = [run.steps, run.epochs, run.batch_size, run.accumulate]
@@ -49,6 +48,32 @@ def check(stages: Iterable[Stage]) -> None:
     complain(complaints)
 
 
+def layers(stages: Iterable[Stage]) -> dict[str, list[tuple[str, list[int], str]]]:
+    """By the name of each network its parameters of two or more dimensions: name, shape, and if they are pruned.
+
+    That is a word that begins with ``pruned`` or ``dense``, and what there is to say of it.
+
+    ``UserError`` where a network cannot be built, or nothing of it pruned.
+    """
+    asked = {_key(stage): stage for stage in stages}
+    _ask(asked)
+    complain({_KNOWN[key]["complaint"]: "run.exclude: " for key in asked if "complaint" in _KNOWN[key]})
+    found: dict[str, list] = {}
+    for key, stage in asked.items():
+        name = " · ".join(filter(None, (stage.task, stage.dataset, stage.model)))
+        alike = [text for text, told in found.items() if text.startswith(name) and told == _KNOWN[key]["layers"]]
+        if not alike:
+            number = sum(text.startswith(name) for text in found)
+            found[f"{name} ({number + 1})" if number else name] = _KNOWN[key]["layers"]
+    return found
+
+
+def _ask(stages: dict[str, Stage]) -> None:
+    """Have ``_KNOWN`` answer for these keys, of which each has a stage."""
+    if missing := [key for key in stages if key not in _KNOWN]:
+        _KNOWN.update(zip(missing, _built([stages[key] for key in missing]), strict=True))
+
+
 def _key(stage: Stage) -> str:
     """What a model's prunable weights and the number of examples depend on."""
     settings = stage.config["settings"]
@@ -57,8 +82,8 @@ def _key(stage: Stage) -> str:
 
 
 def _built(stages: list[Stage]) -> list[dict]:
-    """For each stage its weights' ``shapes`` ([name, shape]), the number of training ``examples``, and why structures
-    along inputs or outputs are ``unfit`` ("": they are not); or the ``complaint`` it would end with."""
+    """For each stage its model's ``layers`` (see there), the number of training ``examples``, and
+    why structures along inputs or outputs are ``unfit`` ("": they are not); or the ``complaint`` it would end with."""
     questions = [{name: stage.config[name] for name in ("task", "method", "settings")} for stage in stages]
     own = os.pathsep.join(filter(None, (str(paths.root()), os.environ.get("PYTHONPATH"))))
     env = {**os.environ, "PYTHONPATH": own, "CUDA_VISIBLE_DEVICES": ""}  # shapes are the same without a GPU
@@ -95,7 +120,7 @@ def _answer(question: dict, models: dict) -> dict:
     model, examples, dense = models[key]
     try:
         asked = model, settings["run"]["prune_embeddings"], (*settings["run"]["exclude"], *dense)
-        found = sp.prunable(*asked)
+        sp.prunable(*asked)
     except ValueError as error:
         return {"complaint": str(error)}
     try:
@@ -103,8 +128,13 @@ def _answer(question: dict, models: dict) -> dict:
         unfit = ""
     except ValueError as error:
         unfit = str(error)
-    shapes = [[name, list(weight.shape)] for name, weight in found.items()]
-    return {"shapes": shapes, "examples": examples, "unfit": unfit}
+    shapes = {name: list(parameter.shape) for name, parameter in model.named_parameters()}
+    bare = sp.bare(model)
+    told = {
+        name: f"dense: {why}" if why else f"pruned{_BARE * (name in bare)}" for name, why in sp.reasons(*asked).items()
+    }
+    listed = [[name, shapes[name], word] for name, word in told.items()]
+    return {"layers": listed, "examples": examples, "unfit": unfit}
 
 
 def main() -> None:

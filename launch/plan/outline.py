@@ -1,5 +1,6 @@
 """A plan as people and programs read it: on one screen, and as data."""
 
+import math
 from collections import Counter
 
 from common.settings.run import cautions
@@ -26,6 +27,18 @@ def document(plan: Plan) -> dict:
             for stage in plan.stages.values()
         ],
     }
+
+
+def layers(networks: dict[str, list[tuple[str, list[int], str]]]) -> list[str]:
+    """The weights of each network, a line each; see ``fits_the_model.layers``."""
+    lines = []
+    for network, weights in networks.items():
+        pruned = sum(math.prod(shape) for _, shape, word in weights if word.startswith("pruned"))
+        every = sum(math.prod(shape) for _, shape, _ in weights)
+        lines.append(f"{network}: {pruned:,} weights are in the prunable set, of {every:,} in matrices and kernels")
+        wide = max(len(name) for name, _, _ in weights)
+        lines += [f"  {name:<{wide}}  {' x '.join(map(str, shape)):<20}  {word}" for name, shape, word in weights]
+    return lines
 
 
 def _cautions(plan: Plan) -> list[tuple[int, str]]:

@@ -20,6 +20,7 @@ class Request:
     workers: str = ""
     format: str = "text"
     port: str = ""
+    layers: str = ""
     run: str = ""
     watch: str = ""
     last: str = ""

@@ -1,5 +1,6 @@
 """Blocks and N:M: counts are exact, atoms whole, every method that takes a structure ends in it, plans say no."""
 
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -453,7 +454,7 @@ WRONG = [
     ("method=magnitude_v2 method.sparsity=0.95", "at method.sparsity=0.95 the first layer (fc1.weight, dense)"),
     ("method=gmp method.sparsity=0.99 method.allocation=erk_plus", "erk_plus keeps output.weight with its 1000 weig"),
     (
-        "method=rigl method.initial=uniform_first_dense method.every=7",
+        "method=rigl method.sparsity=0.8 method.initial=uniform_first_dense method.every=7",
         "uniform_first_dense keeps fc1.weight with its 19200 weights de",
     ),
     ("method=random_before method.sparsity=0.99997", "2 of 50200 weights would live, in 3 tensors that keep at least"),
@@ -492,6 +493,15 @@ def test_a_plan_that_asks_nothing_of_the_model_builds_none(monkeypatch):
 def test_a_model_too_large_for_any_memory_is_asked_for_its_shapes():
     words = ("task=protein", "task.layers=1000", "task.width=16384", "task.heads=64")
     fits_the_model.check(asked(*words, "method=gmp", "method.structure=2:4", "method.sparsity=0.5").todo())
+
+
+def test_a_plan_lists_what_is_pruned_and_why_the_rest_is_not(capsys):
+    assert main(["plan", "task=protein", "method=gmp", "method.sparsity=0.5", "run.seed=0", "layers=1"]) == 0
+    said = capsys.readouterr().out
+    assert "24,576 weights are in the prunable set, of 25,536 in matrices and kernels\n" in said
+    assert re.search(r"letters.weight +27 x 32 +dense: an embedding table \(run.prune_embeddings\)", said)
+    assert re.search(r"head.1.weight +3 x 32 +dense: excluded by head.*\n", said)
+    assert re.search(r"layers.1.wide.weight +128 x 32 +pruned\n", said)
 
 
 def test_the_model_is_built_once_for_many_stages(monkeypatch):
@@ -545,7 +555,7 @@ def test_a_model_that_cannot_be_built_is_a_clear_error(with_model, line, message
 
 def test_what_a_model_prints_is_no_answer(with_model):
     (answer,) = with_model("\nprint('[]')\n")
-    assert [name for name, _ in answer["shapes"]] == ["fc1.weight", "fc2.weight", "output.weight"]
+    assert answer["layers"][1:] == [["fc2.weight", [100, 300], "pruned"], ["output.weight", [10, 100], "pruned"]]
 
 
 def test_structures_are_read_without_torch():

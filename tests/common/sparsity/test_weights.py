@@ -224,6 +224,26 @@ def test_frozen_weights_are_not_in_the_set():
     model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
     model[0].requires_grad_(False)
     assert list(sp.prunable(model)) == ["1.weight"]
+    assert sp.reasons(model) == {"0.weight": "frozen", "1.weight": ""}
+
+
+def test_what_is_dense_has_a_reason_and_the_rest_is_the_set():
+    model = layers(
+        table=nn.Embedding(5, 4), attention=nn.MultiheadAttention(4, 2, add_bias_kv=True), norm=nn.LayerNorm((3, 4)),
+        scaled=parametrizations.weight_norm(nn.Linear(4, 4)), token=torch.zeros(1, 1, 8), head=nn.Linear(4, 2),
+    )  # fmt: skip
+    told = sp.reasons(model, exclude=["head.*"])
+    assert [name for name, why in told.items() if not why] == list(sp.prunable(model, exclude=["head.*"]))
+    assert {name: why for name, why in told.items() if why} == {
+        "token": "Module holds it itself, and one dimension alone is larger than 1",
+        "table.weight": "an embedding table (run.prune_embeddings)",
+        "attention.bias_k": "a bias",
+        "attention.bias_v": "a bias",
+        "norm.weight": "normalisation",
+        "norm.bias": "normalisation",
+        "scaled.parametrizations.weight.original0": "normalisation",
+        "head.weight": "excluded by head.*",
+    }
 
 
 @pytest.mark.parametrize(
