@@ -84,7 +84,7 @@ class LocalNoise:
             )
 
     def _hook(self, log_variance: torch.Tensor) -> Callable[..., torch.Tensor]:
-        def add(module: nn.Module, arguments: tuple, named: dict[str, Any], output: torch.Tensor) -> torch.Tensor:
+        def add(module: Any, arguments: tuple, named: dict[str, Any], output: torch.Tensor) -> torch.Tensor:
             if not module.training:
                 return output
             self._waiting.pop(module, None)
