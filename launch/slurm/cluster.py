@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
@@ -21,6 +21,7 @@ OURS = {"array", "chdir", "dependency", "error", "job-name", "kill-on-invalid-de
 OURS |= {"parsable", "requeue", "signal", "test-only", "wait", "wrap"}
 FIELDS = {"cpus-per-task": "cpus", "mem": "memory", "gpus-per-node": "gpus", "ntasks-per-node": "nodes"}
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+Layer = tuple[str, Mapping[str, Any], Callable[[Any, Any], Any]]  # origin, texts, and what converts one to a type
 TIME = re.compile(r"^(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?$")
 
 
@@ -114,7 +115,7 @@ def read(request: Request, composer: compose.Composer | None = None) -> Cluster:
                 raise UserError(f"{origin}: unknown need {key!r}{nearest(key, NEEDS)} (expected: {', '.join(NEEDS)})")
     files = [*composer.needs, (str(path), own), needs[-1]]
     given = {key.split(".", 1)[1]: texts for key, texts in request.cluster_overrides.items()}
-    layers = [(f"{origin}: ", values or {}, schema.typed) for origin, values in files]
+    layers: list[Layer] = [(f"{origin}: ", values or {}, schema.typed) for origin, values in files]
     layers += [("", {key: texts[0] for key, texts in given.items()}, schema.parse)]
     wrong = [f"cluster.{key} takes one value, found {', '.join(t)}" for key, t in given.items() if len(t) > 1]
     cluster = groups.build(Cluster, _merged(layers, wrong))
@@ -128,12 +129,12 @@ def read(request: Request, composer: compose.Composer | None = None) -> Cluster:
     return cluster
 
 
-def _merged(layers: Sequence[tuple[str, dict, Callable[[Any, Any], Any]]], wrong: list[str]) -> dict[str, Any]:
+def _merged(layers: Sequence[Layer], wrong: list[str]) -> dict[str, Any]:
     """Texts as the types of their fields, of later layers (origin, values, conversion) before earlier ones'.
 
     No value is taken for a number, and no ``${...}`` for a reference, where the field is a text. Complaints: ``wrong``.
     """
-    known, found = schema.types(Cluster), {}
+    known, found = schema.types(Cluster), dict[str, Any]()
     for origin, values, typed in layers:
         for key, value in values.items():
             if key not in known:
