@@ -92,6 +92,8 @@ def _leftovers(where: Path, all_stages: Sequence[Record]) -> Cleaning:
             groups.append(Group(title, [([path], None) for path in unused if path in old]))
             if young := sum(path not in old for path in unused):
                 notes.append(f"{title}: {young} that were in use within the last hour stay for now")
+    tries = [path for path in (where / ".sweeps").glob(".try-*") if _settled(path)]
+    groups.append(Group("submissions that were cut short", [([path], None) for path in tries]))
     aside = [path for task in _folders(where) for path in task.glob(".deleted-*") if ASIDE.fullmatch(path.name)]
     groups.append(Group("stages whose deletion was interrupted", [([path], None) for path in aside]))
     return Cleaning(where, groups, notes)

@@ -135,6 +135,14 @@ def test_code_that_a_job_needs_stays(runs):
     assert go(runs, read(runs, e0=job("TIMEOUT"))) == 0 and names(code) == {"fresh"}
 
 
+def test_a_trial_that_was_cut_short_goes(runs):
+    for name in (".try-old", ".try-new"):
+        (runs / ".sweeps" / name).mkdir(parents=True)
+        fill(runs / ".sweeps" / name, "array.sh")
+    age(runs / ".sweeps" / ".try-old")
+    assert go(runs, read(runs)) == 0 and names(runs / ".sweeps") == {".try-new"}
+
+
 def test_code_of_a_submission_that_was_cut_short_stays(runs):
     make(runs, "a", "done")
     submitted(runs, ["toy/a"], job=None)
