@@ -2,6 +2,7 @@
 
 import dataclasses
 import operator
+import re
 import types as kinds
 import typing
 from collections.abc import Mapping, Sequence
@@ -143,19 +144,16 @@ def parse(text: str, kind: Any) -> Any:
     return _collection(text, kind)
 
 
-def _collection(text: str, kind: Any) -> list | dict:
-    """``[a, b]`` or ``{a: 1, b: 2}`` with every element as its own type."""
+def typed(value: Any, kind: Any) -> Any:
+    """A value of a YAML file whose scalars are texts, as the type of its field. ``ValueError`` as ``parse``."""
     wanted = typing.get_origin(kind) or kind
+    if wanted not in (list, dict):
+        if not isinstance(value, str):
+            raise ValueError("one value")
+        return parse(value, kind)
     element = (typing.get_args(kind) or (str,))[-1]
-    form = "a list such as [a, b]" if wanted is list else "a mapping such as {name: value}"
-    # make splits SET at spaces, so {a:1} must do; BaseLoader leaves every scalar the text it is
-    text = text.replace(":", ": ") if wanted is dict else text
-    import yaml  # not for those who only declare fields
-
-    try:
-        value = yaml.load(text, Loader=yaml.BaseLoader)
-    except (yaml.YAMLError, RecursionError):
-        value = None
+    form = _form(kind)
+    value = wanted() if value == "" else value  # a key with nothing behind it
     if not isinstance(value, wanted):
         raise ValueError(form)
     if not all(isinstance(v, str) for v in (value.values() if wanted is dict else value)):
@@ -166,3 +164,25 @@ def _collection(text: str, kind: Any) -> list | dict:
         return [parse(one, element) for one in value]
     except ValueError as error:
         raise ValueError(f"{form}, each value {error}") from None
+
+
+def _collection(text: str, kind: Any) -> list | dict:
+    """``[a, b]`` or ``{a: 1, b: 2}`` with every element as its own type; ``[*.weight]`` needs no quotes."""
+    import yaml  # not for those who only declare fields
+
+    if (typing.get_origin(kind) or kind) is dict:
+        # make splits SET at spaces, so {a:1} must do; a value may hold colons of its own
+        text = re.sub(r"([{,][^:,]*):", r"\1: ", text)
+    for tried in (text, re.sub(r"([\[,]\s*)(\*[^,\]]*)", r"\1'\2'", text)):
+        try:  # BaseLoader leaves every scalar the text it is
+            return typed(yaml.load(tried, Loader=yaml.BaseLoader), kind)
+        except (yaml.YAMLError, RecursionError):
+            continue
+    form = _form(kind)
+    if text[:1] in "[{" and text[-1:] in "]}":
+        raise ValueError(f"{form}, with quotes around a value that holds one of *&![]{{}}#|>@%")
+    raise ValueError(form)
+
+
+def _form(kind: Any) -> str:
+    return "a mapping such as {name: value}" if typing.get_origin(kind) is dict else "a list such as [a, b]"

@@ -71,6 +71,8 @@ def prunable(
         for name, parameter in model.named_parameters()
         if parameter.ndim > 1 and parameter.numel() > 0 and id(parameter) not in left_out
     }
+    if not chosen and exclude:
+        raise ValueError(f"the model has no prunable weights left: {', '.join(map(repr, exclude))} leaves all dense")
     if not chosen:
         raise ValueError("the model has no prunable weights (no parameter of two or more dimensions)")
     _refuse(model, chosen, oriented)

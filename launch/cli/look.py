@@ -132,7 +132,7 @@ def sync(request: Request) -> int:
     """Bring MLflow up to date."""
     from launch.mlflow_view import sync
 
-    result = sync.sync(live_records.read(), paths.runs())
+    result = sync.sync(live_records.read(), paths.runs(), look=True)
     new = f"{wording.amount(result.new_runs, 'new run')}, {wording.amount(result.points, 'new value')}"
     print(f"MLflow has everything: {new}, {result.skipped} unchanged")
     return 0

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import socket
-import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -18,6 +16,7 @@ from typing import Any
 
 from common import paths, record
 from launch.described import Stage
+from launch.local import meeting
 from launch.local.order import Order
 from launch.local.progress import Event
 from launch.runs import locks
@@ -25,7 +24,7 @@ from launch.runs.child import GRACE, mark
 
 PAUSE = 0.05  # seconds between looks at what does not report by itself; workers' messages are handled at once
 TICK = 0.25  # seconds between progress events
-BASE = 80  # bytes of the folder for temporary files, to which a socket's path adds 22; macOS takes 103 in all
+SILENT = "(nothing: the system may have ended them for want of memory; fewer WORKERS= need less)"
 LOSSES = 3  # workers that may die under one stage, or in a row before their first one
 
 
@@ -66,14 +65,13 @@ class Pool:
         self.barren = 0  # workers in a row that died before they started a stage
         self.error = ""
         self.leaving = False
+        self.place = contextlib.ExitStack()  # the folder of the socket
         self.ticked = 0.0
 
     def __enter__(self) -> Pool:
-        # Private, and short: the path of a socket may have about a hundred bytes.
-        base = tempfile.gettempdir()
-        self.home = Path(tempfile.mkdtemp(prefix="sweep-", dir=base if len(os.fsencode(base)) <= BASE else "/tmp"))
+        self.address = str(self.place.enter_context(meeting.place()) / meeting.SOCKET)
         self.socket = socket.socket(socket.AF_UNIX)
-        self.socket.bind(str(self.home / "driver"))
+        self.socket.bind(self.address)
         self.socket.listen(128)
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -86,7 +84,7 @@ class Pool:
             self.dismiss()
         finally:
             self.socket.close()
-            shutil.rmtree(self.home, ignore_errors=True)
+            self.place.close()
             for number, handler in self.handlers.items():
                 signal.signal(number, handler)
         self.tell("end")
@@ -101,7 +99,7 @@ class Pool:
             # No more hands than stages that could use them: those under way and those ready (children may follow any).
             if len(self.members) < self.size and self.order.ready:
                 number = min(set(range(self.size)) - set(self.members))
-                self.members[number] = Member(self.submit(str(self.home / "driver"), number))
+                self.members[number] = Member(self.submit(self.address, number))
                 self.jobs.append(self.members[number].job)
             self.listen(PAUSE)
             self.look()
@@ -179,7 +177,7 @@ class Pool:
         if not member.proven and not self.leaving:
             self.barren += 1
             if self.barren >= LOSSES and not self.error:
-                log = (member.job.stderr() or "").strip().splitlines()[-20:] or ["(empty)"]
+                log = (member.job.stderr() or "").strip().splitlines()[-20:] or [SILENT]
                 head = f"{LOSSES} workers died while starting; {member.job.paths.stderr} ends:"
                 self.error = "\n".join([head, *log])
         if (stage := member.stage) is None:
@@ -191,7 +189,7 @@ class Pool:
         if self.order.lost[stage.digest] < LOSSES:
             self.waiting[stage.digest] = stage  # its child may still be writing a checkpoint
         else:
-            self.end(stage, *mark(stage.folder, "failed", f"its worker died {LOSSES} times", -1))
+            self.end(stage, *mark(stage.folder, "failed", f"its worker died {LOSSES} times (out of memory?)", -1))
 
     def look(self) -> None:
         """At what nobody reports: stages held by another process, workers that never came, the clock."""

@@ -5,6 +5,16 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from common.errors import UserError
+from launch.mlflow_view import database
+
+
+class NoAnswer(Exception):
+    """What a server said is nothing that MLflow would say."""
+
+    def __init__(self, wanted: str) -> None:
+        super().__init__(
+            f"it answers, but not as MLflow does: expected {wanted}; is this the address of an MLflow server?"
+        )
 
 
 def address(runs: Path) -> str:
@@ -31,7 +41,12 @@ def shown(text: str, uri: str | None = None) -> str:
 
 def refusal(problem: BaseException, runs: Path, uri: str) -> UserError:
     """What to say where MLflow did not take the records."""
-    reason = (str(problem).strip() or type(problem).__name__).splitlines()[0]
+    lines = [line for line in str(problem).splitlines() if line.strip() and not line.startswith("(raised as a result")]
+    reason = (lines or [type(problem).__name__])[0]
+    if type(problem).__name__ == "ParseError":  # of MLflow's own parser of answers
+        reason = str(NoAnswer(f"what can be read, and found something else ({reason})"))
+    if database.foreign(problem):
+        reason = f"it is a database of another version of MLflow than the one that is installed here: {reason}"
     if "Max retries exceeded" in reason:  # the innermost of four nested messages says what it was
         reason = reason.rpartition(": ")[2].rstrip("'\")")
     return UserError(

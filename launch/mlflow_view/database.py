@@ -6,7 +6,15 @@ from contextlib import closing
 from pathlib import Path
 
 # What SQLite says of a database whose tables are not what MLflow left: a migration was cut off, or bytes changed.
-SIGNS = ("duplicate column", "already exists", "no such table", "no such column", "decode", "malformed")
+SIGNS = (
+    "duplicate column",
+    "already exists",
+    "no such table",
+    "no such column",
+    "has no column",
+    "decode",
+    "malformed",
+)
 
 
 def condition(database: Path, thorough: bool = False) -> str:
@@ -14,8 +22,8 @@ def condition(database: Path, thorough: bool = False) -> str:
 
     A file that another process has locked, or that cannot be opened at the moment, counts as usable.
     """
-    if not database.exists():
-        return "absent"
+    if not database.is_file():
+        return "damaged" if database.is_dir() else "absent"
     try:
         with closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=rw", uri=True, timeout=1)) as connection:
             if thorough and connection.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
@@ -32,10 +40,31 @@ def shows_damage(problem: BaseException | None) -> bool:
         if isinstance(problem, sqlite3.OperationalError):  # most of these are about the world around the file
             if any(sign in str(problem) for sign in SIGNS):
                 return True
-        elif isinstance(problem, (sqlite3.DatabaseError, UnicodeDecodeError)) or "database schema (" in str(problem):
+        elif isinstance(problem, (sqlite3.DatabaseError, UnicodeDecodeError, RecursionError)) or foreign(problem):
             return True
         problem = problem.__cause__ or problem.__context__
     return False
+
+
+def foreign(problem: BaseException) -> bool:
+    """Whether it says that another version of MLflow made the database."""
+    return "database schema (" in str(problem) or type(problem).__name__ == "CommandError"  # alembic's
+
+
+def refuses(uri: str) -> str:
+    """Why a database in a file cannot even be opened, "" where it can, or is none: MLflow would try for minutes."""
+    path = Path(uri[len("sqlite:///") :]) if uri.startswith("sqlite:///") else None
+    if path is None or not path.name:
+        return ""
+    try:
+        if path.is_dir() or not path.parent.is_dir():
+            return "it is a folder" if path.is_dir() else f"there is no folder {path.parent}"
+        with open(path, "rb"):
+            return ""
+    except FileNotFoundError:
+        return ""
+    except OSError as problem:
+        return problem.strerror or str(problem)
 
 
 def set_aside(database: Path) -> Path:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from launch.mlflow_view import content
+from launch.mlflow_view.address import NoAnswer
 from launch.runs.records import Record
 
 if TYPE_CHECKING:
@@ -42,6 +43,18 @@ def sweep(client: MlflowClient, experiment: str, task: str, name: str, start: in
     return found.info.run_id
 
 
+def there(client: MlflowClient, experiment: str) -> tuple[set[str], set[str]]:
+    """The ids of all runs of an experiment that nobody deleted, and the names of the sweeps among them."""
+    ids, names, token = set(), set(), None
+    while True:
+        page = client.search_runs([experiment], max_results=1000, page_token=token)
+        ids |= {run.info.run_id for run in page}
+        names |= {run.data.tags.get("sweep", "") for run in page if run.data.tags.get("kind") == "sweep"}
+        token = page.token
+        if not token:
+            return ids, names
+
+
 def set_status(client: MlflowClient, run: str, status: str, end: int | None) -> None:
     """``end``: milliseconds, for a run that has ended."""
     if status in content.ENDED:
@@ -55,6 +68,8 @@ def _create(
 ) -> tuple[bool, Run]:
     """Whether the run that remains is the one created here, and that run."""
     made = client.create_run(experiment, start_time=start, tags=labels, run_name=name)
+    if not made.info.run_id:
+        raise NoAnswer("the id of a new run")
     kept = _find(client, experiment, condition) or made
     return kept.info.run_id == made.info.run_id, kept
 
@@ -62,6 +77,8 @@ def _create(
 def _find(client: MlflowClient, experiment: str, condition: str) -> Run | None:
     """The run that fulfils the condition, or None."""
     found = sorted(client.search_runs([experiment], condition, max_results=50), key=lambda run: run.info.run_id)
+    if not all(run.info.run_id for run in found):
+        raise NoAnswer("runs with an id")
     for other in found[1:]:
         client.delete_run(other.info.run_id)
     return found[0] if found else None
@@ -69,5 +86,8 @@ def _find(client: MlflowClient, experiment: str, condition: str) -> Run | None:
 
 def _filled(run: Run) -> dict:
     """How far a run was filled: its ``synced`` tag, written last."""
-    offset, checksum, state = (run.data.tags.get("synced") or "0 0 -").split()
-    return {"run": run.info.run_id, "offset": int(offset), "seal": int(checksum), "state": state.strip("-")}
+    try:
+        offset, checksum, state = (run.data.tags.get("synced") or "0 0 -").split()
+        return {"run": run.info.run_id, "offset": int(offset), "seal": int(checksum), "state": state.strip("-")}
+    except ValueError:  # somebody changed it: all is sent again, which leaves each point once
+        return {"run": run.info.run_id, "offset": 0, "seal": 0, "state": ""}

@@ -52,6 +52,15 @@ class Offsets:
                     del known[name]
         self.experiments[task] = identity
 
+    def keep(self, task: str, runs: set[str], sweeps: set[str], members: dict[tuple[str, str], list[str]]) -> None:
+        """Forget of a task what has no run any more: somebody deleted it. ``members``: as ``records.sweeps``."""
+        gone = {name for name in self.sweeps if name.startswith(f"{task}/") and name.partition("/")[2] not in sweeps}
+        self.sweeps |= dict.fromkeys(gone, "")  # their status is to be sent, and their stages name them anew
+        for key in [key for key in self.stages if key.startswith(f"{task}/")]:
+            above = members.get((task, key.partition("/")[2]), [""])[0]
+            if self.stages[key]["run"] not in runs or f"{task}/{above}" in gone:
+                del self.stages[key]
+
     def save(self, at_least: float = 0.0) -> None:
         """Write the file, unless that was done less than ``at_least`` seconds ago; ``UserError`` where it cannot be."""
         if time.monotonic() - self.saved < at_least:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from common import paths
 from common.errors import UserError
 from launch.mlflow_view import content, database, mlflow_runs
-from launch.mlflow_view.address import address, own_file, refusal
+from launch.mlflow_view.address import NoAnswer, address, own_file, refusal
 from launch.mlflow_view.offsets import Offsets
 from launch.runs import locks
 from launch.runs.records import Record, sweeps
@@ -61,16 +61,23 @@ class SyncResult(NamedTuple):
     skipped: int
 
 
-def sync(records: list[Record], runs: Path, uri: str | None = None, report: Report = print) -> SyncResult:
-    """Send what is new in ``records`` to MLflow; raises ``UserError`` where it cannot be reached (nothing is lost)."""
+def sync(
+    records: list[Record], runs: Path, uri: str | None = None, report: Report = print, look: bool = False
+) -> SyncResult:
+    """Send what is new in ``records`` to MLflow; raises ``UserError`` where it cannot be reached (nothing is lost).
+
+    ``look``: what was sent before is sent again where MLflow does not have it any more.
+    """
     runs, uri = Path(runs).absolute(), uri or address(runs)
     records = [r for r in records if r.config and not r.problem]
     if not records:
         return SyncResult(0, 0, 0)
     with locks.exclusive(runs / ".sync.lock", "sync", report):
         offsets = Offsets(runs, uri)
-        if not any(offsets.shows(stage) and offsets.news(stage) for stage in records) and not any(
-            _changed(sweep, offsets) for sweep in content.sweeps(records, sweeps(runs))
+        if (
+            not look
+            and not any(offsets.shows(stage) and offsets.news(stage) for stage in records)
+            and not any(_changed(sweep, offsets) for sweep in content.sweeps(records, sweeps(runs)))
         ):
             return SyncResult(0, 0, sum(map(offsets.shows, records)))
         own = runs / "mlflow.db" if uri == own_file(runs) else None
@@ -79,9 +86,9 @@ def sync(records: list[Record], runs: Path, uri: str | None = None, report: Repo
             if own is not None and damaged:
                 _replace(own, offsets, report)
             try:
-                return _attempt(records, offsets, runs, uri, own is not None)
+                return _attempt(records, offsets, runs, uri, own is not None, look)
             except _failures() as problem:
-                if own is None or damaged or not database.shows_damage(problem):
+                if own is None or damaged or not (database.shows_damage(problem) or isinstance(problem, NoAnswer)):
                     raise refusal(problem, runs, uri) from problem
                 damaged = True
 
@@ -112,11 +119,11 @@ def _changed(sweep: content.Sweep, offsets: Offsets) -> bool:
     return offsets.sweeps.get(f"{sweep.task}/{sweep.name}", sweep.status) != sweep.status
 
 
-def _attempt(records: list[Record], offsets: Offsets, runs: Path, uri: str, own: bool) -> SyncResult:
+def _attempt(records: list[Record], offsets: Offsets, runs: Path, uri: str, own: bool, look: bool) -> SyncResult:
     """Send, and note how far that went, also where it broke off."""
     try:
         with _mlflow(uri, own) as client:
-            result = _send(client, records, offsets, runs, uri)
+            result = _send(client, records, offsets, runs, uri, look)
     except BaseException:
         with contextlib.suppress(UserError):  # the first error is the one to tell
             offsets.save()
@@ -135,10 +142,15 @@ def _replace(own: Path, offsets: Offsets, report: Report) -> None:
             "repeat `make sync`, which fills a new one from the records"
         ) from problem
     _replaced.append(own)
-    report(f"{own} was damaged and is now {aside.name}; a new one is filled from the records")
+    report(
+        f"{own} is damaged, or of another version of MLflow: it is now {aside.name}, and a new one is filled from the "
+        "records"
+    )
 
 
-def _send(client: MlflowClient, records: list[Record], offsets: Offsets, runs: Path, uri: str) -> SyncResult:
+def _send(
+    client: MlflowClient, records: list[Record], offsets: Offsets, runs: Path, uri: str, look: bool
+) -> SyncResult:
     """Send all that is new; one run for each stage, one parent run for each sweep."""
     from mlflow.exceptions import MlflowException
 
@@ -147,6 +159,8 @@ def _send(client: MlflowClient, records: list[Record], offsets: Offsets, runs: P
     for task in sorted({r.task for r in records if offsets.shows(r) or r.task in offsets.experiments}):
         experiments[task], identity = _experiment(client, task, runs, uri)
         offsets.know(task, identity)
+        if look:
+            offsets.keep(task, *mlflow_runs.there(client, experiments[task]), members)
     created = sent = skipped = 0
     parents: dict[tuple[str, str], str] = {}
     children = defaultdict(list)
@@ -219,11 +233,14 @@ def _send_stage(client: MlflowClient, stage: Record, known: dict, labels: dict[s
     return len(values)
 
 
-def _experiment(client: MlflowClient, task: str, runs: Path, uri: str) -> tuple[str, str]:
+def _experiment(client: MlflowClient, task: str, runs: Path, uri: str, created: bool = False) -> tuple[str, str]:
     """The experiment named after the task, created once: its id, and what tells it from one in another database."""
     from mlflow.exceptions import MlflowException
 
-    if (found := client.get_experiment_by_name(task)) is None:
+    found = client.get_experiment_by_name(task)
+    if found is None and created:
+        raise NoAnswer(f"the experiment {task} that was created a moment ago")
+    if found is None:
         # A local view keeps its artifacts beside the runs; a server decides for itself.
         place = (runs / "mlartifacts").as_uri() if uri.startswith("sqlite:") else None
         try:
@@ -231,7 +248,9 @@ def _experiment(client: MlflowClient, task: str, runs: Path, uri: str) -> tuple[
         except MlflowException as problem:
             if problem.error_code != "RESOURCE_ALREADY_EXISTS":  # then another machine's sync was quicker
                 raise
-        return _experiment(client, task, runs, uri)  # there it is now
+        return _experiment(client, task, runs, uri, created=True)  # there it is now
+    if found.name != task or not found.experiment_id:
+        raise NoAnswer(f"an experiment named {task}, with an id")
     if found.lifecycle_stage == "deleted":
         client.restore_experiment(found.experiment_id)
     for key, value in TRAINING.items():  # an experiment made by an earlier version, or by hand
@@ -247,6 +266,8 @@ def _mlflow(uri: str, own: bool) -> Iterator[MlflowClient]:
     Our ``own`` database file is written without waiting for the disk (half the time, a tenth where the disk is slow): a
     killed process does it no harm, and what a power cut destroys is deleted and filled again from the records.
     """
+    if not own and (problem := database.refuses(uri)):
+        raise OSError(problem)
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
     loggers = [logging.getLogger(name) for name in ("mlflow", "alembic", "urllib3")]
@@ -260,7 +281,7 @@ def _mlflow(uri: str, own: bool) -> Iterator[MlflowClient]:
         event.listen(Engine, "connect", database.unhurried)
     try:
         for logger in loggers:
-            logger.setLevel(logging.ERROR)
+            logger.setLevel(logging.CRITICAL)  # its errors are exceptions as well, and told by who catches them
         path = Path(uri[len("sqlite:///") :])
         uri = f"sqlite:///{path.parent}{'/.' * _replaced.count(path)}/{path.name}" if own else uri
         yield MlflowClient(tracking_uri=uri)
@@ -273,12 +294,17 @@ def _mlflow(uri: str, own: bool) -> Iterator[MlflowClient]:
 
 def _failures() -> tuple[type[BaseException], ...]:
     """What MLflow and the libraries under it raise when an address cannot be used."""
-    failures: tuple[type[BaseException], ...] = (OSError, ImportError, UnicodeDecodeError)
+    failures: tuple[type[BaseException], ...] = (OSError, ImportError, UnicodeDecodeError, NoAnswer)
+    with contextlib.suppress(ImportError):
+        from google.protobuf.json_format import ParseError
+
+        failures += (ParseError,)
     with contextlib.suppress(ImportError):  # a server needs no SQL library
         from mlflow.exceptions import MlflowException
 
         failures += (MlflowException,)
+        from alembic.util.exc import CommandError
         from sqlalchemy.exc import SQLAlchemyError
 
-        failures += (SQLAlchemyError,)
+        failures += (SQLAlchemyError, CommandError)
     return failures

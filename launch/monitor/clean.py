@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -16,8 +17,10 @@ from launch.runs import ledger, locks, records
 from launch.runs.lineage import Lineage
 from launch.runs.records import Record
 from launch.runs.state import MOVING
+from launch.slurm import frozen_code
 
 SHOWN = 10  # stages named in a list
+ASIDE = re.compile(r"\.deleted-[0-9a-f]{16}-\d+")  # a stage that is being deleted
 SETTLED = 3600.0  # seconds; what was touched later may belong to a sweep that is just starting or ending
 
 
@@ -89,7 +92,9 @@ def _leftovers(where: Path, all_stages: Sequence[Record]) -> Cleaning:
             groups.append(Group(title, [([path], None) for path in unused if path in old]))
             if young := sum(path not in old for path in unused):
                 notes.append(f"{title}: {young} that were in use within the last hour stay for now")
-    aside = [path for task in _folders(where) for path in task.glob(".deleted-*")]
+    tries = [path for path in (where / ".sweeps").glob(".try-*") if _settled(path)]
+    groups.append(Group("submissions that were cut short", [([path], None) for path in tries]))
+    aside = [path for task in _folders(where) for path in task.glob(".deleted-*") if ASIDE.fullmatch(path.name)]
     groups.append(Group("stages whose deletion was interrupted", [([path], None) for path in aside]))
     return Cleaning(where, groups, notes)
 
@@ -109,7 +114,8 @@ def _code(where: Path, all_stages: Sequence[Record]) -> list[Path]:
     needed = {r.element.code for r in all_stages if r.element and r.job and r.job.alive is not False}
     needed |= {element.code for element in ledger.elements(where) if element.id is None}
     needed = {os.path.realpath(code) for code in needed if code}
-    return [path for path in _folders(where / ".code", hidden=True) if os.path.realpath(path) not in needed]
+    there = [path for path in _folders(where / ".code", hidden=True) if frozen_code.is_copy(path)]
+    return [path for path in there if os.path.realpath(path) not in needed]
 
 
 def _weights(where: Path, all_stages: Sequence[Record], chosen: list[Record]) -> Cleaning:
@@ -143,7 +149,10 @@ def _stages(where: Path, all_stages: Sequence[Record], chosen: list[Record], des
     used = {one.digest for record in busy for one in (record, *lineage.ancestors(record))}
     if kept := [record for record in chosen if record.digest in used]:
         notes.append(f"kept, as running, queued, or needed by what is ({len(kept)}): {_names(kept)}")
-    gone = [record for record in chosen if record.digest not in used]
+    gone = [record for record in chosen if record.digest not in used and records.of_a_stage(record.folder)]
+    if foreign := [record for record in chosen if record.digest not in used and record not in gone]:
+        named = wording.some([str(record.folder) for record in foreign], 3)
+        notes.append(f"kept, as no file in it says that it is a stage's ({len(foreign)}): {named}")
     if lost := sum(record.state == "done" for record in gone):
         notes.append(f"finished among them: {lost}; their results are lost")
     group = Group("whole stages", [([record.folder], record.folder) for record in gone])
@@ -195,8 +204,10 @@ def _delete(path: Path, stage: Path | None, runs: Path) -> str:
                 path = path.rename(path.with_name(f".deleted-{path.name}-{os.getpid()}"))
             shutil.rmtree(path)
         return ""
-    except UserError:
+    except locks.Busy:
         return f"{path}: another process holds its stage"
+    except UserError as problem:
+        return f"{path}: {problem}"
     except OSError as problem:
         return f"{problem.filename or path}: {problem.strerror}"
 

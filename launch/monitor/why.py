@@ -103,7 +103,7 @@ def advice(record: Record, root: Record) -> str:
     job, state = record.job, record.state
     again = f"`make retry RUN={record.digest[:8]}`"
     whence = "goes on from its last resume point, or from the start where there is none"
-    memory = (job is not None and job.state == "OUT_OF_MEMORY") or "out of memory" in record.reason.lower()
+    memory = (job is not None and job.state == "OUT_OF_MEMORY") or "memory" in record.reason.lower()
     if state in ("failed", "interrupted") and memory:
         more = 'SET="cluster.memory=<more>" with it' if record.element is not None else "fewer WORKERS="
         return f"{again} {whence}; if it needs more memory: {more}; of a GPU: a smaller batch"

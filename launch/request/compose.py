@@ -27,11 +27,28 @@ _Loader.yaml_implicit_resolvers = {
 }
 
 
+class _AsWritten(yaml.SafeLoader):
+    """Leaves every scalar the text it is; anchors and merges work."""
+
+
+_AsWritten.yaml_implicit_resolvers = {"<": yaml.SafeLoader.yaml_implicit_resolvers["<"]}
+
+
 @cache
 def read_yaml(path: Path) -> dict:
     """The mapping in a YAML file. ``UserError`` where it cannot be read, or holds anything else."""
+    return _read(path, _Loader)
+
+
+@cache
+def read_texts(path: Path) -> dict:
+    """The same with every value as the text that is written: an account 0755 is no number. For ``schema.typed``."""
+    return _read(path, _AsWritten)
+
+
+def _read(path: Path, loader: type[yaml.SafeLoader]) -> dict:
     try:
-        return mapping(str(path), yaml.load(path.read_text(), Loader=_Loader))
+        return mapping(str(path), yaml.load(path.read_text(), Loader=loader))
     except yaml.YAMLError as error:
         raise UserError(f"{path} is not valid YAML: {error}") from None
     except (OSError, ValueError) as error:
@@ -83,7 +100,9 @@ class Composer:
         mapping(general, amount, ("compare", "sweep"))
         mapping(place, special, ("run", "task", "methods", "needs", "compare", "sweep"))
         self.layers = [(origin, own), (place, special)]
-        self.needs = [(f"{where}: needs", layer.get("needs")) for where, layer in self.layers]
+        written = read_texts(paths.root() / "tasks" / self.task / "config.yaml")
+        chosen = (written.get("presets") or {}).get(request.preset) or {}
+        self.needs = [(f"{origin}: needs", written.get("needs")), (f"{place}: needs", chosen.get("needs"))]
         for where, layer in self.layers:
             mapping(f"{where}: methods", layer.get("methods"), tuple(registry.methods()))
         self.axes_origin = f"{place if special.get('sweep') else general}: sweep"

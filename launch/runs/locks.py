@@ -13,6 +13,10 @@ from common.errors import UserError
 PATIENCE = 300  # seconds to wait for another process that does the same work
 
 
+class Busy(UserError):
+    """Another process holds the lock, and goes on holding it."""
+
+
 def held(path: Path) -> bool | None:
     """Whether some process holds the lock; None where the file system cannot say.
 
@@ -55,7 +59,7 @@ def exclusive(
                 break
             except BlockingIOError:
                 if time.monotonic() > end:
-                    raise UserError(
+                    raise Busy(
                         f"another {work} of {path.parent} did not end within {patience:.0f} s; end it and repeat"
                     ) from None
                 if not waiting:

@@ -11,7 +11,7 @@ import yaml
 
 from common import paths
 from common.errors import UserError
-from common.record import fault
+from common.record import fault, read_status
 from common.stage import identity
 from launch import wording
 from launch.described import Described
@@ -117,6 +117,27 @@ def read_one(folder: Path) -> Record:
     status = _load(paths.status(folder), json.loads, [] if wrong == "" else problems, needed=False)
     summary = _load(paths.summary(folder), json.loads, problems, needed=True) if wrong == "" else None
     return Record(folder, config or {}, status or {}, summary, summary is not None, "; ".join(problems))
+
+
+def of_a_stage(folder: Path) -> bool:
+    """Does a file in ``folder`` say that it is a stage's, whole or damaged? A runs folder may hold others.
+
+    Its configuration and its ``DONE`` have the folder's name; its status tells of an attempt.
+    """
+    name = folder.name
+    return (
+        any(line in (f"digest: {name}", f"digest: '{name}'") for line in _lines(paths.config(folder)))
+        or _lines(paths.done(folder))[:1] == [name]
+        or {"state", "attempt", "host", "pid"} <= read_status(folder).keys()
+    )
+
+
+def _lines(path: Path) -> list[str]:
+    """Those of a file that may be damaged; none where it cannot be read."""
+    try:
+        return path.read_text(errors="replace").splitlines()
+    except OSError:
+        return []
 
 
 def outdated(records: list[Record]) -> set[str]:

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
@@ -19,6 +20,8 @@ NEEDS = ("time", "memory", "gpus", "gres", "cpus", "nodes")  # what a task, a pr
 OURS = {"array", "chdir", "dependency", "error", "job-name", "kill-on-invalid-dep", "no-requeue", "open-mode", "output"}
 OURS |= {"parsable", "requeue", "signal", "test-only", "wait", "wrap"}
 FIELDS = {"cpus-per-task": "cpus", "mem": "memory", "gpus-per-node": "gpus", "ntasks-per-node": "nodes"}
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+Layer = tuple[str, Mapping[str, Any], Callable[[Any, Any], Any]]  # origin, texts, and what converts one to a type
 TIME = re.compile(r"^(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?$")
 
 
@@ -97,11 +100,8 @@ def read(request: Request, composer: compose.Composer | None = None) -> Cluster:
     ``UserError`` lists everything that cannot work.
     """
     path = file_of(request.cluster)
-    content = compose.read_yaml(path)
+    content = compose.read_texts(path)
     own = {key: value for key, value in content.items() if key != "needs"}
-    extra = compose.mapping(f"{path}: extra", own.get("extra"))
-    # YAML's true stands for a flag without a value
-    own["extra"] = {key: "true" if value is True else str(value) for key, value in extra.items() if value is not False}
     special = compose.mapping(f"{path}: needs", content.get("needs"))
     for task in special:
         if task not in registry.tasks():
@@ -113,30 +113,40 @@ def read(request: Request, composer: compose.Composer | None = None) -> Cluster:
         for key in compose.mapping(f"{origin}: needs", values):
             if key not in NEEDS:
                 raise UserError(f"{origin}: unknown need {key!r}{nearest(key, NEEDS)} (expected: {', '.join(NEEDS)})")
-    said = [*composer.needs, (str(path), own), needs[-1], ("the command line", _overrides(request))]
-    # `time: 60` is as good as `time: "60"`
-    layers = [
-        (origin, {key: str(value) if key in ("time", "memory") else value for key, value in (values or {}).items()})
-        for origin, values in said
-    ]
-    cluster = groups.build(Cluster, groups.merge(Cluster, "cluster", layers))
+    files = [*composer.needs, (str(path), own), needs[-1]]
+    given = {key.split(".", 1)[1]: texts for key, texts in request.cluster_overrides.items()}
+    layers: list[Layer] = [(f"{origin}: ", values or {}, schema.typed) for origin, values in files]
+    layers += [("", {key: texts[0] for key, texts in given.items()}, schema.parse)]
+    wrong = [f"cluster.{key} takes one value, found {', '.join(t)}" for key, t in given.items() if len(t) > 1]
+    cluster = groups.build(Cluster, _merged(layers, wrong))
+    # true stands for a flag without a value, false leaves out what an earlier layer says
+    flags = {key: "true" if value.lower() == "true" else value for key, value in cluster.extra.items()}
+    cluster.extra = {key: value for key, value in flags.items() if value.lower() != "false"}
     if problems := complaints(cluster):
-        raise UserError(f"{path}: " + "; ".join(problems))
+        wrong.append(f"{path}: " + "; ".join(problems))
+    if wrong:
+        raise UserError("\n".join(wrong))
     return cluster
 
 
-def _overrides(request: Request) -> dict:
-    known, found = schema.types(Cluster), {}
-    for key, texts in request.cluster_overrides.items():
-        name = key.split(".", 1)[1]
-        if name not in known:
-            raise UserError(f"unknown key {key}{nearest(name, known)} (cluster has: {', '.join(known)})")
-        if len(texts) > 1:
-            raise UserError(f"{key} takes one value, found {', '.join(texts)}")
-        try:
-            found[name] = schema.parse(texts[0], known[name])
-        except ValueError as error:
-            raise UserError(f"{key}: expected {error}, found {texts[0]!r}") from None
+def _merged(layers: Sequence[Layer], wrong: list[str]) -> dict[str, Any]:
+    """Texts as the types of their fields, of later layers (origin, values, conversion) before earlier ones'.
+
+    No value is taken for a number, and no ``${...}`` for a reference, where the field is a text. Complaints: ``wrong``.
+    """
+    known, found = schema.types(Cluster), dict[str, Any]()
+    for origin, values, typed in layers:
+        for key, value in values.items():
+            if key not in known:
+                has = f"cluster has: {', '.join(known)}"
+                wrong.append(f"{origin}unknown key cluster.{key}{nearest(key, known)} ({has})")
+                continue
+            try:
+                new = typed(value, known[key])
+            except ValueError as error:
+                wrong.append(f"{origin}cluster.{key}: expected {error}, found {value!r}")
+                continue
+            found[key] = {**found.get(key, {}), **new} if isinstance(new, dict) else new
     return found
 
 
@@ -148,14 +158,22 @@ def complaints(cluster: Cluster) -> list[str]:
             found.append(f"time={cluster.time} leaves nothing before signal_seconds={cluster.signal_seconds}")
     except ValueError as error:
         found.append(str(error))
-    if not re.match(r"^\d+(\.\d+)?[KMGT]?B?$", cluster.memory, re.IGNORECASE):
+    if not re.fullmatch(r"\d+(\.\d+)?[KMGT]?B?", cluster.memory, re.IGNORECASE):
         found.append(f"memory must be an amount such as 16G, found {cluster.memory!r}")
     if cluster.gpus and cluster.gres:
         found.append("gpus and gres say the same; give one of them")
     fields = {f.name.replace("_", "-") for f in dataclasses.fields(Cluster)}
-    for name in cluster.extra:
+    texts = {name: value for name, value in vars(cluster).items() if isinstance(value, str)}
+    for name, value in (texts | {f"extra.{name}": value for name, value in cluster.extra.items()}).items():
+        if CONTROL.search(value):  # it would end its line of the batch script
+            found.append(f"{name} must be one line of plain characters, found {value!r}")
+    for name, value in cluster.extra.items():
         bare = name.lstrip("-").replace("_", "-")
-        if bare in OURS:
+        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9-]+", bare):
+            found.append(f"extra.{name!r} is no long name of an sbatch option, such as mail-type")
+        elif not value:
+            found.append(f"extra.{name} has no value; true stands for an option that takes none")
+        elif bare in OURS:
             found.append(f"extra.{name} is set by the launcher itself")
         elif field := FIELDS.get(bare, bare.replace("-", "_") if bare in fields else None):
             found.append(f"extra.{name}: there is a field {field} for it")

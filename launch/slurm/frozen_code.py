@@ -54,6 +54,15 @@ def freeze() -> Path:
     return folder
 
 
+def is_copy(folder: Path) -> bool:
+    """Does ``folder`` hold what is frozen and nothing else, or a part of it? A copy may have been cut short."""
+    try:
+        names = {name for name in os.listdir(folder) if not name.startswith(".")}
+    except OSError:
+        return False
+    return bool(names) and names <= {MARKER, *PARTS}
+
+
 def _whole(folder: Path, name: str) -> bool:
     """Is the snapshot there and untouched? ``UserError`` where somebody edited it, since jobs may be running it."""
     if not (folder / MARKER).exists():

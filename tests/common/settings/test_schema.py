@@ -71,3 +71,18 @@ def test_defaults_are_valid():
     methods = [registry.method(name).Config for name in registry.methods()]
     for cls in (Run, Cluster, *methods, *(registry.task_part(task, "config").Config for task in registry.tasks())):
         assert schema.complaints("x", cls()) == [], cls
+
+
+@pytest.mark.parametrize(
+    "text, value",
+    [
+        ("[*.weight]", ["*.weight"]),
+        ("[a, *.weight,*b]", ["a", "*.weight", "*b"]),
+        ('["*.weight", "a,*b"]', ["*.weight", "a,*b"]),
+        ("[0123, no, 1:30, ~]", ["0123", "no", "1:30", "~"]),
+        ("{a:1:30,b: 2, c:x}", {"a": "1:30", "b": "2", "c": "x"}),
+        ("{}", {}),
+    ],
+)
+def test_texts_in_a_list_are_what_is_written(text, value):
+    assert schema.parse(text, dict[str, str] if isinstance(value, dict) else list[str]) == value

@@ -12,6 +12,7 @@ import pytest
 
 from common import paths, record
 from common.errors import UserError
+from launch.local import meeting
 from launch.local.order import Order
 from launch.local.progress import Event
 from tests.support.local_sweep import PATIENCE, STANDIN, Stage, Sweep
@@ -198,7 +199,8 @@ def test_workers_that_cannot_start(sweep, monkeypatch, fault):
         sweep.stage(f"stage{number}")
     result = sweep.run(2)
     assert result.code == 1 and len(result.left) == 8 and not sweep.lines("begin")
-    assert {"import": "common.stage.run", "raise": "upside down", "die": "workers died"}[fault] in result.error
+    said = {"import": "common.stage.run", "raise": "upside down", "die": "ends:\n(nothing: the system may have ended"}
+    assert said[fault] in result.error and (fault != "die" or "for want of memory" in result.error)
     assert len(sweep.lines("warm")) <= 4, "no endless respawn"
 
 
@@ -220,3 +222,16 @@ def test_a_long_folder_for_temporary_files(sweep, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
     sweep.stage("one")
     assert sweep.run(1).code == 0
+
+
+def test_the_next_sweep_removes_what_killed_ones_left(tmp_path_factory, monkeypatch):
+    """Of this user, and with nothing in it but the socket; neither what is in use nor what another program made."""
+    home = tmp_path_factory.mktemp("t")
+    monkeypatch.setattr(tempfile, "tempdir", str(home))
+    for name, file in (("0000abcd", ""), ("1111abcd", "driver"), ("2222abcd", "precious"), ("notes", "")):
+        (home / f"sweep-{name}").mkdir()
+        if file:
+            (home / f"sweep-{name}" / file).touch()
+    with meeting.place() as used, meeting.place() as other:
+        assert used.is_dir() and other.is_dir() and used != other
+    assert {path.name for path in home.iterdir()} == {"sweep-2222abcd", "sweep-notes"}

@@ -1,9 +1,12 @@
 """The MLflow view, against real MLflow: every point once, whatever is repeated, cut off, killed or started twice."""
 
+import http.server
+import itertools
 import json
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 
@@ -174,19 +177,43 @@ def broken(database, how):
     elif how == "flipped":  # every page but the first
         content = database.read_bytes()
         database.write_bytes(content[:4096] + bytes(byte ^ 0x55 for byte in content[4096:]))
+    elif how == "newer":
+        with sqlite3.connect(database) as connection:
+            connection.execute("UPDATE alembic_version SET version_num = 'ffffffffffff'")
+    elif how == "two versions":
+        with sqlite3.connect(database) as connection:
+            connection.execute("INSERT INTO alembic_version VALUES ('ffffffffffff')")
+    elif how == "no stages":
+        with sqlite3.connect(database) as connection:
+            connection.execute("UPDATE experiments SET lifecycle_stage = NULL")
+    elif how == "other columns":
+        with sqlite3.connect(database) as connection:
+            connection.execute("ALTER TABLE metrics RENAME COLUMN step TO steps")
+    elif how == "folder":
+        database.unlink()
+        database.mkdir()
     else:  # a migration that was cut off: its tables are there, its mark is not
         with sqlite3.connect(database) as connection:
             connection.execute("DROP TABLE inputs")
             connection.execute("UPDATE alembic_version SET version_num = '451aebb31d03'")
 
 
-@pytest.mark.parametrize("how", ["garbage", "truncated", "flipped", "half migrated"])
-@pytest.mark.parametrize("offsets", ["kept", "lost"])
+NEW = ("newer", "two versions")  # which MLflow looks at once in the life of a process
+
+
+@pytest.mark.parametrize(
+    "how, offsets",
+    [
+        *itertools.product(["garbage", "truncated", "flipped", "half migrated", "folder"], ["kept", "lost"]),
+        *((how, "lost") for how in (*NEW, "no stages", "other columns")),
+    ],
+)
 def test_a_damaged_database_is_moved_aside_and_filled_again(runs, how, offsets):
     stage(runs, "abc")
-    go(runs)
+    if how not in NEW:
+        go(runs)
     if offsets == "lost":
-        for file in (runs / ".sync").iterdir():
+        for file in (runs / ".sync").glob("*"):
             file.unlink()
     if how == "half migrated":
         stage(runs, "def")
@@ -204,6 +231,100 @@ def test_a_damaged_database_is_moved_aside_and_filled_again(runs, how, offsets):
     )
     out = subprocess.run([sys.executable, "-c", code, str(runs / "mlflow.db")], capture_output=True, text=True)
     assert out.stdout == ("2\n" if how == "half migrated" else "1\n"), out.stderr
+
+
+@pytest.mark.parametrize("how", ["garbage", "truncated", "newer", "two versions", "folder"])
+def test_a_foreign_database_that_cannot_be_used_is_refused_and_stays(runs, tmp_path, how, capfd):
+    foreign = tmp_path / "foreign.db"
+    foreign.write_bytes(empty_database())
+    broken(foreign, how)
+    before = foreign.read_bytes() if foreign.is_file() else None
+    stage(runs, "abc")
+    start = time.monotonic()
+    with pytest.raises(UserError, match="Nothing is lost") as raised:
+        go(runs, f"sqlite:///{foreign}")
+    assert ("another version of MLflow" in str(raised.value)) == (how in NEW)
+    assert before is None or foreign.read_bytes() == before
+    assert list(tmp_path.glob("foreign.db*")) == [foreign] and time.monotonic() - start < 30
+    assert "Traceback" not in capfd.readouterr().err
+
+
+ANSWERS = {
+    "html": b"<html>welcome</html>",
+    "broken": b'{"experiment": ',
+    "nothing": b"{}",
+    "numbers": b'{"experiment": 3}',
+    "another": b'{"experiment": {"experiment_id": "7", "name": "others"}}',
+    "no runs": b'{"experiment": {"experiment_id": "7", "name": "toy"}, "runs": 5}',
+    "no ids": b'{"experiment": {"experiment_id": "7", "name": "toy"}, "runs": [{}]}',
+}
+
+
+@pytest.mark.parametrize("kind", ANSWERS)
+def test_a_server_whose_answers_are_none(runs, kind):
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(ANSWERS[kind])))
+            self.end_headers()
+            self.wfile.write(ANSWERS[kind])
+
+        do_POST = do_GET
+
+        def log_message(self, *_):
+            pass
+
+    stage(runs, "abc")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        uri = f"http://127.0.0.1:{server.server_port}"
+        try:
+            with pytest.raises(
+                UserError, match=r"(?s)did not take the records \((it answers, but not|.*JSON).*is lost"
+            ):
+                go(runs, uri)
+        finally:
+            server.shutdown()
+
+
+@pytest.mark.parametrize("what", ["run", "sweep", "experiment renamed", "experiment deleted"])
+def test_what_somebody_removed_from_mlflow_is_sent_again(runs, what):
+    """``make sync`` looks; a sweep, which syncs after every training, does not take that time."""
+    plan(runs, "first", "abc", "def")
+    for digest in ("abc", "def"):
+        stage(runs, digest)
+    go(runs)
+    view = View(runs)
+    if what == "run":
+        view.client.delete_run(view.stages["abc"].info.run_id)
+    elif what == "sweep":
+        (parent,) = [r for r in view.all if r.data.tags["kind"] == "sweep"]
+        view.client.delete_run(parent.info.run_id)
+    elif what == "experiment renamed":
+        view.client.rename_experiment(view.all[0].info.experiment_id, "mine")
+    else:
+        view.client.delete_experiment(view.all[0].info.experiment_id)
+    assert go(runs) == (0, 0, 2)
+    result = sync.sync(records.read(where=runs), runs, look=True)
+    assert result.new_runs == {"run": 1, "sweep": 0, "experiment renamed": 2}.get(what, result.new_runs)
+    view = View(runs)
+    (parent,) = [r for r in view.all if r.data.tags["kind"] == "sweep"]
+    assert set(view.stages) == {"abc", "def"} and stored(runs / "mlflow.db") == recorded(runs)
+    assert {r.data.tags["mlflow.parentRunId"] for r in view.stages.values()} == {parent.info.run_id}
+    assert parent.info.status == "FINISHED"
+    assert sync.sync(records.read(where=runs), runs, look=True) == (0, 0, 2)
+
+
+def test_a_tag_that_somebody_changed(runs):
+    stage(runs, "abc")
+    go(runs)
+    view = View(runs)
+    view.client.set_tag(view.stages["abc"].info.run_id, "synced", "all")
+    for file in (runs / ".sync").iterdir():
+        file.unlink()
+    go(runs)
+    assert stored(runs / "mlflow.db") == recorded(runs)
 
 
 def test_a_locked_database_stays_where_it_is(runs):

@@ -123,7 +123,7 @@ def test_code_that_a_job_needs_stays(runs):
     make(runs, "b", "done")
     code = runs / ".code"
     submitted(runs, ["toy/a"], code=str(code / "old"))
-    for name in ("old", "older", "fresh"):
+    for name in ("abc", "old", "older", "fresh"):
         (code / name / "common").mkdir(parents=True)
         fill(code / name, "COMPLETE")
     age(code)
@@ -133,6 +133,14 @@ def test_code_that_a_job_needs_stays(runs):
         assert {"old", "fresh"} <= names(code), word
     assert "older" not in names(code)
     assert go(runs, read(runs, e0=job("TIMEOUT"))) == 0 and names(code) == {"fresh"}
+
+
+def test_a_trial_that_was_cut_short_goes(runs):
+    for name in (".try-old", ".try-new"):
+        (runs / ".sweeps" / name).mkdir(parents=True)
+        fill(runs / ".sweeps" / name, "array.sh")
+    age(runs / ".sweeps" / ".try-old")
+    assert go(runs, read(runs)) == 0 and names(runs / ".sweeps") == {".try-new"}
 
 
 def test_code_of_a_submission_that_was_cut_short_stays(runs):
@@ -252,14 +260,48 @@ def test_what_cannot_be_deleted_is_named_and_the_rest_goes(runs, capsys, monkeyp
 
 
 def test_a_deletion_that_was_killed_is_finished_by_the_next(runs, monkeypatch):
-    make(runs, "a", "done")
+    make(runs, name := "0123456789abcdef", "done")
 
     def killed(path):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(clean.shutil, "rmtree", killed)
     with pytest.raises(KeyboardInterrupt):
-        go(runs, read(runs), chosen="a")
+        go(runs, read(runs), chosen=[name])
     assert read(runs) == []  # out of sight at once
     monkeypatch.undo()
     assert go(runs, read(runs)) == 0 and names(runs / "toy") == set()
+
+
+def test_a_folder_without_a_stages_files_is_never_touched(runs, capsys):
+    """RUNS may be a folder that holds other things as well."""
+    thesis = runs / "projects" / "thesis"
+    texts = {"config.yaml": "name: thesis\n", "DONE": "yes\n", "status.json": '{"state": "done"}', "chapter": "1"}
+    others = [thesis, runs / ".code" / "mine", runs / ".code" / "empty", runs / "projects" / ".deleted-drafts-7"]
+    for folder in others:
+        folder.mkdir(parents=True)
+        for name, text in texts.items() if folder.name != "empty" else ():
+            (folder / name).write_text(text)
+    for folder in (runs / ".code", *others):
+        age(folder)
+    assert go(runs, read(runs), chosen=["thesis"]) == 0 and go(runs, read(runs)) == 0
+    assert "kept, as no file in it says that it is a stage's (1): " in capsys.readouterr().out
+    assert all(folder.is_dir() for folder in others) and names(thesis) == set(texts)
+
+
+@pytest.mark.parametrize("left", ["config.yaml", "status.json", "DONE"])
+def test_a_damaged_stage_goes_when_asked_for(runs, left):
+    folder = make(runs, "a", "done")
+    status = json.loads(paths.status(folder).read_text()) | {"attempt": 1, "host": "here", "pid": 7}
+    paths.status(folder).write_text(json.dumps(status))
+    for path in {paths.config(folder), paths.status(folder), paths.done(folder)} - {folder / left}:
+        path.write_bytes(b"\xff\x00{")
+    assert go(runs, read(runs), chosen="a") == 0 and not folder.exists()
+
+
+def test_a_stage_whose_lock_cannot_be_taken_says_why(runs, capsys):
+    folder = make(runs, "a", "done")
+    paths.lock(folder).mkdir()  # root may write anywhere: this is refused to everybody
+    assert go(runs, read(runs), chosen="a") == 1 and folder.exists()
+    out = capsys.readouterr().out
+    assert "Is a directory" in out and "another process" not in out

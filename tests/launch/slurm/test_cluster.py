@@ -4,8 +4,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 from common.errors import UserError
+from launch.request import compose
 from launch.request.arguments import parse
 from launch.slurm import cluster
 from launch.slurm.cluster import Cluster, layout, minutes, parameters
@@ -92,6 +94,55 @@ def test_a_setup_line_that_fails_ends_the_job(tmp_path, line, code):
         assert "setup failed" in done.stderr and line in done.stderr
 
 
+AS_WRITTEN = """
+account: 0755
+qos: no
+constraint: 1_0
+partition: 2026-01-01
+gres: 1:30
+python: 3.10
+memory: 016
+setup: ["umask 022", 010, "export DATA=${HOME}/${oc.env:X} $((1+1))", yes]
+extra: {reservation: 007, begin: 2026-01-01T16:00, comment: 1e3, nice: 0x10, licenses: off, wait-all-nodes: 1_0}
+"""
+
+
+def test_a_text_is_the_text_that_is_written(tmp_path):
+    """Read as YAML's numbers, another account would be charged."""
+    found = read(tmp_path, AS_WRITTEN)
+    texts = (found.account, found.qos, found.constraint, found.partition, found.gres, found.python, found.memory)
+    assert texts == ("0755", "no", "1_0", "2026-01-01", "1:30", "3.10", "016")
+    assert found.setup == ["umask 022", "010", "export DATA=${HOME}/${oc.env:X} $((1+1))", "yes"]
+    lines = script(found).splitlines()
+    extra = "reservation=007 begin=2026-01-01T16:00 comment=1e3 nice=0x10 licenses=off wait-all-nodes=1_0"
+    for option in f"account=0755 qos=no constraint=1_0 partition=2026-01-01 gres=1:30 mem=016 {extra}".split():
+        assert f"#SBATCH --{option}" in lines, option
+    assert any(found.setup[2] in line for line in lines)
+
+
+def test_so_it_is_on_the_command_line_and_in_needs(tmp_path):
+    words = ["cluster.account=0755", "cluster.qos=no", "cluster.partition=${HOME}", "cluster.setup=[umask 022]"]
+    words += ["cluster.extra={reservation:007,begin:2026-01-01T16:00,exclusive:true,mail-type:false}"]
+    found = read(tmp_path, "account: 1\nextra: {mail-type: FAIL, nice: 5}\nneeds: {classic: {gres: 0x1}}", *words)
+    assert (found.account, found.qos, found.partition, found.gres) == ("0755", "no", "${HOME}", "0x1")
+    assert found.setup == ["umask 022"]
+    assert found.extra == {"nice": "5", "reservation": "007", "begin": "2026-01-01T16:00", "exclusive": "true"}
+    assert "#SBATCH --exclusive" in script(found).splitlines()
+
+
+def test_so_it_is_in_what_a_task_needs(monkeypatch):
+    text = "needs: {time: 1_0, gres: 0755}"
+    monkeypatch.setattr(compose, "read_texts", lambda path: yaml.load(text, Loader=compose._AsWritten))
+    assert compose.Composer(parse([])).needs[0][1] == {"time": "1_0", "gres": "0755"}
+
+
+def test_everything_wrong_with_a_cluster_is_said_at_once(tmp_path):
+    with pytest.raises(UserError) as raised:
+        read(tmp_path, "cpus: many\ngpus: 1.5\npartion: a\nmemory: lots", "cluster.nodes=x", "cluster.tiem=1")
+    for part in ("cluster.cpus: ", "cluster.gpus: ", "'partition'", "memory must", "cluster.nodes: ", "'time'"):
+        assert part in str(raised.value)
+
+
 def test_false_leaves_an_option_out(tmp_path):
     assert read(tmp_path, "extra: {exclusive: false, mail-type: FAIL}").extra == {"mail-type": "FAIL"}
 
@@ -112,7 +163,7 @@ def test_a_task_and_its_preset_say_what_they_need(tmp_path):
     request = parse([f"cluster={written(tmp_path, 'cpus: 2')}"])
 
     class Composer:
-        needs = (("task", {"time": "30", "gpus": 1}), ("preset", {"time": 60}))
+        needs = (("task", {"time": "30", "gpus": "1"}), ("preset", {"time": "60"}))
 
     found = cluster.read(request, Composer)
     assert (found.minutes, found.gpus, found.cpus) == (60, 1, 2)
@@ -136,8 +187,14 @@ def test_a_task_and_its_preset_say_what_they_need(tmp_path):
         ("extra: {array: 0-3}", "extra.array is set by the launcher"),
         ("extra: {partition: x}", "there is a field partition"),
         ("extra: {cpus-per-task: 3}", "there is a field cpus"),
-        ("extra: [a]", "extra must hold keys and values"),
+        ("extra: [a]", "cluster.extra: expected a mapping"),
         ("setup: module load cuda", "setup"),
+        ('partition: "gpu\\n#SBATCH --account=other"', "partition must be one line of plain characters"),
+        ("account: |\n  me\n", "account must be one line"),
+        ('extra: {comment: "a\\nb"}', "extra.comment must be one line"),
+        ('extra: {"a b": c}', "no long name of an sbatch option"),
+        ("extra: {comment: }", "extra.comment has no value"),
+        ("account: [a]", "expected one value, found ['a']"),
         ("needs: {classic: {tiem: 3}}", "unknown need 'tiem'"),
         ("needs: {clasic: {time: 3}}", "classic"),
         ("- a", "keys and values"),
