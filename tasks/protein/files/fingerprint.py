@@ -14,8 +14,9 @@ from tasks.protein.files.datasets import Source, roots
 
 # Hashed in where a model computes something else of the same files than it once did, so that results of then are not
 # taken for those of now. 2: the usual length; ProteinMPNN also pools resolved residues alone, and has no columns that
-# multiply zeros; with task.crop=ends the models of structures see that a cut is no bond.
-reading = {"esm": 2, "tape": 2, "esm-if1": 2, "proteinmpnn": 2}
+# multiply zeros; with task.crop=ends the models of structures see that a cut is no bond. 3: selenocysteine and
+# pyrrolysine, and the first atom after a byte-order mark, have coordinates.
+reading = {"esm": 2, "tape": 2, "esm-if1": 3, "proteinmpnn": 3}
 
 
 def checksum(found: dict[int, Source]) -> str:

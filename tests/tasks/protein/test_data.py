@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.data import hub
+from common.data import hub, published
 from common.data.files import checksum
 from common.settings import groups
 from tasks.protein import data, prepare
@@ -32,6 +32,13 @@ from tests.support.protein_files import (
     shared,
     write,
 )
+
+
+@pytest.fixture(autouse=True)
+def taken_for_published(monkeypatch):
+    """Files made here are not the published ones; what is said of that is tested beside what fetches these."""
+    monkeypatch.setattr(published, "unlike", lambda *about: [])
+
 
 # --- formats ---------------------------------------------------------------------------------------------------------
 
@@ -236,7 +243,7 @@ def test_fasta_lines_end_where_other_programs_end_them(character):
 def test_an_archive_that_is_cut_or_holds_two_in_a_file(tmp_path):
     whole = archive(fasta_files(rows))
     write(tmp_path, {"d1_fasta_clean.tar.gz": whole[: len(whole) // 2], **fold_files(rows)})
-    assert "d1_fasta_clean.tar.gz: not a whole archive" in complaint(prepare.check, s2c2(tmp_path))
+    assert "d1_fasta_clean.tar.gz: not a whole" in complaint(prepare.check, s2c2(tmp_path))
     two = archive({"d1/A.fasta": ">A\nMK\n>B\nML\n"})
     write(tmp_path, {"d1_fasta_clean.tar.gz": two})
     assert "d1/A.fasta:3: expected one sequence per file, found 2" in complaint(prepare.check, s2c2(tmp_path))
@@ -254,7 +261,7 @@ def test_an_archive_with_one_bit_turned_is_never_read_as_other_sequences(tmp_pat
     whole = archive(few)
     for where, content in cases_of_damage(whole):
         path.write_bytes(content)
-        assert f"{path}: not a whole archive of tar" in complaint(fasta_csv_pickle.folder_of_fasta, path), where
+        assert f"{path}: not a whole" in complaint(fasta_csv_pickle.folder_of_fasta, path), where
     plain = gzip.decompress(whole)
     for content in (whole, plain, lzma.compress(plain), whole + bytes(512)):
         path.write_bytes(content)
@@ -265,7 +272,7 @@ def test_an_archive_with_one_bit_turned_is_never_read_as_other_sequences(tmp_pat
         plain[: 512 * 3] + plain[512 * 3 + 7 :],
     ):
         path.write_bytes(content)
-        assert f"{path}: not a whole archive of tar" in complaint(fasta_csv_pickle.folder_of_fasta, path)
+        assert f"{path}: not a whole" in complaint(fasta_csv_pickle.folder_of_fasta, path)
 
 
 def test_two_files_for_a_protein_are_refused_and_those_of_macos_left_out(tmp_path):
