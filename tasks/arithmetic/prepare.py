@@ -21,11 +21,15 @@ def check(config: Config, report: Report = lambda text: None) -> str:
     in two parts. UserError for missing or damaged files, for rows that cannot be used (unless
     ``task.unreadable=skip``), and for a validation set too large.
     """
-    found = datasets.read(config)
-    for fold, one in found.items():
-        for warning in one.warnings:
-            report(f"fold {fold}: {warning}" if len(found) > 1 else warning)
-    return fingerprint.whole(config, found)
+    total, warnings, _ = fingerprint.checked(config)
+    for warning in warnings:
+        report(warning)
+    return total
+
+
+def examples(config: Config) -> list[int]:
+    """The number of training problems of each fold that ``task.fold`` asks for, all of them for -1."""
+    return fingerprint.checked(config)[2]
 
 
 def prepare(config: Config, folder: Path | None = None, report: Report = print) -> None:

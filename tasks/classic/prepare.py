@@ -22,11 +22,15 @@ def check(config: Config, report: Report = lambda text: None) -> str:
     names of files that are not the published ones. UserError: missing or damaged files, a validation set that does not
     fit.
     """
-    found = digits_mnist_cifar10.read(config.dataset, place(config))
-    digits_mnist_cifar10.partition(found.labels, found.official, config.validation)
-    for warning in found.warnings(config.dataset):
+    total, warnings, _ = fingerprint.checked(config)
+    for warning in warnings:
         report(warning)
-    return fingerprint.combined(fingerprint.checksum(config.dataset, found), fingerprint.pretrained(config))
+    return total
+
+
+def examples(config: Config) -> list[int]:
+    """The number of training examples, of which there is one split."""
+    return fingerprint.checked(config)[2]
 
 
 def prepare(config: Config, folder: Path | None = None, report: Report = print) -> None:

@@ -109,9 +109,8 @@ class Method:
         return self.structure != "weights" or self.allocation == "rows"
 
     def shaped(self) -> bool:
-        """Do the settings name weights, or can shapes or the length of training forbid them?
-
-        Then planning builds the model to ask ``complaints_about``, and ``complaints_for`` where epochs say how long.
+        """Do the settings name weights, or can shapes forbid them? Then planning builds the model to ask
+        ``complaints_about``.
         """
         return self.structure != "weights" or self.allocation == "erk_plus"
 

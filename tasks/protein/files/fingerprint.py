@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from common.data import files
+from common.data.splits import kept
 from common.errors import UserError
 from tasks.protein.config import Config, folder, structure_models
-from tasks.protein.files import structures, weights
+from tasks.protein.files import datasets, structures, weights
 from tasks.protein.files.datasets import Source, roots
 
 # Hashed in where a model computes something else of the same files than it once did, so that results of then are not
@@ -98,3 +99,12 @@ def stamp(config: Config) -> tuple:
         for root in roots(config, place):
             found += [*sorted(root.glob("*.fasta")), *sorted(root.parent.glob("*.pkl"))] if root.is_dir() else []
     return tuple(files.mark(path) for path in found)
+
+
+@kept(stamp, most=1)
+def checked(config: Config) -> tuple[str, list[str], list[int]]:
+    """``whole``, what is to be said of the files, and the training sequences of each fold; reads everything."""
+    found = datasets.read(config)
+    several = len(found) > 1
+    warnings = [f"fold {fold}: {text}" if several else text for fold, one in found.items() for text in one.warnings]
+    return whole(config, found), warnings, [int((one.parts == datasets.TRAIN).sum()) for one in found.values()]
