@@ -73,7 +73,8 @@ def _missing(dataset: str, folder: Path, own: bool, report: Report) -> dict:
 
     UserError where a file that is not the published one, and not merely damaged, would have to be replaced.
     """
-    missing, others = {}, []
+    missing: dict = {}
+    others: list[Path] = []
     for package, (expected, contents) in packages[dataset].items():
         for name, published_sum in contents.items():
             there = {path: found for path in (folder / name, folder / f"{name}.gz") if (found := _sum(path))}

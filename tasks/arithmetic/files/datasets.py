@@ -56,7 +56,7 @@ def read(config: Config) -> dict[int, Source]:
     found, faults = {}, []
     for fold in wanted:
         files = _files(config, fold)
-        tables = [mawps_asdiv_svamp.table(path) for path in files]
+        tables = [mawps_asdiv_svamp.table(path, graphs=config.model == "graph2tree") for path in files]
         bad = [fault for _, some in tables for fault in some]
         found[fold] = [problems for problems, _ in tables], bad, files
         faults += bad

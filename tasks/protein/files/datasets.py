@@ -196,12 +196,12 @@ def _only_split(config: Config, path: Path) -> None:
 
 
 def _degrees(config: Config, entries: list[Entry]) -> list:
-    return [(entry, _target(config, entry.value, entry.where)) for entry in entries]
+    return [(entry, _target(config, entry.value, entry.where, entry.column)) for entry in entries]
 
 
-def _target(config: Config, value: str, where: str) -> float:
+def _target(config: Config, value: str, where: str, column: str = "") -> float:
     """Degrees, or the number of the class that they are in."""
-    degrees = fasta_csv_pickle.number(value, where)
+    degrees = fasta_csv_pickle.number(value, where, column)
     if target(config) == "temperature":
         return degrees
     return float(np.searchsorted(limits(config), degrees, side="right"))
@@ -235,24 +235,30 @@ def _finish(config: Config, rows: list, fold: int) -> Source:
 
 
 def _without_duplicates(config: Config, rows: list, warnings: list[str]) -> list:
-    first: dict[tuple[str, str], Entry] = {}
-    kept, dropped = [], []
+    """The first row of each sequence of a part; ``warnings`` says what was left out, and where targets differ."""
+    first: dict[tuple[str, str], tuple[Entry, float]] = {}
+    dropped = []
     for entry, value in rows:
-        other = first.setdefault((entry.part, entry.sequence), entry)
+        other, kept = first.setdefault((entry.part, entry.sequence), (entry, value))
         if other is entry:
-            kept.append((entry, value))
-        elif config.duplicates == "first":
-            dropped.append(entry)
-        else:
+            continue
+        if config.duplicates != "first":
             of = f" of the {entry.part} sequences" if entry.part else ""
+            other_target = f", with another target ({value:g}, not {kept:g})" if value != kept else ""
             raise UserError(
-                f"{entry.where}: the same sequence{of} as {other.where}; expected each once. Leave one out, or "
-                "keep the first of each with task.duplicates=first"
+                f"{entry.where}: the same sequence{of} as {other.where}{other_target}; expected each once. Leave one "
+                "out, or keep the first of each with task.duplicates=first"
             )
+        dropped.append((entry, value, other, kept))
     if dropped:
-        were = "s were" if len(dropped) > 1 else " was"
-        warnings.append(f"{len(dropped)} duplicate sequence{were} left out, first {dropped[0].where}")
-    return kept
+        were, differ = "s were" if len(dropped) > 1 else " was", [row for row in dropped if row[1] != row[3]]
+        text = f"{len(dropped)} duplicate sequence{were} left out, first {dropped[0][0].where}"
+        if differ:
+            entry, value, other, kept = differ[0]
+            where = f"first {entry.where}: {value:g}, {kept:g} in {other.where}"
+            text += f"; {len(differ)} of them had another target ({where})"
+        warnings.append(text)
+    return list(first.values())
 
 
 def _with_validation(config: Config, targets: np.ndarray, parts: np.ndarray, file: str) -> np.ndarray:

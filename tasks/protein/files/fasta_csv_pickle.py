@@ -153,11 +153,12 @@ def letters(text: str, where: str) -> str:
     return text.upper()
 
 
-def number(value: str, where: str) -> float:
-    """A temperature in degrees Celsius, written as a plain decimal number."""
+def number(value: str, where: str, column: str = "") -> float:
+    """A temperature in degrees Celsius, written as a plain decimal number; ``column``: where a table has it."""
     found = float(value) if _decimal.fullmatch(value.strip()) else math.nan
     if not coldest <= found <= hottest:
-        missing = "; a FASTA header gives it as TARGET=<degrees>" if not value.strip() else ""
+        place = f"fill it in, in the column {column}, or leave" if column else "give it as TARGET=<degrees>, or leave"
+        missing = f"; {place} the sequence out" if not value.strip() else ""
         hint = "; is it in Kelvin?" if hottest < found < math.inf else missing
         valid = f"a temperature from {coldest} to {hottest:g} degrees Celsius"
         raise UserError(f"{where}: expected {valid}, found {value!r}{hint}")

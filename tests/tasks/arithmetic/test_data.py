@@ -79,6 +79,18 @@ def test_the_fingerprint_is_of_everything_that_is_read(tmp_path):
     assert len(sums) == 8
 
 
+def test_positions_are_asked_for_where_graphs_are_made_of_them(tmp_path):
+    without = [
+        [{key: value for key, value in row.items() if key != "group_nums"} for row in some] for some in (train, dev)
+    ]
+    write(tmp_path, files(*without))
+    gts, graphs = data.load(mawps(tmp_path), 0), mawps(tmp_path, model="graph2tree")
+    assert len(gts.train) == 27 and not any(gts.train.cells)
+    message = complaint(prepare.check, graphs)
+    assert "train.csv:1: expected the columns" in message and "group_nums is not" in message
+    assert "task.model=gts does without" in message
+
+
 # --- rows that cannot be used ----------------------------------------------------------------------------------------
 
 broken = {

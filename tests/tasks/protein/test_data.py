@@ -482,12 +482,22 @@ def test_missing_folders_and_files_name_what_helps(tmp_path):
 
 
 def test_duplicates_can_be_left_out_and_are_counted(tmp_path):
-    text = table + f"again,{rows[3][1]},50\nonce more,{rows[9][1]},50\n"
+    text = table + f"again,{rows[3][1]},{rows[3][2]}\nonce more,{rows[9][1]},80\n"
     config = Config(dataset="hp-s", data=str(write(tmp_path, {"any.csv": text})))
     refused = complaint(prepare.check, config)
     assert "any.csv:62: the same sequence as" in refused and "any.csv:5" in refused and "duplicates=first" in refused
     found = one(replace(config, duplicates="first"))
     assert len(found.sequences) == 60 and found.warnings[0].startswith("2 duplicate sequences were left out")
+    kept = found.targets[9]
+    assert f"; 1 of them had another target (first {tmp_path}/any.csv:63: 4, {kept:g} in" in found.warnings[0]
+    (tmp_path / "any.csv").write_text(text.replace(f"again,{rows[3][1]},{rows[3][2]}\n", ""))
+    assert f"with another target (4, not {kept:g})" in complaint(prepare.check, config)
+
+
+def test_a_cell_without_a_temperature_is_told_as_one(tmp_path):
+    text = table.replace(f",{rows[3][2]}\n", ",\n", 1)
+    message = complaint(prepare.check, Config(dataset="hp-s", data=str(write(tmp_path, {"any.csv": text}))))
+    assert "found ''; fill it in, in the column ogt, or leave the sequence out" in message and "TARGET" not in message
 
 
 @pytest.mark.parametrize("kind", ["csv", "fasta"])
@@ -503,7 +513,7 @@ def test_one_name_for_two_sequences_is_told_and_refused_where_structures_are_fou
     expected = f"2 sequences have the name of another sequence (first {place}/any.{kind}:{first}: P00002, as "
     assert warning == f"{expected}{place}/any.{kind}:{other})"
     for model in ("esm-if1", "proteinmpnn"):
-        text = complaint(prepare.check, replace(config, model=model))
+        text = complaint(datasets.read, replace(config, model=model))
         assert text.startswith(expected) and f"task.model={model} finds structures by it" in text
 
 
