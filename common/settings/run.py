@@ -77,3 +77,13 @@ def complaints_of_run(run: Run) -> list[str]:
     if run.optimizer == "sgd" and run.nesterov and run.momentum == 0:
         found.append("run.nesterov needs run.momentum above 0")
     return found
+
+
+def complaints_of_size(run: Run, examples: int) -> list[str]:
+    """What is wrong with ``run`` on so many training examples."""
+    if run.batch_size <= examples:
+        return []
+    return [
+        f"run.batch_size is {run.batch_size} and there are {examples} training examples; expected no more than these: "
+        "a batch would hold some of them twice"
+    ]

@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import json
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from common import registry
 from common.errors import UserError
@@ -44,11 +44,25 @@ def versions(task: str, method: str) -> dict[str, int]:
     return {"core": CORE_VERSION, **own}
 
 
+class Checked(NamedTuple):
+    """What a task says of its data.
+
+    ``fingerprint``: their checksum. ``remarks``: a sentence for everything that the reader went on with, such as rows
+    left out and leaks. ``sizes``: training examples of each fold asked for; none where the task does not say.
+    """
+
+    fingerprint: str
+    remarks: tuple[str, ...]
+    sizes: tuple[int, ...]
+
+
 @cache  # reading the data takes a second, and a sweep asks once per stage
-def _checked(task: str, values: str, stamp: tuple) -> tuple[str, tuple[str, ...]]:
+def _checked(task: str, values: str, stamp: tuple) -> Checked:
     """``stamp`` belongs to the key alone: files replaced since the last call are read again."""
     remarks: list[str] = []
-    return registry.task_part(task, "prepare").check(_task_settings(task, values), remarks.append), tuple(remarks)
+    prepare, chosen = registry.task_part(task, "prepare"), _task_settings(task, values)
+    found = prepare.check(chosen, remarks.append)
+    return Checked(found, tuple(remarks), tuple(prepare.examples(chosen)) if hasattr(prepare, "examples") else ())
 
 
 def fingerprint(task: str, settings: Settings) -> str:
@@ -56,8 +70,14 @@ def fingerprint(task: str, settings: Settings) -> str:
     return checked(task, settings)[0]
 
 
-def checked(task: str, settings: Settings) -> tuple[str, tuple[str, ...]]:
-    """``fingerprint``, and a sentence for everything that the data's reader went on with: rows left out, leaks."""
+def examples(task: str, settings: Settings) -> int | None:
+    """How many examples the stage trains on; None where its task does not say. ``UserError`` as for ``fingerprint``."""
+    sizes = checked(task, settings).sizes
+    return sizes[settings["run"]["seed"] % len(sizes)] if sizes else None
+
+
+def checked(task: str, settings: Settings) -> Checked:
+    """What the task says of the data a stage trains on. ``UserError`` where one is missing."""
     values, prepare = json.dumps(settings["task"], sort_keys=True), registry.task_part(task, "prepare")
     try:
         stamp = prepare.stamp(_task_settings(task, values)) if hasattr(prepare, "stamp") else ()

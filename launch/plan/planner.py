@@ -74,7 +74,7 @@ class Forest:
     def _stage(self, method: str, settings: dict, parent: str | None) -> str:
         if method not in self._versions:
             self._versions[method] = identity.versions(self.task, method)
-        versions, (data, remarks) = self._versions[method], identity.checked(self.task, settings)
+        versions, (data, remarks) = self._versions[method], identity.checked(self.task, settings)[:2]
         digest = identity.digest(self.task, method, settings, versions, data, parent)
         if digest not in self.stages:
             self.remarks[digest] = remarks

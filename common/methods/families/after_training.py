@@ -114,9 +114,6 @@ class Rewound(Retrained):
             return max(0, steps - int(rewind))
         return super().budget(steps)
 
-    def shaped(self) -> bool:
-        return super().shaped() or self.config.rewind not in ("0", "pretrained")
-
 
 class AfterTraining(Retrained):
     """One-shot: prune the dense network by ``masks``, then retrain."""

@@ -110,9 +110,8 @@ class Method:
         return self.structure != "weights" or self.allocation == "rows"
 
     def shaped(self) -> bool:
-        """Do the settings name weights, or can shapes or the length of training forbid them?
-
-        Then planning builds the model to ask ``complaints_about``, and ``complaints_for`` where epochs say how long.
+        """Do the settings name weights, or can shapes forbid them? Then planning builds the model to ask
+        ``complaints_about``.
         """
         by_tensor = self.allocation != "global" and self.target > 0.99  # one weight each may be more than there are
         return self.structure != "weights" or self.allocation in ONE_DENSE or by_tensor

@@ -4,8 +4,9 @@ import hashlib
 import json
 
 from common.data import files
+from common.data.splits import kept
 from tasks.arithmetic.config import Config, folder
-from tasks.arithmetic.files import weights
+from tasks.arithmetic.files import datasets, weights
 from tasks.arithmetic.files.datasets import Source, roots
 
 
@@ -39,3 +40,12 @@ def stamp(config: Config) -> tuple:
         for root in [folder(config), *roots(config)]:
             found += [root, *sorted(root.glob("*.csv")), *sorted(root.glob("fold[0-9]/*.csv"))]
     return tuple(files.mark(path) for path in [*found, *weights.files(config)])
+
+
+@kept(stamp, most=1)
+def checked(config: Config) -> tuple[str, list[str], list[int]]:
+    """``whole``, what is to be said of the files, and the training problems of each fold; reads everything."""
+    found = datasets.read(config)
+    several = len(found) > 1
+    warnings = [f"fold {fold}: {text}" if several else text for fold, one in found.items() for text in one.warnings]
+    return whole(config, found), warnings, [len(one.train) for one in found.values()]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from common.data.files import mark
+from common.data.splits import kept
 from common.errors import UserError
 from tasks.classic.config import Config, folder
 from tasks.classic.files import digits_mnist_cifar10
@@ -24,6 +25,15 @@ def stamp(config: Config) -> tuple:
     """What tells, without reading them, whether the data's files and the pretrained weights are still the same."""
     weights = [_weights_file(config)] if config.pretrained else []
     return tuple(mark(path) for path in [*digits_mnist_cifar10.candidates(config.dataset, folder(config)), *weights])
+
+
+@kept(stamp, most=1)
+def checked(config: Config) -> tuple[str, list[str], list[int]]:
+    """The fingerprint, what is to be said of the files, and the number of training examples; reads everything."""
+    found = digits_mnist_cifar10.read(config.dataset, folder(config))
+    train, _, _ = digits_mnist_cifar10.partition(found.labels, found.official, config.validation)
+    total = combined(checksum(config.dataset, found), pretrained(config))
+    return total, found.warnings(config.dataset), [len(train)]
 
 
 def combined(examples: Any, weights: bytes | None) -> str:

@@ -7,15 +7,17 @@ from pathlib import Path
 import numpy as np
 
 from common.data import files
+from common.data.splits import kept
 from common.errors import UserError
 from tasks.protein.config import Config, folder, structure_models
-from tasks.protein.files import structures, weights
+from tasks.protein.files import datasets, structures, weights
 from tasks.protein.files.datasets import Source, roots
 
 # Hashed in where a model computes something else of the same files than it once did, so that results of then are not
 # taken for those of now. 2: the usual length; ProteinMPNN also pools resolved residues alone, and has no columns that
-# multiply zeros; with task.crop=ends the models of structures see that a cut is no bond.
-reading = {"esm": 2, "tape": 2, "esm-if1": 2, "proteinmpnn": 2}
+# multiply zeros; with task.crop=ends the models of structures see that a cut is no bond. 3: selenocysteine and
+# pyrrolysine, and the first atom after a byte-order mark, have coordinates.
+reading = {"esm": 2, "tape": 2, "esm-if1": 3, "proteinmpnn": 3}
 
 
 def checksum(found: dict[int, Source]) -> str:
@@ -97,3 +99,12 @@ def stamp(config: Config) -> tuple:
         for root in roots(config, place):
             found += [*sorted(root.glob("*.fasta")), *sorted(root.parent.glob("*.pkl"))] if root.is_dir() else []
     return tuple(files.mark(path) for path in found)
+
+
+@kept(stamp, most=1)
+def checked(config: Config) -> tuple[str, list[str], list[int]]:
+    """``whole``, what is to be said of the files, and the training sequences of each fold; reads everything."""
+    found = datasets.read(config)
+    several = len(found) > 1
+    warnings = [f"fold {fold}: {text}" if several else text for fold, one in found.items() for text in one.warnings]
+    return whole(config, found), warnings, [int((one.parts == datasets.TRAIN).sum()) for one in found.values()]

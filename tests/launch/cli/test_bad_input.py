@@ -1,8 +1,10 @@
 """Bad input: one clear message, exit code 2, no traceback, and nothing written or queued."""
 
 import json
+import zipfile
 
 import pytest
+import torch
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
@@ -107,6 +109,11 @@ REQUESTS = [
     ("method=imp method.rewind=629", "method.rewind=629 is beyond the 628 steps"),  # which the data decide
     ("method=one_shot_ticket method.rewind=22 run.epochs=1", "method.rewind=22 is beyond the 21 steps"),
     ("method=instability method.sparsity=0 method.rewind=100000", "method.rewind=100000 is beyond the 628 steps"),
+    ("run.batch_size=1258", "run.batch_size is 1258 and there are 1257 training examples; expected no more than these"),
+    ("task=protein run.batch_size=2431", "run.batch_size is 2431 and there are 2430 training examples"),
+    ("task=arithmetic run.batch_size=1441", "run.batch_size is 1441 and there are 1440 training examples"),
+    ("method=rigl run.epochs=1", "rigl: no update would ever come"),
+    ("method=obert method.prunings=9 run.epochs=0.1", "method.prunings=9 do not fit between steps"),
     ("method=imp method.rewind=007", "method.rewind must be a step"),  # one step, one name
     ("method=imp method.rewind=٣", "method.rewind must be a step"),
     ("method=gmp method.structure=1٤x4", "expected weights, RxC as in 4x4"),
@@ -190,13 +197,25 @@ DAMAGED = {
 @pytest.mark.parametrize("name, content, message", DAMAGED.values(), ids=DAMAGED)
 def test_damaged_data(folders, capsys, name, content, message):
     data = write(folders / "data", mnist_files())
-    asked = ["task.dataset=mnist", "task.validation=10", f"data={data}", "run.seed=0"]
+    asked = ["task.dataset=mnist", "task.validation=10", f"data={data}", "run.seed=0", "run.batch_size=10"]
     assert main(["plan", *asked]) == 0
     assert capsys.readouterr().out
     (data / name).unlink() if content is None else (data / name).write_bytes(content)
     done = quick("sweep", *asked)
     assert message in error(done) and str(data) in done.stderr and "make prepare" in done.stderr
     assert not paths.runs().exists()
+
+
+@pytest.mark.parametrize("kind", ["another archive", "another network"])
+def test_weights_that_do_not_fit_are_refused_by_the_plan(folders, capsys, kind):
+    path = folders / "weights.pt"
+    if kind == "another archive":  # whole as a zip, and no file of torch's
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("archive/data.pkl", "no pickle")
+    else:
+        torch.save({"fc1.weight": torch.ones(3, 3)}, path)
+    assert main(["plan", "method=dense", f"task.pretrained={path}"]) == 2
+    assert f"task.pretrained: {path} does not fit task.model=lenet-300-100" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("verb", ["plan", "sweep", "status", "report", "sync", "ui"])

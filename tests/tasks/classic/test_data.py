@@ -18,7 +18,7 @@ from common.settings import groups
 from common.stage.identity import fingerprint
 from tasks.classic import data, prepare
 from tasks.classic.config import Config
-from tasks.classic.files import digits_mnist_cifar10
+from tasks.classic.files import addresses, digits_mnist_cifar10
 from tests.support.classic_files import cifar_files, complaint, idx, mnist_files, settings_of, write
 from tests.support.places import SHARED
 
@@ -45,11 +45,31 @@ def test_mnist_is_the_same_packed_plain_renamed_or_below(tmp_path):
     assert data.load(settings_of(tmp_path / "plain")) is loaded, "kept in the process"
 
 
-def test_cifar_is_the_same_binary_or_pickled(tmp_path):
+def test_a_file_is_packed_if_its_content_is_whatever_its_name(tmp_path):
+    files = mnist_files()
+    write(tmp_path / "plain", files), write(tmp_path / "named", {f"{name}.gz": files[name] for name in files})
+    write(tmp_path / "unnamed", {name: gzip.compress(files[name]) for name in files})
+    assert len({prepare.check(settings_of(tmp_path / name)) for name in ("plain", "named", "unnamed")}) == 1
+
+
+def pickled_as(array, **how) -> dict[str, bytes]:
+    """CIFAR-10's batches with their pixels and labels made into ``array`` by its functions of these names."""
+    batches = {name: pickle.loads(content) for name, content in cifar_files("python").items()}
+    for batch in batches.values():
+        batch.update({key.encode(): change(batch[key.encode()]) for key, change in array.items()})
+    return {name: pickle.dumps(batch, **how) for name, batch in batches.items()}
+
+
+def test_cifar_is_the_same_binary_or_pickled_however_python_wrote_it(tmp_path):
     write(tmp_path / "one", cifar_files("binary"))
     write(tmp_path / "two" / "cifar-10-batches-py", cifar_files("python"))
     one, two = settings_of(tmp_path / "one", "cifar10"), settings_of(tmp_path / "two", "cifar10")
     assert prepare.check(one) == prepare.check(two)
+    whole = {"labels": np.array}, {"labels": lambda values: list(np.array(values, np.uint8))}
+    for change in ({}, {"data": np.asfortranarray}, {"data": lambda pixels: pixels[:, ::-1][:, ::-1]}, *whole):
+        for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1):
+            folder = write(tmp_path / "other", pickled_as(change, protocol=protocol))
+            assert prepare.check(settings_of(folder, "cifar10")) == prepare.check(one), (change, protocol)
     assert [len(s) for s in (data.load(two).train, data.load(two).validation, data.load(two).test)] == [40, 10, 10]
     assert torch.equal(data.load(one).train.images, data.load(two).train.images)
 
@@ -79,9 +99,9 @@ def test_broken_gzip_files(tmp_path):
     name = "train-images-idx3-ubyte.gz"
     whole = packed[name]
     damages = {
-        "ends too early": whole[:-100],
+        "ended before the end": whole[:-100],
         "CRC": whole[:-8] + bytes(4) + whole[-4:],
-        "Not a gzipped file": b"<html>" + whole[6:],
+        "magic number 00000803, found 3c68746d": b"<html>" + whole[6:],
     }
     for expected, content in damages.items():
         message = complaint(prepare.check, settings_of(write(tmp_path, {**packed, name: content})))
@@ -181,6 +201,41 @@ def test_a_whole_first_batch_asks_for_all_five(tmp_path, monkeypatch, kind):
     assert prepare.check(settings_of(folder, "cifar10"))
 
 
+def test_a_stray_copy_is_no_batch(tmp_path):
+    files = cifar_files("python")
+    folder = write(tmp_path, {**files, "data_batch_1 (1)": files["data_batch_1"]})
+    assert prepare.check(settings_of(folder, "cifar10"))
+    (folder / "data_batch_1").unlink()
+    message = complaint(prepare.check, settings_of(folder, "cifar10"))
+    assert "data_batch_1 is missing ('data_batch_1 (1)' beside it has no name of a batch)" in message
+
+
+@pytest.mark.parametrize("kind", ["mnist", "binary", "python"])
+def test_files_that_are_not_the_published_ones_are_used_and_named(tmp_path, monkeypatch, kind):
+    """Another data set in files of these names, such as Fashion-MNIST, would be reported as this one."""
+    dataset = "mnist" if kind == "mnist" else "cifar10"
+    files = mnist_files() if kind == "mnist" else cifar_files(kind)
+    plain = {**files, **(cifar_files("binary") if dataset == "cifar10" else {})}
+    sums = {name: hashlib.md5(content).hexdigest() for name, content in plain.items()}
+    monkeypatch.setitem(addresses.sums, dataset, sums)
+    place, told = settings_of(write(tmp_path, files), dataset), []
+    prepare.check(place, told.append)
+    assert not told and not data.load(place).warnings
+    if kind == "python":  # written anew it holds the same
+        write(tmp_path, pickled_as({}, protocol=4))
+        prepare.check(place, told.append)
+        assert not told
+    first, *_, last = files
+    monkeypatch.setitem(addresses.sums, dataset, {**sums, first: "", f"{first}.bin": "", last: "", f"{last}.bin": ""})
+    os.utime(tmp_path / first, (1, 1))
+    prepare.check(place, told.append)
+    counts = (
+        "40 training and 20 test images of 28 x 28" if kind == "mnist" else "50 training and 10 test images of 32 x 32"
+    )
+    assert told == [f"not the published files of {dataset}, by their checksums: {first}, {last}; {counts}"]
+    assert data.load(place).warnings == told, "in the summary too"
+
+
 def test_every_complaint_about_the_settings_comes_at_once():
     assert groups.complaints_of_task("classic", Config()) == []
     wrong = Config(dataset="minst", model="resnet20", validation=-1)
@@ -239,6 +294,7 @@ def test_real_files(dataset, validation, sizes):
     loaded = data.load(Config(dataset=dataset, data=str(folder), validation=validation))
     splits = (loaded.train, loaded.validation, loaded.test)
     assert [len(s) for s in splits] == sizes
+    assert bool(loaded.warnings) == (dataset == "cifar10"), "MNIST as published, and a part of CIFAR-10"
     assert abs(loaded.train.images.mean()) < 0.03 and abs(loaded.train.images.std() - 1) < 0.03
     assert len({i for s in splits for i in s.index.tolist()}) == sum(sizes)
     assert [data.overlap(loaded.train, s) for s in splits[1:]] == [0, 0]

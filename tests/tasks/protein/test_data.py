@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.data import hub
+from common.data import hub, published
 from common.data.files import checksum
 from common.settings import groups
 from tasks.protein import data, prepare
@@ -32,6 +32,13 @@ from tests.support.protein_files import (
     shared,
     write,
 )
+
+
+@pytest.fixture(autouse=True)
+def taken_for_published(monkeypatch):
+    """Files made here are not the published ones; what is said of that is tested beside what fetches these."""
+    monkeypatch.setattr(published, "unlike", lambda *about: [])
+
 
 # --- formats ---------------------------------------------------------------------------------------------------------
 
@@ -236,7 +243,7 @@ def test_fasta_lines_end_where_other_programs_end_them(character):
 def test_an_archive_that_is_cut_or_holds_two_in_a_file(tmp_path):
     whole = archive(fasta_files(rows))
     write(tmp_path, {"d1_fasta_clean.tar.gz": whole[: len(whole) // 2], **fold_files(rows)})
-    assert "d1_fasta_clean.tar.gz: not a whole archive" in complaint(prepare.check, s2c2(tmp_path))
+    assert "d1_fasta_clean.tar.gz: not a whole" in complaint(prepare.check, s2c2(tmp_path))
     two = archive({"d1/A.fasta": ">A\nMK\n>B\nML\n"})
     write(tmp_path, {"d1_fasta_clean.tar.gz": two})
     assert "d1/A.fasta:3: expected one sequence per file, found 2" in complaint(prepare.check, s2c2(tmp_path))
@@ -254,7 +261,7 @@ def test_an_archive_with_one_bit_turned_is_never_read_as_other_sequences(tmp_pat
     whole = archive(few)
     for where, content in cases_of_damage(whole):
         path.write_bytes(content)
-        assert f"{path}: not a whole archive of tar" in complaint(fasta_csv_pickle.folder_of_fasta, path), where
+        assert f"{path}: not a whole" in complaint(fasta_csv_pickle.folder_of_fasta, path), where
     plain = gzip.decompress(whole)
     for content in (whole, plain, lzma.compress(plain), whole + bytes(512)):
         path.write_bytes(content)
@@ -265,7 +272,7 @@ def test_an_archive_with_one_bit_turned_is_never_read_as_other_sequences(tmp_pat
         plain[: 512 * 3] + plain[512 * 3 + 7 :],
     ):
         path.write_bytes(content)
-        assert f"{path}: not a whole archive of tar" in complaint(fasta_csv_pickle.folder_of_fasta, path)
+        assert f"{path}: not a whole" in complaint(fasta_csv_pickle.folder_of_fasta, path)
 
 
 def test_two_files_for_a_protein_are_refused_and_those_of_macos_left_out(tmp_path):
@@ -475,12 +482,22 @@ def test_missing_folders_and_files_name_what_helps(tmp_path):
 
 
 def test_duplicates_can_be_left_out_and_are_counted(tmp_path):
-    text = table + f"again,{rows[3][1]},50\nonce more,{rows[9][1]},50\n"
+    text = table + f"again,{rows[3][1]},{rows[3][2]}\nonce more,{rows[9][1]},80\n"
     config = Config(dataset="hp-s", data=str(write(tmp_path, {"any.csv": text})))
     refused = complaint(prepare.check, config)
     assert "any.csv:62: the same sequence as" in refused and "any.csv:5" in refused and "duplicates=first" in refused
     found = one(replace(config, duplicates="first"))
     assert len(found.sequences) == 60 and found.warnings[0].startswith("2 duplicate sequences were left out")
+    kept = found.targets[9]
+    assert f"; 1 of them had another target (first {tmp_path}/any.csv:63: 4, {kept:g} in" in found.warnings[0]
+    (tmp_path / "any.csv").write_text(text.replace(f"again,{rows[3][1]},{rows[3][2]}\n", ""))
+    assert f"with another target (4, not {kept:g})" in complaint(prepare.check, config)
+
+
+def test_a_cell_without_a_temperature_is_told_as_one(tmp_path):
+    text = table.replace(f",{rows[3][2]}\n", ",\n", 1)
+    message = complaint(prepare.check, Config(dataset="hp-s", data=str(write(tmp_path, {"any.csv": text}))))
+    assert "found ''; fill it in, in the column ogt, or leave the sequence out" in message and "TARGET" not in message
 
 
 @pytest.mark.parametrize("kind", ["csv", "fasta"])
@@ -496,7 +513,7 @@ def test_one_name_for_two_sequences_is_told_and_refused_where_structures_are_fou
     expected = f"2 sequences have the name of another sequence (first {place}/any.{kind}:{first}: P00002, as "
     assert warning == f"{expected}{place}/any.{kind}:{other})"
     for model in ("esm-if1", "proteinmpnn"):
-        text = complaint(prepare.check, replace(config, model=model))
+        text = complaint(datasets.read, replace(config, model=model))
         assert text.startswith(expected) and f"task.model={model} finds structures by it" in text
 
 
