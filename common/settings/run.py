@@ -1,8 +1,6 @@
 """How a stage is trained: the settings that every task shares."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from common.settings import schema
 from common.settings.schema import option
@@ -51,15 +49,15 @@ class Run:
         return max(1, round(self.epochs * examples / (self.batch_size * self.accumulate)))
 
 
-def cautions(run: Mapping[str, Any]) -> list[str]:
-    """What works as the values in ``run`` ask for, and may not be meant."""
-    steps, warmup = run["steps"], run["warmup_steps"]
-    if not 0 < steps < warmup:
-        return []
-    return [
-        f"run.warmup_steps={warmup} is longer than the training of run.steps={steps}: the learning rate never gets to "
-        "run.learning_rate"
-    ]
+def cautions(run: Run, examples: int | None) -> tuple[str, ...]:
+    """What works as ``run`` asks for and may not be meant; ``examples`` to train on, None where nobody knows."""
+    steps = run.steps or (run.steps_of(examples) if examples else 0)
+    if not 0 < steps < run.warmup_steps:
+        return ()
+    return (
+        f"run.warmup_steps={run.warmup_steps} is longer than the training of {steps} steps: the learning rate never "
+        "gets to run.learning_rate",
+    )
 
 
 def complaints_of_run(run: Run) -> list[str]:

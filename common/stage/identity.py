@@ -55,6 +55,10 @@ class Checked(NamedTuple):
     remarks: tuple[str, ...]
     sizes: tuple[int, ...]
 
+    def examples(self, seed: int) -> int | None:
+        """How many examples a stage of this seed trains on; None where its task does not say."""
+        return self.sizes[seed % len(self.sizes)] if self.sizes else None
+
 
 @cache  # reading the data takes a second, and a sweep asks once per stage
 def _checked(task: str, values: str, stamp: tuple) -> Checked:
@@ -72,8 +76,7 @@ def fingerprint(task: str, settings: Settings) -> str:
 
 def examples(task: str, settings: Settings) -> int | None:
     """How many examples the stage trains on; None where its task does not say. ``UserError`` as for ``fingerprint``."""
-    sizes = checked(task, settings).sizes
-    return sizes[settings["run"]["seed"] % len(sizes)] if sizes else None
+    return checked(task, settings).examples(settings["run"]["seed"])
 
 
 def checked(task: str, settings: Settings) -> Checked:

@@ -3,7 +3,6 @@
 import math
 from collections import Counter
 
-from common.settings.run import cautions
 from launch import wording
 from launch.plan import reasons
 from launch.plan.planner import Plan
@@ -18,7 +17,7 @@ def document(plan: Plan) -> dict:
         "task": plan.task,
         "preset": plan.preset,
         "counts": dict(Counter(stage.state for stage in plan.stages.values())),
-        "notes": [{"stages": number, "note": text} for number, text in _cautions(plan)],
+        "notes": [{"stages": number, "note": text} for number, text in wording.kinds(plan.cautions.values())],
         "data": [{"stages": number, "remark": text} for number, text in wording.kinds(plan.remarks.values())],
         "stages": [
             {**{key: getattr(stage, key) for key in keys}, "folder": str(stage.folder)}
@@ -39,11 +38,6 @@ def layers(networks: dict[str, list[tuple[str, list[int], str]]]) -> list[str]:
         wide = max(len(name) for name, _, _ in weights)
         lines += [f"  {name:<{wide}}  {' x '.join(map(str, shape)):<20}  {word}" for name, shape, word in weights]
     return lines
-
-
-def _cautions(plan: Plan) -> list[tuple[int, str]]:
-    """For every kind of settings that may not be meant how many stages have them, and what is said of them."""
-    return wording.kinds(cautions(stage.config["settings"]["run"]) for stage in plan.stages.values())
 
 
 def text(plan: Plan) -> str:
@@ -79,7 +73,7 @@ def text(plan: Plan) -> str:
         lines.append(f"  {method:<16}{len(alike):>7}{done:>7}{len(alike) - done:>7}  {rest}".rstrip())
     lines += [f"  {reason}" for reason in reasons.tally(stages)]
     lines += [f"  note: {note}"] if (note := reasons.edited(stages)) else []
-    lines += [f"  note, {wording.amount(n, 'stage')}: {text}" for n, text in _cautions(plan)]
+    lines += [f"  note, {wording.amount(n, 'stage')}: {told}" for n, told in wording.kinds(plan.cautions.values())]
     lines += [f"  data, {wording.amount(n, 'stage')}: {remark}" for n, remark in wording.kinds(plan.remarks.values())]
     others = [stage for stage in stages if stage.state not in ("new", "done")]
     lines += wording.listed([f"{stage.digest[:8]} {stage.method} {stage.state}: {stage.why}" for stage in others], 20)

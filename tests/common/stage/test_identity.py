@@ -67,7 +67,7 @@ def digest(method: str, settings: dict | None = None, **changes) -> str:
 
 def lines(method: str, monkeypatch) -> list[str]:
     """The digests of a stage's line, from the root."""
-    monkeypatch.setattr(identity, "checked", lambda task, settings: ("checksum", ()))
+    monkeypatch.setattr(identity, "checked", lambda task, settings: identity.Checked("checksum", (), ()))
     forest = planner.Forest(compose.Composer(Request()))
     forest.add(method, defaults(method))
     return list(forest.stages)
