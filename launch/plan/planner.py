@@ -77,7 +77,7 @@ class Forest:
     def _stage(self, method: str, settings: dict, parent: str | None) -> str:
         if method not in self._versions:
             self._versions[method] = identity.versions(self.task, method)
-        versions, checked = self._versions[method], identity.checked(self.task, settings)
+        versions, checked = self._versions[method], self.composer.checked(settings)
         data = checked.fingerprint
         digest = identity.digest(self.task, method, settings, versions, data, parent)
         if digest not in self.stages:
