@@ -123,7 +123,7 @@ def test_data_folder(tmp_path, monkeypatch):
 
 def told(*asked: str, data: str = "") -> str:
     composer, found = grid.cells(arguments.parse(list(asked)))
-    return variants.variant(composer, found[-1].method, found[-1].settings, data or composer.embedded_data())
+    return variants.variant(composer, found[-1].method, found[-1].settings, data or composer.embedded_data)
 
 
 def test_variant_names_what_differs_from_the_embedded_default():
