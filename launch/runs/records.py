@@ -17,7 +17,7 @@ from launch import wording
 from launch.described import Described
 from launch.request import compose, folds, variants
 from launch.request.arguments import Request
-from launch.runs import state
+from launch.runs import locks, state
 from launch.runs.jobs import Job
 from launch.runs.ledger import Element
 from launch.runs.lineage import Lineage
@@ -190,6 +190,13 @@ def sweeps(where: Path | None = None) -> dict[tuple[str, str], list[str]]:
             if entry.name not in names:
                 names.append(entry.name)
     return members
+
+
+def awaited(where: Path | None = None) -> set[str]:
+    """``task/digest`` of all stages of the sweeps that live on this machine now, also of those whose turn comes later."""
+    where = Path(where or paths.runs())
+    alive = {path.parent.parent.name for path in (where / ".sweeps").glob("*/local-*/lock") if locks.held(path)}
+    return {"/".join(key) for key, names in sweeps(where).items() if alive & set(names)} if alive else set()
 
 
 def _folders(where: Path) -> list[os.DirEntry]:
