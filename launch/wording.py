@@ -18,6 +18,12 @@ def percent(sparsity: float) -> str:
     return f"{100 * sparsity:.2f}%" if sparsity < 0.999 else f"{100 * sparsity:.10g}%"
 
 
+def level(sparsity: float, digits: int = 4) -> str:
+    """A share of zeros in so many digits, and in as many as it has where these would say 1: 0.8926, 0.999999."""
+    short = f"{sparsity:.{digits}g}"
+    return short if float(short) < 1 or sparsity == 1 else f"{sparsity:.10g}"
+
+
 def be(number: int) -> str:
     """The verb of so many: ``is`` or ``are``."""
     return "is" if number == 1 else "are"

@@ -49,7 +49,7 @@ class Method(GradualMagnitudePruning):
             fewest = size[first] + sp.kept_count(size[last], self.config.last_sparsity)
             most = math.floor((1 - fewest / sum(size.values())) * 1e4) / 1e4
             raise ValueError(
-                f"at method.sparsity={sparsity:.4g} the first layer ({first}, dense) and the last ({last}) alone hold "
+                f"at method.sparsity={sparsity:.10g} the first layer ({first}, dense) and the last ({last}) alone hold "
                 f"{sum(ends.values())} weights of the {left + sum(ends.values())} that may live: at most {most:g} here "
                 "(it is made for networks whose first layer is small), or METHOD=gmp"
             )

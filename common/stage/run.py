@@ -166,7 +166,11 @@ def _attempt(folder: Path, stop: Stop, marks: dict[str, Any], team: Team, lock: 
         if ranks is not None:
             team.close()
             ranks.dismiss(BREAK if state == "failed" else FAREWELL)
-    record.update_status(folder, state=state, reason=reason, seconds=spent + time.monotonic() - began)
+    try:
+        record.update_status(folder, state=state, reason=reason, seconds=spent + time.monotonic() - began)
+    except OSError:
+        if state != "done":  # which DONE says already
+            raise
     return state
 
 

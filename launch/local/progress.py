@@ -38,7 +38,7 @@ class Event:
 
 def label(stage: Stage) -> str:
     """A few words that tell a stage from its neighbours: ``imp 0.738 seed 1``, with its fold where it has one."""
-    level = stage.digest[:6] if stage.sparsity is None else f"{stage.sparsity:.3g}"
+    level = stage.digest[:6] if stage.sparsity is None else wording.level(stage.sparsity, 3)
     return f"{stage.method} {level} {folds.pair(stage.config.get('replicate', ''), stage.seed)}"
 
 

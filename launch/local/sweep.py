@@ -23,6 +23,7 @@ from launch.local.order import Order, Result
 from launch.local.pool import Pool
 from launch.local.progress import Event
 from launch.local.worker import serve
+from launch.runs import locks
 
 LIBRARIES = ("OMP_NUM", "MKL_NUM", "OPENBLAS_NUM", "NUMEXPR_NUM", "VECLIB_MAXIMUM")
 FOREVER = 60 * 24 * 365  # minutes; submitit ends a local job after a few unless asked otherwise
@@ -47,7 +48,8 @@ def run(
         parent.mkdir(parents=True, exist_ok=True)
         # Fresh every time: submitit names results by process id and hands out an old one when the id comes round again.
         folder = Path(tempfile.mkdtemp(prefix="local-", dir=parent))
-        with Pool(order, max(1, min(workers, order.width)), progress, submitter(folder)) as pool:
+        alive = locks.exclusive(paths.lock(folder), "sweep", lambda _: None)  # for who asks whether it is
+        with alive, Pool(order, max(1, min(workers, order.width)), progress, submitter(folder)) as pool:
             pool.work()
     except BrokenPipeError:  # nobody reads the progress any more, which says nothing about the folder
         raise

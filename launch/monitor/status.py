@@ -13,7 +13,7 @@ from launch.report.average import finite
 from launch.report.rows import level
 from launch.request import folds, variants
 from launch.runs.jobs import UNKNOWN
-from launch.runs.records import Record
+from launch.runs.records import Record, awaited
 from launch.runs.state import ENDED_BADLY, MOVING, STATES
 from launch.wording import amount, listed, percent, span
 
@@ -104,14 +104,17 @@ def text(document: dict, names: int | None = None) -> str:
 def watch(read: Callable[[], list[Record]], every: float = 5.0, out: TextIO | None = None) -> int:
     """Show the text again and again until nothing runs or waits any more (1 where something failed), or Ctrl-C (0).
 
+    A stage waits, too, for its turn in a sweep on this machine.
     On a terminal it is redrawn; elsewhere it is written once, then a line whenever a count changes, and at the end.
     """
     out = out or sys.stdout
     before = None
     try:
         while True:
-            document = status(read())
-            moving = any(document["counts"].get(state) for state in MOVING)
+            waited = awaited()  # before the look: a sweep that ends in between is looked at once more
+            found = read()
+            document = status(found)
+            moving = any(r.state in MOVING or (r.key in waited and not r.done) for r in found)
             if out.isatty():
                 height = shutil.get_terminal_size().lines - 2
                 shown = [f"{time.strftime('%H:%M:%S')}, every {every:g} s (Ctrl-C ends)", *text(document).splitlines()]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from common import paths
 from launch.runs import logs, records
-from launch.runs.records import Record
+from launch.runs.records import Record, awaited
 from launch.runs.state import MOVING
 from launch.slurm import live_records, queue
 
@@ -40,8 +40,10 @@ def tail(record: Record, lines: int = 20, follow: bool = False, again: Callable[
 
 def _follow(record: Record, sources: dict[Path, int], again: Callable[[], Record]) -> int:
     state = record.state
-    while state in MOVING:
+    waited = record.key in awaited()
+    while state in MOVING or (waited and state != "done"):
         time.sleep(PAUSE)
+        waited = record.key in awaited()
         record = again()  # before the files: what it wrote until its end is then shown
         for path in [paths.metrics(record.folder), *logs.files(record)]:
             text, sources[path] = _new(path, sources.get(path, 0))

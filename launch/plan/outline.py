@@ -64,9 +64,9 @@ def text(plan: Plan) -> str:
     lines.append(f"  {'method':<16}{'stages':>7}{'done':>7}{'to do':>7}  {head}")
     for (method, own), alike in rows.items():
         levels = sorted({stage.sparsity for stage in alike if stage.sparsity is not None})
-        span = "by rounds" if not levels else f"{levels[0]:.4g}"
+        span = "by rounds" if not levels else wording.level(levels[0])
         if len(levels) > 1:
-            span = f"{len(levels)} from {levels[0]:.4g} to {levels[-1]:.4g}"
+            span = f"{len(levels)} from {wording.level(levels[0])} to {wording.level(levels[-1])}"
         seeds = ",".join(map(str, sorted({stage.config["seed"] for stage in alike})))
         done = sum(stage.state == "done" for stage in alike)
         rest = f"{span:<28}{splits[method, own]:<{width}}{seeds}  {own}"

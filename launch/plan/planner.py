@@ -14,6 +14,7 @@ from common.errors import UserError
 from common.settings import groups
 from common.settings.run import Run, cautions
 from common.stage import identity
+from launch import wording
 from launch.described import Stage
 from launch.plan import reasons
 from launch.request import compose, folds, grid, variants
@@ -106,7 +107,8 @@ class Forest:
 
 def _label(task: str, method: str, settings: dict) -> str:
     levels = [(n, settings["method"].get(n)) for n in registry.method(method).levels]
-    level = "".join(f" {value:.4g}" if n == "sparsity" else f" {n} {value}" for n, value in levels if value is not None)
+    said = [wording.level(value) if n == "sparsity" else f"{n} {value}" for n, value in levels if value is not None]
+    level = "".join(f" {text}" for text in said)
     return f"{method}{level} {folds.pair(folds.text(task, settings), settings['run']['seed'])}"
 
 

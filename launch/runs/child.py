@@ -120,7 +120,12 @@ def _worked(status: dict) -> float:
 
 
 def mark(folder: Path, state: str, reason: str, child: int) -> tuple[str, str]:
-    """Record how a stage ended whose child is gone; returns outcome and reason, "busy" where another took it over."""
+    """Record how a stage ended whose child is gone; returns outcome and reason, "busy" where another took it over.
+
+    "done" where it ended with ``DONE`` written: whatever happened to the child then, the stage is finished.
+    """
+    if record.finished(folder):
+        return "done", ""
     try:
         try:
             status = record.read_json(paths.status(folder), {})

@@ -5,16 +5,37 @@ job's name, which is unique. Nothing here asks the scheduler.
 """
 
 import json
+import math
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from common import paths
 from common.errors import UserError
 
-# What an event has to say; "cancelled" is left by `make cancel`, since Slurm forgets what never started.
-NEEDED = {"intent": {"elements", "time"}, "submitted": {"job"}, "cancelled": {"jobs"}}
+
+def _texts(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(one, str) for one in value)
+
+
+def _stages(value: object) -> bool:
+    """``task/digest``, and nothing that leads out of a runs folder."""
+    return _texts(value) and all(len(Path(one).parts) == 2 and ".." not in Path(one).parts for one in value)
+
+
+# What an event has to say, and of which kind; "cancelled" is left by `make cancel`, since Slurm forgets what never
+# started.
+NEEDED: dict[str, dict[str, Callable[[Any], bool]]] = {
+    "intent": {
+        "elements": lambda value: isinstance(value, list) and all(map(_stages, value)),
+        "time": lambda value: isinstance(value, (int, float)) and math.isfinite(value),
+    },
+    "submitted": {"job": lambda value: str(value).isascii() and str(value).isdigit()},
+    "cancelled": {"jobs": _texts},
+}
 
 
 @dataclass(frozen=True)
@@ -80,9 +101,13 @@ def events(sweep: Path) -> list[dict]:
         except ValueError:
             continue
         named = isinstance(event, dict) and isinstance(event.get("array"), str)
-        if named and NEEDED.get(str(event.get("event")), set()) <= set(event):
+        if named and all(name in event and holds(event[name]) for name, holds in _needed(event).items()):
             found.append(event)
     return found
+
+
+def _needed(event: dict) -> dict[str, Callable[[Any], bool]]:
+    return NEEDED.get(str(event.get("event")), {})
 
 
 def of_sweep(sweep: Path) -> list[Element]:
@@ -96,7 +121,7 @@ def of_sweep(sweep: Path) -> list[Element]:
     for name, intent in found["intent"].items():
         if name not in found["dropped"]:
             place = str(intent.get("cluster", "")), str(intent.get("preset", "default"))
-            files = Path(intent.get("folder", sweep)), str(intent.get("code", ""))
+            files = Path(str(intent.get("folder", sweep))), str(intent.get("code", ""))
             job, submitted = jobs.get(name), float(intent.get("time", 0))
             for index, stages in enumerate(intent.get("elements", [])):
                 elements.append(Element(sweep, name, *place, *files, job, index, tuple(stages), submitted))

@@ -17,7 +17,7 @@ from launch import wording
 from launch.described import Described
 from launch.request import compose, folds, variants
 from launch.request.arguments import Request
-from launch.runs import state
+from launch.runs import locks, state
 from launch.runs.jobs import Job
 from launch.runs.ledger import Element
 from launch.runs.lineage import Lineage
@@ -184,12 +184,22 @@ def sweeps(where: Path | None = None) -> dict[tuple[str, str], list[str]]:
         for line in lines:
             try:
                 stage = json.loads(line)
-                names = members.setdefault((stage["task"], stage["digest"]), [])
+                key = stage["task"], stage["digest"]
             except (ValueError, KeyError, TypeError):  # the last line of a plan that is being written
                 continue
+            if not all(isinstance(part, str) for part in key):
+                continue
+            names = members.setdefault(key, [])
             if entry.name not in names:
                 names.append(entry.name)
     return members
+
+
+def awaited(where: Path | None = None) -> set[str]:
+    """``task/digest`` of all stages of sweeps that live on this machine now, also of those whose turn comes later."""
+    where = Path(where or paths.runs())
+    alive = {path.parent.parent.name for path in (where / ".sweeps").glob("*/local-*/lock") if locks.held(path)}
+    return {"/".join(key) for key, names in sweeps(where).items() if alive & set(names)} if alive else set()
 
 
 def _folders(where: Path) -> list[os.DirEntry]:

@@ -8,6 +8,7 @@ import pytest
 from common import paths, record
 from common.stage import run
 from common.training.resume import checkpoint
+from launch.runs.child import mark
 from tests.support import training
 
 NAMES = ("summary.json", "config.yaml")
@@ -119,3 +120,25 @@ def test_what_cannot_be_read_now_is_not_damaged(trained, monkeypatch):
         checkpoint.load_resume_point(child, child.name)
     broken.clear()
     assert run.execute(child) == "done"
+
+
+@pytest.mark.parametrize("fails", ["unlink", "status"])
+def test_what_fails_after_the_mark_is_no_failure(trained, monkeypatch, fails):
+    """The disk takes nothing more, or the resume points cannot be deleted: the stage is done, and says so."""
+    _, child = trained
+    paths.done(child).unlink()
+    seal, real, sealed = record.seal, {"unlink": Path.unlink, "status": record.write_json}, []
+
+    def refuse(path, *arguments, **options):
+        touched = path.name.startswith("checkpoint") if fails == "unlink" else path == paths.status(child)
+        if sealed and touched:
+            raise OSError(errno.EIO, "Input/output error", str(path))
+        return real[fails](path, *arguments, **options)
+
+    monkeypatch.setattr(record, "seal", lambda *arguments: sealed.append(seal(*arguments)))
+    monkeypatch.setattr(Path if fails == "unlink" else record, "unlink" if fails == "unlink" else "write_json", refuse)
+    assert run.execute(child) == "done" and sealed
+    monkeypatch.undo()
+    assert record.finished(child) and (fails == "status" or status(child)["state"] == "done")
+    assert mark(child, "failed", "killed by signal 9", -1) == ("done", "")
+    checkpoint.remove_resume_points(child)

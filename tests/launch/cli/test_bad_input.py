@@ -88,6 +88,7 @@ REQUESTS = [
         (f"method=gmp method.sparsity={bad}", f"a finite number, found '{bad}'")
         for bad in ("nan", "inf", "-inf", "1e999")
     ],
+    ("method=magnitude_v2 method.sparsity=0.999999", "at method.sparsity=0.999999 the first layer"),
     ("method=imp method.sparsity=0", "method.sparsity=0 is dense training"),
     (
         "method=snip method.allocation=erc",

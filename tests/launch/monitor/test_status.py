@@ -310,6 +310,43 @@ def test_watching_ends_by_itself(tmp_path):
         assert next(left, None) is None
 
 
+def sweep_that_lives(runs, *keys):
+    """A sweep on this machine that is to train these stages; its lock."""
+    own = runs / ".sweeps" / "one" / "local-x"
+    own.mkdir(parents=True)
+    lines = [json.dumps(dict(zip(("task", "digest"), key.split("/")))) for key in keys]
+    (own.parent / "plan.jsonl").write_text("\n".join(lines))
+    lock = open(paths.lock(own), "w")  # noqa: SIM115 - closed by who ends the sweep
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    return lock
+
+
+def test_watching_waits_for_stages_whose_turn_comes(tmp_path, monkeypatch):
+    """Between two stages of a sweep on this machine nothing runs."""
+    monkeypatch.setenv("RUNS", str(tmp_path))
+    make(tmp_path, "a", "done")
+    make(tmp_path, "b")
+    lock, looks = sweep_that_lives(tmp_path, "toy/a", "toy/b"), []
+
+    def read():
+        looks.append(1)
+        if len(looks) == 3:
+            make(tmp_path, "b", "done")
+            lock.close()
+        return live_records.read()
+
+    out = io.StringIO()
+    assert watch(read, every=0.01, out=out) == 0
+    assert len(looks) == 3 and "2 stages: 2 done" in out.getvalue()
+
+
+def test_watching_does_not_wait_for_a_sweep_of_other_stages(tmp_path, monkeypatch):
+    monkeypatch.setenv("RUNS", str(tmp_path))
+    make(tmp_path, "b")
+    with sweep_that_lives(tmp_path, "toy/elsewhere"):
+        assert watch(live_records.read, every=60, out=io.StringIO()) == 0
+
+
 def test_control_c_ends_watching(tmp_path):
     make(tmp_path, "a", "running", ago=0)
     code = (

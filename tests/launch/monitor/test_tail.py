@@ -103,6 +103,18 @@ def test_followed_to_a_bad_end(runs, capsys):
     assert tail.tail(record, follow=True) == 1 and "the loss is not finite" in capsys.readouterr().out
 
 
+def test_a_stage_whose_turn_comes_is_followed(runs, monkeypatch):
+    monkeypatch.setattr(tail, "PAUSE", 0.01)
+    monkeypatch.setattr(tail, "awaited", lambda: {"toy/a"})
+    make(runs, "a")
+    looks = iter([records.read_one(runs / "toy" / "a")] * 2)
+
+    def again():
+        return next(looks, None) or records.read_one(make(runs, "a", "done"))
+
+    assert tail.tail(records.read_one(runs / "toy" / "a"), follow=True, again=again) == 0
+
+
 def test_control_c_ends_following(runs):
     make(runs, "a", "running", ago=0)
     code = (

@@ -1,6 +1,12 @@
 """The list of what was handed to Slurm, also after a kill in the middle of a line."""
 
-from launch.runs import ledger
+import json
+
+import pytest
+
+from launch.runs import ledger, records
+from launch.slurm import live_records
+from tests.support.fake_slurm import job
 
 
 def intent(sweep, array, elements, **more):
@@ -31,6 +37,46 @@ def test_a_torn_line_costs_only_itself(tmp_path):
         ledger.path(tmp_path).write_text(whole + whole.replace('"a"', '"torn"')[:cut])
         ledger.write(tmp_path, "submitted", array="a", job="7")
         assert [e.id for e in ledger.of_sweep(tmp_path) if e.array == "a"] == ["7_0"], cut
+
+
+CRAFTED = [
+    {"event": "intent", "array": "b", "elements": 5, "time": 1},
+    {"event": "intent", "array": "b", "elements": [5], "time": 1},
+    {"event": "intent", "array": "b", "elements": [[5]], "time": 1},
+    {"event": "intent", "array": "b", "elements": [["../x"]], "time": 1},
+    {"event": "intent", "array": "b", "elements": [["no-task"]], "time": 1},
+    {"event": "intent", "array": "b", "elements": [["t/1"]], "time": None},
+    {"event": "intent", "array": "b", "elements": [["t/1"]], "time": float("inf")},
+    {"event": "intent", "array": ["b"], "elements": [["t/1"]], "time": 1},
+    {"event": "submitted", "array": "a", "job": None},
+    {"event": "submitted", "array": "a", "job": ["8"]},
+    {"event": "submitted", "array": "a", "job": "8; scancel"},
+    {"event": "cancelled", "array": "a", "jobs": 5},
+    {"event": "cancelled", "array": "a", "jobs": [{}]},
+    {"event": ["dropped"], "array": "a"},
+    ["intent"],
+    5,
+    None,
+]
+
+
+@pytest.mark.parametrize("line", CRAFTED, ids=str)
+def test_a_crafted_line_costs_only_itself(tmp_path, line):
+    sweep = tmp_path / ".sweeps" / "one"
+    sweep.mkdir(parents=True)
+    intent(sweep, "a", [["t/1"]])
+    ledger.write(sweep, "submitted", array="a", job="7")
+    with open(ledger.path(sweep), "a") as file:
+        file.write(json.dumps(line) + "\n")
+    assert [(e.id, e.stages) for e in ledger.elements(tmp_path)] == [("7_0", ("t/1",))]
+    assert live_records.read(where=tmp_path, asks=lambda wanted, users: {name: job("GONE") for name in wanted}) == []
+
+
+def test_a_crafted_line_of_a_plan_costs_only_itself(tmp_path):
+    (tmp_path / ".sweeps" / "one").mkdir(parents=True)
+    lines = [5, [], {}, {"task": [], "digest": {}}, {"task": "t", "digest": 5}, {"task": "t", "digest": "1"}]
+    (tmp_path / ".sweeps" / "one" / "plan.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    assert records.sweeps(tmp_path) == {("t", "1"): ["one"]}
 
 
 def test_the_newest_element_of_a_stage_is_last(tmp_path):
