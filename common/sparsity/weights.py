@@ -179,9 +179,9 @@ def _refuse(model: nn.Module, chosen: dict[str, nn.Parameter], oriented: bool) -
     for name, attribute, _, module in owners(model, chosen):
         weight = chosen[name]
         if not _is_plain(weight):
-            kind = type(weight.detach()).__name__ if weight.layout is torch.strided else weight.layout
+            held = type(weight.detach()).__name__ if weight.layout is torch.strided else str(weight.layout)
             raise ValueError(
-                f"{name} is a {kind}, which does not hold all its numbers itself; masks are of whole, plain tensors: "
+                f"{name} is a {held}, which does not hold all its numbers itself; masks are of whole, plain tensors: "
                 "prune a model that is neither sharded (DistributedDataParallel leaves it whole) nor quantised, or "
                 "exclude the weight"
             )
