@@ -60,10 +60,13 @@ def prunable(
     ``oriented``: structures along inputs or outputs are wanted, which transposed convolutions, whose first axis are
     the inputs, do not have where others do.
 
+    A model that was compiled, or that trains in several processes, is known by its own names (see ``unwrapped``).
+
     ``ValueError``: a pattern that matches nothing; parameters that share memory; parametrisations under which zeros do
-    not last (``orthogonal``); uninitialised (lazy), complex or sparse-gradient weights; with ``oriented``, transposed
-    convolutions; nothing to prune.
+    not last (``orthogonal``); uninitialised (lazy), complex or sparse-gradient weights; tensors that do not hold all
+    their numbers themselves (sharded, quantised, sparse); with ``oriented``, transposed convolutions; nothing to prune.
     """
+    model = unwrapped(model)
     left_out = _dense(model, embeddings, exclude)
     _refuse_shared_memory(model)
     chosen = {
@@ -84,6 +87,7 @@ def reasons(model: nn.Module, embeddings: bool = False, exclude: Sequence[str] =
 
     ``ValueError`` as by ``prunable`` for patterns that match nothing and for lazy parameters.
     """
+    model = unwrapped(model)
     dense = _dense(model, embeddings, exclude)
     return {name: dense.get(id(p), "") for name, p in model.named_parameters() if p.ndim > 1}
 
@@ -92,11 +96,24 @@ def bare(model: nn.Module) -> dict[str, bool]:
     """Parameters of two or more dimensions whose use their module does not tell -> may they be in the prunable set?"""
     return {
         f"{path}.{attribute}".lstrip("."): _is_matrix(parameter)
-        for path, module in model.named_modules()
+        for path, module in unwrapped(model).named_modules()
         if not _tells(module)
         for attribute, parameter in module.named_parameters(recurse=False)
         if not nn.parameter.is_lazy(parameter) and parameter.ndim > 1
     }
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The model itself, whatever ``torch.compile`` or data parallelism has put around it.
+
+    Its names are then its own: masks, random scores and snapshots are the same with and without.
+    """
+    while True:
+        parallel = isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel)
+        inner = getattr(model, "module" if parallel else "_orig_mod", None)
+        if not isinstance(inner, nn.Module):
+            return model
+        model = inner
 
 
 def _dense(model: nn.Module, embeddings: bool, exclude: Sequence[str]) -> dict[int, str]:
@@ -150,6 +167,11 @@ def _is_matrix(parameter: torch.Tensor) -> bool:
     return sum(side > 1 for side in parameter.shape) > 1
 
 
+def _is_plain(parameter: torch.Tensor) -> bool:
+    """Does it hold all its numbers, in its own memory? A shard, a quantised and a sparse tensor do not."""
+    return type(parameter.detach()) is torch.Tensor and parameter.layout is torch.strided
+
+
 def _hooks(module: nn.Module) -> list:
     return list(module._forward_pre_hooks.values())
 
@@ -158,6 +180,13 @@ def _refuse(model: nn.Module, chosen: dict[str, nn.Parameter], oriented: bool) -
     """``ValueError`` for weights whose zeros would not last, or that cannot be ranked."""
     for name, attribute, _, module in owners(model, chosen):
         weight = chosen[name]
+        if not _is_plain(weight):
+            held = type(weight.detach()).__name__ if weight.layout is torch.strided else str(weight.layout)
+            raise ValueError(
+                f"{name} is a {held}, which does not hold all its numbers itself; masks are of whole, plain tensors: "
+                "prune a model that is neither sharded (DistributedDataParallel leaves it whole) nor quantised, or "
+                "exclude the weight"
+            )
         if weight.is_complex():
             raise ValueError(f"{name} is complex: magnitudes and signs of complex weights are not ranked; exclude it")
         if isinstance(module, _TABLES) and module.sparse:
@@ -185,7 +214,7 @@ def _refuse_shared_memory(model: nn.Module) -> None:
     """``ValueError`` where two parameters share memory: pruning one would prune the other."""
     taken: dict[int, list[tuple[int, int, str]]] = {}
     for name, parameter in model.named_parameters():
-        if parameter.ndim < 2 or parameter.numel() == 0 or parameter.device.type == "meta":
+        if parameter.ndim < 2 or parameter.numel() == 0 or parameter.device.type == "meta" or not _is_plain(parameter):
             continue
         size = parameter.element_size()
         first = parameter.data_ptr()

@@ -21,6 +21,7 @@ from launch.wording import percent
 
 NONE = "no finished stages yet"
 WARNINGS = 5  # kinds that a terminal shows; the page has all
+DENSE = "Zeros are stored and multiplied like any other number: no sparse network here is a faster or smaller one."
 WIDTH = 110  # columns of the plain-text table before it continues in a second block
 
 
@@ -55,7 +56,7 @@ class Report:
         record.write_text(folder / "results.csv", _csv(self.rows))
         figures = _figures(self.boards, folder)
         page = [f"# {self.task}: score and sparsity", ""]
-        page.append(f"`results.csv` has a row for each finished stage ({len(self.rows)}).")
+        page.append(f"`results.csv` has a row for each finished stage ({len(self.rows)}). {DENSE}")
         page += [f"\n**Note:** {note}" for note in notes.notes(self.shown, self.old)]
         for board, name in zip(self.boards, figures, strict=True):
             page += ["", *_markdown(board, name)]

@@ -395,6 +395,15 @@ def test_an_unreachable_server_is_one_clear_message_and_loses_nothing(runs, monk
     assert go(runs).new_runs == 1
 
 
+def test_a_folder_of_files_which_mlflow_takes_no_more_is_one_clear_message(runs, tmp_path, monkeypatch):
+    """Nobody is led into that store: without an address the view is a database, which needs no network either."""
+    monkeypatch.delenv("MLFLOW_ALLOW_FILE_STORE", raising=False)
+    stage(runs, "abc")
+    with pytest.raises(UserError, match=r"mlruns did not take the records .*Nothing is lost"):
+        go(runs, str(tmp_path / "mlruns"))
+    assert go(runs).new_runs == 1
+
+
 def test_addresses(runs, monkeypatch):
     assert address(runs) == f"sqlite:///{runs}/mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://user:word@host:5000")

@@ -67,6 +67,7 @@ def test_columns_and_rows_of_the_csv(runs, tmp_path):
     ]
     assert found[3]["parent"] == "d0" and found[-1]["parent"] == ""
     assert found[0]["collapsed"] == "False"
+    assert "no sparse network here is a faster or smaller one" in result.markdown.read_text()
 
 
 def test_more_zeros_than_the_masks_prune_are_told(tmp_path):

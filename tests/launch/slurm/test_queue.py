@@ -105,6 +105,13 @@ def test_an_answer_under_another_name_is_about_another_job(slurm):
     assert one("12_0").state == "COMPLETED" and one("12_0", "never used").state == "GONE"
 
 
+def test_only_options_that_every_slurm_knows(slurm):
+    """One option that the site's version lacks (squeue --only-job-state, sacct --clusters all) leaves no answer."""
+    one("12_0")
+    words = {word for call in slurm.calls for word in call.split()}
+    assert {word for word in words if word[0] == "-"} == {f"-{letter}" for letter in "hrtOunPDaoj"}
+
+
 def test_without_accounting_what_the_queue_forgot_is_gone(slurm):
     assert one("12_0") == jobs.Job("GONE")
     assert [call.split()[0] for call in slurm.calls] == ["squeue", "sacct"]
