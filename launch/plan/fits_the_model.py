@@ -31,9 +31,10 @@ def check(stages: Iterable[Stage]) -> None:
         if (examples := identity.examples(stage.task, settings)) is not None:
             for text in groups.complaints_of_data(stage.task, stage.method, settings, examples):
                 complaints.setdefault(text, "" if text.startswith("run.") else f"{stage.method}: ")
-        cls = groups.classes(stage.task, stage.method)["method"]
-        method = registry.method(stage.method)(groups.build(cls, settings["method"]))
-        if method.shaped() or settings["run"]["exclude"] or settings["task"].get("pretrained"):
+        cls = groups.classes(stage.task, stage.method)
+        method = registry.method(stage.method)(groups.build(cls["method"], settings["method"]))
+        pretrained = groups.starts_pretrained(stage.task, groups.build(cls["task"], settings["task"]))
+        if method.shaped() or settings["run"]["exclude"] or pretrained:
             asked.setdefault(_key(stage), []).append((stage, method))
     # in order, so that those of one model come one after the other
     if missing := sorted(key for key in asked if key not in _KNOWN):
