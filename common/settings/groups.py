@@ -71,12 +71,17 @@ def complaints(task: str, method: str, settings: dict) -> list[str]:
     found += schema.complaints("method", chosen.config) + chosen.complaints()
     if run.steps > 0:  # with run.epochs the data say how many: ``complaints_of_data``
         found += chosen.complaints_for(run.steps)
-    pretrained = getattr(part, "pretrained", lambda c: getattr(c, "pretrained", ""))
-    if settings["method"].get("rewind") == "pretrained" and not pretrained(asked):
+    if settings["method"].get("rewind") == "pretrained" and not starts_pretrained(task, asked):
         found.append("method.rewind=pretrained needs pretrained weights, task.pretrained is empty")
     if run.select != "last" and settings["task"].get("validation") == 0:
         found.append(f"run.select={run.select} needs a validation split, task.validation is 0")
     return found
+
+
+def starts_pretrained(task: str, config: Any) -> bool:
+    """Do a task's settings name weights to start from? Its function or field ``pretrained`` says so."""
+    own = getattr(registry.task_part(task, "config"), "pretrained", lambda config: getattr(config, "pretrained", ""))
+    return bool(own(config))
 
 
 def complaints_of_data(task: str, method: str, settings: dict, examples: int) -> list[str]:

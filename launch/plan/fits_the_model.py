@@ -42,9 +42,10 @@ def check(stages: Iterable[Stage]) -> None:
         if examples is not None:
             for text in groups.complaints_of_data(stage.task, stage.method, settings, examples):
                 complaints.setdefault(text, "" if text.startswith("run.") else f"{stage.method}: ")
-        cls = groups.classes(stage.task, stage.method)["method"]
-        method = registry.method(stage.method)(groups.build(cls, settings["method"]))
-        if method.shaped() or settings["run"]["exclude"] or settings["task"].get("pretrained"):
+        cls = groups.classes(stage.task, stage.method)
+        method = registry.method(stage.method)(groups.build(cls["method"], settings["method"]))
+        pretrained = groups.starts_pretrained(stage.task, groups.build(cls["task"], settings["task"]))
+        if method.shaped() or settings["run"]["exclude"] or pretrained:
             asked.setdefault(_key(stage), []).append((stage, method))
     _ask({key: pairs[0][0] for key, pairs in asked.items()})
     for key, pairs in asked.items():
@@ -131,7 +132,7 @@ def _answer(question: dict, models: dict) -> dict:
         stage = {**question, "settings": {**settings, "run": {**settings["run"], "device": "cpu"}}, "data": None}
         worker = run.trainer(stage)
         # without weights to load, shapes alone: however large the network, it takes no memory
-        loads = any(settings["task"].get(name) for name in ("pretrained", "hub"))
+        loads = groups.starts_pretrained(question["task"], worker.task)
         with torch.device("cpu" if loads else "meta"):
             model = worker.build_seeded("initialisation")
         models.clear()  # one at a time: the next may be as large

@@ -37,11 +37,13 @@ class Request:
 
 
 def split(text: str) -> list[str]:
-    """Values at the commas outside brackets: ``0.8,0.9`` are two, ``[1,2]`` is one."""
+    """Values at the commas outside brackets: ``0.8,0.9`` are two, ``[1,2]`` is one, ``a\\,b`` one with a comma."""
     pieces, depth = [""], 0
     for letter in text:
         depth += (letter in "[{") - (letter in "]}")
-        if letter == "," and depth == 0:
+        if letter == "," and depth == 0 and pieces[-1].endswith("\\"):
+            pieces[-1] = pieces[-1][:-1] + ","
+        elif letter == "," and depth == 0:
             pieces.append("")
         else:
             pieces[-1] += letter

@@ -114,6 +114,11 @@ def _of_model(config: Config) -> list[str]:
     return found
 
 
+def pretrained(config: Config) -> bool:
+    """Does training start from pretrained weights, of a folder or a hub?"""
+    return config.embedding == "pretrained"
+
+
 def fold(config: Config, seed: int) -> int:
     """The fold that a run of this seed tests."""
     return seed % folds[config.dataset] if config.fold == -1 else config.fold

@@ -41,6 +41,7 @@ def files(monkeypatch):
         ("[1,2],[3]", ["[1,2]", "[3]"]),
         ("{a:1,b:2},{a:[1,2]}", ["{a:1,b:2}", "{a:[1,2]}"]),
         ("0,", ["0", ""]),
+        ("/of/me\\,and/you,/other", ["/of/me,and/you", "/other"]),
     ],
 )
 def test_values_are_split_at_commas_outside_brackets(text, pieces):

@@ -6,6 +6,7 @@ import pytest
 
 from common.data import hub
 from common.errors import UserError
+from launch.__main__ import main
 from tasks.arithmetic import data, prepare
 from tasks.arithmetic.config import Config
 from tests.support.arithmetic_data import dev, mawps, train
@@ -44,6 +45,14 @@ def test_what_a_pretrained_embedding_refuses_is_named_with_file_and_line(tmp_pat
     found = data.load(mawps(write(tmp_path, files(train, dev))), 0)
     text = complaint(data.Tensors, found.test, found.vocabulary, encode)
     assert text.count("dev.csv:") == 10 and "dev.csv:3: too long" in text
+
+
+def test_a_plan_asks_the_network_itself(tmp_path, capsys):
+    """Whether it can be read at all, and whether a problem has more pieces than it reads."""
+    folder = write(tmp_path, roberta)
+    words = ["task=arithmetic", "method=dense", "task.embedding=pretrained", f"task.pretrained={folder}"]
+    assert main(["plan", *words]) == 2
+    assert f"{folder}: expected a model and a tokenizer" in capsys.readouterr().err
 
 
 def test_capitals_are_read_by_a_pretrained_embedding_alone(tmp_path):
