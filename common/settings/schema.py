@@ -137,7 +137,9 @@ def parse(text: str, kind: Any) -> Any:
         try:
             value = kind(text)
         except ValueError:
-            raise ValueError("a whole number" if kind is int else "a number") from None
+            several = " (several as 0,1,2)" * bool(re.fullmatch(r"\d+(-|\.\.)\d+", text))
+            share = " (a percent is 0.01)" * (kind is float and text.endswith("%"))
+            raise ValueError(f"a whole number{several}" if kind is int else f"a number{share}") from None
         if value != value or value in (float("inf"), float("-inf")):
             raise ValueError("a finite number")
         return one_zero(value)

@@ -98,6 +98,8 @@ def _hint(key: str, request: Request) -> str:
     from common import registry  # not needed for words that are right
     from common.settings import groups
 
+    if key == "SET":
+        return ": it is make's; here its words stand by themselves, as in run.seed=0 run.steps=20"
     names: dict[str, list[str]] = {name: [name] for name in KEYS}
     try:
         settings = groups.keys(request.task, registry.methods())
