@@ -4,9 +4,10 @@ import dataclasses
 import hashlib
 import json
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 from common import registry
+from common.data.checked import Checked
 from common.errors import UserError
 from common.settings.groups import build, classes
 
@@ -44,29 +45,10 @@ def versions(task: str, method: str) -> dict[str, int]:
     return {"core": CORE_VERSION, **own}
 
 
-class Checked(NamedTuple):
-    """What a task says of its data.
-
-    ``fingerprint``: their checksum. ``remarks``: a sentence for everything that the reader went on with, such as rows
-    left out and leaks. ``sizes``: training examples of each fold asked for; none where the task does not say.
-    """
-
-    fingerprint: str
-    remarks: tuple[str, ...]
-    sizes: tuple[int, ...]
-
-    def examples(self, seed: int) -> int | None:
-        """How many examples a stage of this seed trains on; None where its task does not say."""
-        return self.sizes[seed % len(self.sizes)] if self.sizes else None
-
-
 @cache  # reading the data takes a second, and a sweep asks once per stage
 def _checked(task: str, values: str, stamp: tuple) -> Checked:
     """``stamp`` belongs to the key alone: files replaced since the last call are read again."""
-    remarks: list[str] = []
-    prepare, chosen = registry.task_part(task, "prepare"), _task_settings(task, values)
-    found = prepare.check(chosen, remarks.append)
-    return Checked(found, tuple(remarks), tuple(prepare.examples(chosen)) if hasattr(prepare, "examples") else ())
+    return registry.task_part(task, "prepare").check(_task_settings(task, values))
 
 
 def fingerprint(task: str, settings: Settings) -> str:

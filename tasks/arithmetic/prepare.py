@@ -11,25 +11,7 @@ from tasks.arithmetic.config import folder as place
 from tasks.arithmetic.files import datasets, fingerprint, weights
 from tasks.arithmetic.files.addresses import below, home, sums
 
-stamp = fingerprint.stamp  # what changes when a file that ``check`` reads is replaced
-
-
-def check(config: Config, report: Report = lambda text: None) -> str:
-    """The fingerprint (SHA-256) of problems, splits and the pretrained embedding's weights; reads everything.
-
-    ``report`` gets which files are not the published ones, what was left out, what the files state wrongly and what is
-    in two parts. UserError for missing or damaged files, for rows that cannot be used (unless
-    ``task.unreadable=skip``), and for a validation set too large.
-    """
-    total, warnings, _ = fingerprint.checked(config)
-    for warning in warnings:
-        report(warning)
-    return total
-
-
-def examples(config: Config) -> list[int]:
-    """The number of training problems of each fold that ``task.fold`` asks for, all of them for -1."""
-    return fingerprint.checked(config)[2]
+check, stamp = fingerprint.checked, fingerprint.stamp
 
 
 def prepare(config: Config, folder: Path | None = None, report: Report = print) -> None:

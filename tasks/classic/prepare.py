@@ -12,25 +12,7 @@ from tasks.classic.config import folder as place
 from tasks.classic.files import digits_mnist_cifar10, fingerprint
 from tasks.classic.files.addresses import homes, packages
 
-stamp = fingerprint.stamp  # what changes when a file that ``check`` reads is replaced
-
-
-def check(config: Config, report: Report = lambda text: None) -> str:
-    """The fingerprint (SHA-256) of the examples and, if there are any, of the pretrained weights; reads everything.
-
-    It is of pixels and labels, so packed, plain, binary and pickled files of the same data agree. ``report`` gets the
-    names of files that are not the published ones. UserError: missing or damaged files, a validation set that does not
-    fit.
-    """
-    total, warnings, _ = fingerprint.checked(config)
-    for warning in warnings:
-        report(warning)
-    return total
-
-
-def examples(config: Config) -> list[int]:
-    """The number of training examples, of which there is one split."""
-    return fingerprint.checked(config)[2]
+check, stamp = fingerprint.checked, fingerprint.stamp
 
 
 def prepare(config: Config, folder: Path | None = None, report: Report = print) -> None:

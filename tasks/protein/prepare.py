@@ -11,26 +11,7 @@ from tasks.protein.config import folder as place
 from tasks.protein.files import datasets, fingerprint, weights
 from tasks.protein.files.addresses import elsewhere, homes, sums
 
-stamp = fingerprint.stamp  # what changes when a file that ``check`` reads is replaced
-
-
-def check(config: Config, report: Report = lambda text: None) -> str:
-    """The fingerprint (SHA-256) of sequences, targets, splits, structures and pretrained weights; reads everything.
-
-    ``report`` gets which files are not the published ones, what was left out and what is in two parts. UserError, with
-    file and line, for missing or damaged files, letters that are no amino acids, empty or duplicate sequences, targets
-    that are no temperature or class, structures that are cut or of another sequence, and a validation set that does not
-    fit.
-    """
-    total, warnings, _ = fingerprint.checked(config)
-    for warning in warnings:
-        report(warning)
-    return total
-
-
-def examples(config: Config) -> list[int]:
-    """The number of training sequences of each fold that ``task.fold`` asks for, all of them for -1."""
-    return fingerprint.checked(config)[2]
+check, stamp = fingerprint.checked, fingerprint.stamp
 
 
 def prepare(config: Config, folder: Path | None = None, report: Report = print) -> None:

@@ -76,9 +76,9 @@ def test_what_a_plan_knows_of_the_data_is_what_a_stage_trains_on(task):
     settings = {"run": {"seed": 3}, "task": dataclasses.asdict(config)}
     run = {**dataclasses.asdict(Run()), "seed": 3}
     worker = registry.task_part(task, "trainer").Trainer({**settings, "run": run, "method": {}}, "dense", task)
-    assert identity.examples(task, settings) == worker.examples() == part.examples(config)[0]
+    assert identity.examples(task, settings) == worker.examples() == part.check(config).sizes[0]
     if hasattr(config, "fold") and task == "protein":
-        sizes = part.examples(dataclasses.replace(config, fold=-1))
+        sizes = part.check(dataclasses.replace(config, fold=-1)).sizes
         assert len(sizes) == 10 and sum(sizes) > 9 * sizes[0] * 0.9
 
 

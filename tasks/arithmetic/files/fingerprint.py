@@ -4,6 +4,7 @@ import hashlib
 import json
 
 from common.data import files
+from common.data.checked import Checked, of_folds
 from common.data.splits import kept
 from tasks.arithmetic.config import Config, folder
 from tasks.arithmetic.files import datasets, weights
@@ -43,9 +44,12 @@ def stamp(config: Config) -> tuple:
 
 
 @kept(stamp, most=1)
-def checked(config: Config) -> tuple[str, list[str], list[int]]:
-    """``whole``, what is to be said of the files, and the training problems of each fold; reads everything."""
+def checked(config: Config) -> Checked:
+    """The fingerprint (SHA-256) of problems, splits and the pretrained embedding's weights; reads everything.
+
+    ``report`` gets which files are not the published ones, what was left out, what the files state wrongly and what is
+    in two parts. UserError for missing or damaged files, for rows that cannot be used (unless
+    ``task.unreadable=skip``), and for a validation set too large.
+    """
     found = datasets.read(config)
-    several = len(found) > 1
-    warnings = [f"fold {fold}: {text}" if several else text for fold, one in found.items() for text in one.warnings]
-    return whole(config, found), warnings, [len(one.train) for one in found.values()]
+    return of_folds(whole(config, found), found, lambda one: len(one.train))

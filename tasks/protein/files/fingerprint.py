@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from common.data import files
+from common.data.checked import Checked, of_folds
 from common.data.splits import kept
 from common.errors import UserError
 from tasks.protein.config import Config, folder, structure_models
@@ -102,9 +103,13 @@ def stamp(config: Config) -> tuple:
 
 
 @kept(stamp, most=1)
-def checked(config: Config) -> tuple[str, list[str], list[int]]:
-    """``whole``, what is to be said of the files, and the training sequences of each fold; reads everything."""
+def checked(config: Config) -> Checked:
+    """The fingerprint (SHA-256) of sequences, targets, splits, structures and pretrained weights; reads everything.
+
+    ``report`` gets which files are not the published ones, what was left out and what is in two parts. UserError, with
+    file and line, for missing or damaged files, letters that are no amino acids, empty or duplicate sequences, targets
+    that are no temperature or class, structures that are cut or of another sequence, and a validation set that does not
+    fit.
+    """
     found = datasets.read(config)
-    several = len(found) > 1
-    warnings = [f"fold {fold}: {text}" if several else text for fold, one in found.items() for text in one.warnings]
-    return whole(config, found), warnings, [int((one.parts == datasets.TRAIN).sum()) for one in found.values()]
+    return of_folds(whole(config, found), found, lambda one: int((one.parts == datasets.TRAIN).sum()))

@@ -17,13 +17,13 @@ roberta = {"config.json": "{}", "model.safetensors": "w", "vocab.json": "{}", "m
 
 def test_the_files_of_a_pretrained_embedding_are_fingerprinted(tmp_path):
     config = Config(embedding="pretrained", pretrained=str(write(tmp_path, roberta)))
-    before, stamp = prepare.check(config), prepare.stamp(config)
-    assert before != prepare.check(Config()) and stamp == prepare.stamp(config)
+    before, stamp = prepare.check(config).fingerprint, prepare.stamp(config)
+    assert before != prepare.check(Config()).fingerprint and stamp == prepare.stamp(config)
     for name in roberta:
         write(tmp_path, {name: roberta[name] + " "})
-        assert prepare.check(config) != before and prepare.stamp(config) != stamp, name
+        assert prepare.check(config).fingerprint != before and prepare.stamp(config) != stamp, name
         write(tmp_path, {name: roberta[name]})
-    assert prepare.check(config) == before
+    assert prepare.check(config).fingerprint == before
 
 
 def test_a_folder_of_weights_that_is_not_there_is_told_when_preparing_and_after_the_data(tmp_path):
@@ -60,8 +60,8 @@ def test_capitals_are_read_by_a_pretrained_embedding_alone(tmp_path):
     pretrained = {"embedding": "pretrained", "pretrained": str(write(tmp_path / "weights", roberta))}
     shouted = [{**one, "Question": one["Question"].replace("Pens", "PENS")} for one in train]
     plain, loud = (write(tmp_path / name, files(rows, dev)) for name, rows in (("plain", train), ("loud", shouted)))
-    assert prepare.check(mawps(plain)) == prepare.check(mawps(loud))
-    assert prepare.check(mawps(plain, **pretrained)) != prepare.check(mawps(loud, **pretrained))
+    assert prepare.check(mawps(plain)).fingerprint == prepare.check(mawps(loud)).fingerprint
+    assert prepare.check(mawps(plain, **pretrained)).fingerprint != prepare.check(mawps(loud, **pretrained)).fingerprint
     seen = []
 
     def encode(words):

@@ -72,10 +72,10 @@ def test_fetching_is_complete_counted_and_idempotent(server, folder):
     prepare.prepare(mnist, report=lines.append)
     assert names(folder) == sorted(prepare.packages["mnist"])
     assert lines[-1] == "mnist: 40 training and 20 test images of 28 x 28"
-    fingerprint, requests = prepare.check(mnist), len(server.asked)
+    fingerprint, requests = prepare.check(mnist).fingerprint, len(server.asked)
     prepare.prepare(mnist, report=lines.append)
     assert "complete" in lines[-2] and len(server.asked) == requests == 4
-    assert prepare.check(mnist) == fingerprint
+    assert prepare.check(mnist).fingerprint == fingerprint
 
 
 def test_an_interruption_is_continued_and_not_repeated(server, folder):

@@ -53,7 +53,7 @@ def test_folder_archive_and_tables_of_the_same_data_agree(tmp_path):
     write(tmp_path / "windows", windows)
     for values in ({"fold": 3}, {"fold": -1}, {"target": "temperature"}, {"boundaries": [20.0, 60.0]}):
         names = ("folder", "archive", "single", "tables", "windows")
-        sums = {prepare.check(s2c2(tmp_path / name, **values)) for name in names}
+        sums = {prepare.check(s2c2(tmp_path / name, **values)).fingerprint for name in names}
         assert len(sums) == 1, values
 
 
@@ -74,8 +74,8 @@ def test_the_seed_chooses_the_fold_where_that_is_asked(tmp_path):
     write(tmp_path, csv_files(rows))
     by_seed, fixed = s2c2(tmp_path, fold=-1), s2c2(tmp_path, fold=4)
     assert data.load(by_seed, 14).test.sequences == data.load(fixed, 0).test.sequences
-    assert data.load(by_seed, 0).checksum == data.load(by_seed, 5).checksum == prepare.check(by_seed)
-    assert data.load(fixed, 0).checksum == prepare.check(fixed) != prepare.check(by_seed)
+    assert data.load(by_seed, 0).checksum == data.load(by_seed, 5).checksum == prepare.check(by_seed).fingerprint
+    assert data.load(fixed, 0).checksum == prepare.check(fixed).fingerprint != prepare.check(by_seed).fingerprint
 
 
 def test_flip_as_csv_and_as_fasta(tmp_path):
@@ -87,7 +87,7 @@ def test_flip_as_csv_and_as_fasta(tmp_path):
     write(tmp_path / "fasta", {"mixed_split.fasta": fasta})
     write(tmp_path / "named", {"human.fasta": fasta})
     csv, fasta, named = (Config(dataset="meltome", data=str(tmp_path / kind)) for kind in ("csv", "fasta", "named"))
-    assert prepare.check(csv) == prepare.check(fasta) == prepare.check(named)
+    assert prepare.check(csv).fingerprint == prepare.check(fasta).fingerprint == prepare.check(named).fingerprint
     found = one(csv)
     assert [(found.parts == part).sum() for part in range(3)] == [38, 10, 12]
     assert found.targets.tolist() == [value for _, _, value in rows]
@@ -345,9 +345,9 @@ def test_remarks_on_several_folds_say_of_which(tmp_path):
     files, said = csv_files(rows), []
     leaked = [line for line in files["s2c2_3_test.csv"].splitlines()[1:] if ",test," in line][:1]
     files["s2c2_3_train.csv"] += "".join(line.replace(",test,", ",train,") + "\n" for line in leaked)
-    prepare.check(s2c2(write(tmp_path, files), fold=-1), said.append)
+    said += prepare.check(s2c2(write(tmp_path, files), fold=-1)).remarks
     assert len(said) == 1 and said[0].startswith("fold 3: 1 of 6 test sequences")
-    prepare.check(s2c2(tmp_path, fold=3), said.append)
+    said += prepare.check(s2c2(tmp_path, fold=3)).remarks
     assert said[1] == said[0].removeprefix("fold 3: ")
 
 
@@ -400,7 +400,7 @@ def test_one_file_in_every_spelling(tmp_path):
     sums = set()
     for name, content in contents.items():
         place = str(write(tmp_path / name, {name: content}))
-        sums |= {prepare.check(Config(dataset="hp-s", data=place, file=file)) for file in ("", name)}
+        sums |= {prepare.check(Config(dataset="hp-s", data=place, file=file)).fingerprint for file in ("", name)}
     assert len(sums) == 1
     write(tmp_path, {"a.txt": table, "bad.csv.gz": packed[:-8] + bytes(8)})
     text = complaint(prepare.check, Config(dataset="hp-s", data=str(tmp_path), file="a.txt"))
@@ -424,8 +424,8 @@ def test_no_folder_is_taken_for_another_data_set(tmp_path):
     for dataset in ("hp-s2c2", "hp-s2c5"):
         text = complaint(prepare.check, Config(dataset=dataset, data=str(tmp_path / "any")))
         assert "name it with task.file=" in text and "found OgtTest.csv" in text
-        assert prepare.check(Config(dataset=dataset, data=str(tmp_path / "any"), file="OgtTest.csv"))
-    assert prepare.check(Config(dataset="hp-s", data=str(tmp_path / "any")))
+        assert prepare.check(Config(dataset=dataset, data=str(tmp_path / "any"), file="OgtTest.csv")).fingerprint
+    assert prepare.check(Config(dataset="hp-s", data=str(tmp_path / "any"))).fingerprint
 
 
 @pytest.mark.parametrize(
@@ -476,7 +476,7 @@ def test_missing_folders_and_files_name_what_helps(tmp_path):
     write(tmp_path, {"a.csv": table, "b.csv": table})
     text = complaint(prepare.check, Config(dataset="hp-s", data=str(tmp_path)))
     assert "there are 2; name it with task.file=" in text
-    assert prepare.check(Config(dataset="hp-s", data=str(tmp_path), file="b.csv"))
+    assert prepare.check(Config(dataset="hp-s", data=str(tmp_path), file="b.csv")).fingerprint
     write(tmp_path / "half", {"s2c2_0_train.csv": csv_files(rows)["s2c2_0_train.csv"]})
     assert "s2c2_0_test.csv: there is no such file" in complaint(prepare.check, s2c2(tmp_path / "half"))
 
