@@ -1,11 +1,12 @@
 """What a method sees of a stage: model, prunable weights, masks, optimizer, step; and the stage before it."""
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from torch import nn
 
 from common import paths, record, seeds
@@ -264,6 +265,17 @@ class State:
         return synaptic_flow.scores(self._trainer, self)
 
 
+def _whole(weights: Path) -> bool:
+    """Are a finished stage's weights those that training wrote, or removed on purpose?"""
+    try:
+        record.check_weights(weights)
+    except FileNotFoundError:
+        return True
+    except ValueError:
+        return False
+    return True
+
+
 class Parent:
     """The finished stage this one starts from, read from its folder."""
 
@@ -277,17 +289,27 @@ class Parent:
         return self._content
 
     def _read(self, path: Path) -> dict[str, Any]:
-        remedy = f"delete {paths.done(self.folder)} and repeat 'make sweep': that stage is then trained again"
         try:
             record.check_weights(path)
             content = checkpoint.load(path)
         except FileNotFoundError:
-            raise RuntimeError(f"{path}, the weights this stage starts from, is gone; {remedy}") from None
+            raise RuntimeError(f"{path}, the weights this stage starts from, is gone; {self._remedy()}") from None
         except (checkpoint.DamagedFile, ValueError) as error:
-            raise checkpoint.DamagedFile(f"{error}, and this stage starts from it; {remedy}") from None
+            raise checkpoint.DamagedFile(f"{error}, and this stage starts from it; {self._remedy()}") from None
         if content["digest"] != self.folder.name:
-            raise RuntimeError(f"{path} belongs to stage {content['digest']}, not to this folder; {remedy}")
+            raise RuntimeError(f"{path} belongs to stage {content['digest']}, not to this folder; {self._remedy()}")
         return content
+
+    def _remedy(self) -> str:
+        """What helps where its weights are of no use: to train it again, and what it would stumble over as well."""
+        marks, folder = [str(paths.done(self.folder))], self.folder
+        with suppress(OSError, yaml.YAMLError):  # what cannot be read is told when it is needed
+            while above := record.read_config(folder)["parent"]:
+                folder = folder.parent / above
+                if not _whole(paths.weights(folder)):
+                    marks.append(str(paths.done(folder)))
+        those = "that stage is" if len(marks) == 1 else "these stages are"
+        return f"delete {', '.join(marks)} and repeat 'make sweep': {those} then trained again"
 
     def before(self) -> "Parent":
         """The stage that it starts from."""

@@ -21,7 +21,7 @@ def _texts(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(one, str) for one in value)
 
 
-def _stages(value: object) -> bool:
+def _stages(value: Any) -> bool:
     """``task/digest``, and nothing that leads out of a runs folder."""
     return _texts(value) and all(len(Path(one).parts) == 2 and ".." not in Path(one).parts for one in value)
 

@@ -29,6 +29,7 @@ DAMAGED = "damaged"  # in plans alone: it was done, and has to be trained again
 SILENT_HERE, SILENT_ELSEWHERE = 10, 600
 
 NEVER = "never trained"
+UNNAMED = "no config.yaml"
 STATUS = "its status file is damaged"
 STARTING, IN_TURN = "its job is starting", "its turn comes after other stages of its job"
 CUT_SHORT = "its submission was cut short; the next `make sweep` finds out what became of it"
@@ -75,7 +76,8 @@ def evidence(folder: Path) -> Evidence:
     except OSError as error:
         return Evidence(folder, False, {}, f"it cannot be read now ({error.strerror or error})")
     if fault == "":
-        return Evidence(folder, True, {})
+        whole = paths.config(folder).exists()  # for which a DONE without checksums does not vouch
+        return Evidence(folder, whole, {}, "" if whole else UNNAMED, not whole)
     problem = fault or ""
     try:
         status = record.read_json(paths.status(folder), {})
@@ -196,6 +198,8 @@ def of_plan(folder: Path) -> tuple[str, str]:
     """
     own = evidence(folder)
     state = of_files(own)
+    if own.problem == UNNAMED:
+        return DAMAGED, f"{UNNAMED}; it is written anew"
     if state == "broken" and own.damaged:
         return DAMAGED, f"{own.problem}; it is trained again"
     if own.problem == STATUS:

@@ -89,6 +89,20 @@ def test_weights_of_another_training_are_not_started_from(trained):
     assert run.execute(child) == "done"
 
 
+def test_damaged_weights_of_all_ancestors_are_named_at_once():
+    """Each would else be found by another sweep, when what it damaged is trained again."""
+    *above, last = training.line("imp", {"run.steps": 4, "method.rounds": 3})
+    training.train(above)
+    assert len(above) == 3
+    for folder in above[:2]:
+        flip(paths.weights(folder), 1000)
+    assert run.execute(last) == "done", "none of these is what it starts from"
+    paths.done(last).unlink()
+    flip(paths.weights(above[2]), 1000)
+    assert run.execute(last) == "failed"
+    assert all(str(paths.done(folder)) in status(last)["reason"] for folder in above)
+
+
 def test_stages_of_before_there_were_checksums_are_finished(trained):
     parent, child = trained
     before = paths.done(parent).read_text()

@@ -33,6 +33,7 @@ def mark(folder, **status) -> None:
         record.write_json(paths.status(folder), status)
     else:
         record.write_json(paths.summary(folder), {})
+        paths.config(folder).touch()
         paths.weights(folder).touch()
         record.write_text(paths.done(folder), folder.name)
 
@@ -309,8 +310,8 @@ def test_a_method_edited_since_is_noticed():
 
 def test_a_parent_whose_weights_were_removed_is_trained_again_where_it_is_needed():
     for found in make("method=imp", "run.seed=0,1", f"method.sparsity={LEVELS}").stages.values():
-        mark(found.folder)
         planner.write(planner.Plan("classic", "default", {found.digest: found}, []))
+        mark(found.folder)
     dense = methods(make("method=dense", "run.seed=0"), "dense")[0]
     paths.weights(dense.folder).unlink()
     assert make("method=imp", "run.seed=0,1", f"method.sparsity={LEVELS}").todo() == [], "nothing asked for needs them"
@@ -370,3 +371,19 @@ def test_a_damaged_configuration_of_a_finished_stage_is_written_anew_and_trained
     assert "config.yaml is not what training wrote" in capsys.readouterr().out
     assert main(["sweep", *asked]) == 0
     assert paths.config(folder).read_text() == before and record.finished(folder)
+
+
+def test_a_finished_stage_without_its_configuration_is_broken_everywhere_and_mended(capsys):
+    """As one of before there were checksums: status and plan say the same, and nothing is trained for it."""
+    asked = ["method=dense", "run.seed=0", "run.steps=2"]
+    assert main(["sweep", *asked]) == 0
+    (folder,) = (paths.runs() / "classic").iterdir()
+    before, trained = paths.config(folder).read_text(), paths.weights(folder).stat().st_mtime_ns
+    paths.done(folder).write_text(folder.name + "\n")
+    paths.config(folder).unlink()
+    capsys.readouterr()
+    assert main(["status"]) == 0 and "no config.yaml" in capsys.readouterr().out
+    assert main(["plan", *asked]) == 0 and "no config.yaml; it is written anew" in capsys.readouterr().out
+    assert main(["sweep", *asked]) == 0
+    assert paths.config(folder).read_text() == before and record.finished(folder)
+    assert paths.weights(folder).stat().st_mtime_ns == trained
