@@ -53,7 +53,6 @@ class Method(DynamicTraining):
         return "global" if self.config.initial in ("omp", "snip") else self.config.initial
 
     def start(self, state: State) -> None:
-        super().start(state)
         if self.config.initial == "omp":
             score = sp.magnitude(state.weights)
         elif self.config.initial == "snip":

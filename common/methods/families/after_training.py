@@ -103,10 +103,10 @@ class Rewound(Retrained):
         return found
 
     def complaints_for(self, steps: int) -> list[str]:
-        rewind = self.config.rewind
+        found, rewind = super().complaints_for(steps), self.config.rewind
         if rewind.isdecimal() and int(rewind) > steps:
-            return [f"method.rewind={rewind} is beyond the {steps} steps of the dense training"]
-        return []
+            found.append(f"method.rewind={rewind} is beyond the {steps} steps of the dense training")
+        return found
 
     def budget(self, steps: int) -> int:
         rewind = self.config.rewind

@@ -101,8 +101,14 @@ class Method:
         return found
 
     def complaints_for(self, steps: int) -> list[str]:
-        """What cannot work in a training of so many optimizer steps."""
-        return []
+        """What cannot work in a training of so many optimizer steps; also asked when the stage starts."""
+        last = self.budget(steps)
+        if self.settled(last, last):
+            return []
+        return [
+            f"the masks are not final after the {last} steps of the stage, so that the sparsity would not be the one "
+            "asked for: give more steps, or let the last update come earlier (method.end)"
+        ]
 
     @property
     def oriented(self) -> bool:

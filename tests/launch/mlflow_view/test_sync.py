@@ -444,6 +444,8 @@ def test_states_of_the_queue_and_the_run_of_their_sweep(runs, tmp_path, monkeypa
     assert not {"job", "node", "attempts", "restarts", "cluster"} & set(parameters)
     assert turn("PENDING", "PENDING", "PENDING").status == "SCHEDULED"  # preempted
     assert statuses(runs)["a"][:2] == ("SCHEDULED", "queued")
+    assert turn("PREEMPTED", "PENDING", "PENDING").status == "SCHEDULED"  # and cancelled: it is not finished either
+    assert statuses(runs)["a"][:2] == ("SCHEDULED", "interrupted")
     assert turn("CANCELLED", "PENDING", "FAILED").status == "SCHEDULED"
     seen = statuses(runs)
     assert seen["a"] == ("KILLED", "cancelled", "its job was cancelled") and seen["c"][:2] == ("FAILED", "failed")
