@@ -122,6 +122,13 @@ def test_an_accounting_that_does_not_work_is_named(slurm):
     assert one("12_0").state == "GONE" and "Connection refused" in one("12_0").reason
 
 
+def test_an_accounting_that_lacks_a_field_is_asked_for_the_others(slurm):
+    unknown = """echo 'sacct: error: Invalid field requested: "Reason"' >&2; exit 1"""
+    line = "12_0|OUT_OF_MEMORY|0:125|0:0|n1|00:00:01|00:10:00|2026-11-20T09:39:30|array-one"
+    slurm.sacct(line, before=f'case "$*" in *Reason*) {unknown};; esac')
+    assert (one("12_0").state, one("12_0").node, one("12_0").reason) == ("OUT_OF_MEMORY", "n1", "")
+
+
 def test_what_the_accounting_knows(slurm):
     slurm.sacct(*RECORDED)
     names = ["held", "oom", "canc", "requeued", "time", "preempted", "killdep"]
