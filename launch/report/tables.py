@@ -119,7 +119,8 @@ def _corners(board: Board) -> list[str]:
         if found is None:
             none.append(" ".join([method, *(f"({end})" for end in own)]))
             continue
-        lost = board.dense.mean - found.score if board.dense else None
+        dense = board.dense(method)
+        lost = dense.mean - found.score if dense else None
         cost = f"{found.score:.2f}" if lost is None else f"{abs(lost):.2f} {'below' if lost > 0 else 'above'} dense"
         corners.append(f"{method} {percent(found.sparsity)} ({', '.join([cost, *own])})")
     early = [method for method in knees if board.early(method)]
