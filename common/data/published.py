@@ -17,6 +17,7 @@ from common.errors import UserError
 
 patience = 20  # seconds without a byte before a server is given up
 chunk = 1 << 18  # bytes read at a time
+UNLIKE = "not the published files of"
 Report = Callable[[str], object]  # takes what a user is to read, line by line
 
 
@@ -42,7 +43,7 @@ def unlike(dataset: str, names: Iterable[str], counts: str) -> list[str]:
     No sentence where there are none. Such files are used as they are: ``counts`` says how much is in them.
     """
     listed = ", ".join(names)
-    return [f"not the published files of {dataset}, by their checksums: {listed}; {counts}"] if listed else []
+    return [f"{UNLIKE} {dataset}, by their checksums: {listed}; {counts}"] if listed else []
 
 
 def complete(

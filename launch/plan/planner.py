@@ -92,11 +92,12 @@ class Forest:
                 "seed": settings["run"]["seed"],
                 "sparsity": 0.0 if method == "dense" else settings["method"].get("sparsity"),
                 "label": _label(self.task, method, settings),
-                "variant": variants.variant(self.composer, method, settings, data),
+                "variant": variants.variant(self.composer, method, settings, data, checked.published),
                 "replicate": folds.text(self.task, settings),
                 "versions": versions,
                 "source": reasons.source(method),
                 "data": data,
+                "published": checked.published,
                 "settings": settings,
             }
             folder = paths.stage(self.task, digest)

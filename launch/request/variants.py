@@ -115,10 +115,11 @@ def text(value: object) -> str:
     return yaml.safe_dump(value, default_flow_style=True).strip().removesuffix("...").strip()
 
 
-def variant(composer: Composer, method: str, settings: dict, data: str) -> str:
+def variant(composer: Composer, method: str, settings: dict, data: str, published: bool) -> str:
     """What sets a cell apart from the embedded default, beside the columns every result has: ``run.epochs=5, ...``.
 
-    Other data than the default's are named by their checksum, so that part of a data set is never taken for the whole.
+    Other data than the default's are named by their checksum, unless they are the published files of their data set,
+    so that part of one is never taken for the whole.
     A fold that is fixed is no part of it, nor is the checksum of that fold's data: see ``of_stages``. Where the
     seed chooses the fold, the variant says so even where that is the default.
     """
@@ -132,6 +133,6 @@ def variant(composer: Composer, method: str, settings: dict, data: str) -> str:
             key = f"{group}.{name}"
             if key not in columns | fixed and (value != other.get(name) or key in splits):
                 parts.append(f"{key}={text(value)}")
-    if not fixed and data != composer.embedded_data:
+    if not fixed and not published and data != composer.embedded_data:
         parts.append(f"data.checksum={data[:8]}")
     return ", ".join(parts)

@@ -83,7 +83,8 @@ class Record(Described):
         """Variant and replicate, both as they are now or both as they were then: a fold was once part of the former."""
         try:
             composer, content = _composer(self.task), self.config
-            variant = variants.variant(composer, self.method, content["settings"], content["data"])
+            asked = content["settings"], content["data"], content.get("published", False)
+            variant = variants.variant(composer, self.method, *asked)
             return variant, folds.text(self.task, content["settings"])
         except (UserError, LookupError, TypeError, AttributeError):  # not of this checkout, or not whole
             return super().variant, super().replicate

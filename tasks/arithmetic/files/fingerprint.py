@@ -8,6 +8,7 @@ from common.data.checked import Checked, of_folds
 from common.data.splits import kept
 from tasks.arithmetic.config import Config, folder
 from tasks.arithmetic.files import datasets, weights
+from tasks.arithmetic.files.addresses import sums
 from tasks.arithmetic.files.datasets import Source, roots
 
 
@@ -52,4 +53,5 @@ def checked(config: Config) -> Checked:
     ``task.unreadable=skip``), and for a validation set too large.
     """
     found = datasets.read(config)
-    return of_folds(whole(config, found), found, lambda one: len(one.train))
+    known = config.dataset in sums and not weights.files(config)
+    return of_folds(whole(config, found), found, lambda one: len(one.train), known)

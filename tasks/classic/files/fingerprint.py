@@ -39,7 +39,8 @@ def checked(config: Config) -> Checked:
     found = digits_mnist_cifar10.read(config.dataset, folder(config))
     train, _, _ = digits_mnist_cifar10.partition(found.labels, found.official, config.validation)
     total = combined(checksum(config.dataset, found), pretrained(config))
-    return Checked(total, tuple(found.warnings(config.dataset)), (len(train),))
+    whole = bool(found.official) and not found.unlike and not config.pretrained
+    return Checked(total, tuple(found.warnings(config.dataset)), (len(train),), whole)
 
 
 def combined(examples: Any, weights: bytes | None) -> str:

@@ -12,6 +12,7 @@ from common.data.splits import kept
 from common.errors import UserError
 from tasks.protein.config import Config, folder, structure_models
 from tasks.protein.files import datasets, structures, weights
+from tasks.protein.files.addresses import sums
 from tasks.protein.files.datasets import Source, roots
 
 # Hashed in where a model computes something else of the same files than it once did, so that results of then are not
@@ -112,4 +113,5 @@ def checked(config: Config) -> Checked:
     fit.
     """
     found = datasets.read(config)
-    return of_folds(whole(config, found), found, lambda one: int((one.parts == datasets.TRAIN).sum()))
+    known = config.dataset in sums and not config.file and not weights.files(config)
+    return of_folds(whole(config, found), found, lambda one: int((one.parts == datasets.TRAIN).sum()), known)

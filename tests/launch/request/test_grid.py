@@ -122,9 +122,10 @@ def test_data_folder(tmp_path, monkeypatch):
     assert settings(*common)["task"]["data"] == "" and settings(*common)["task"]["pretrained"] == ""
 
 
-def told(*asked: str, data: str = "") -> str:
+def told(*asked: str, data: str = "", published: bool = False) -> str:
     composer, found = grid.cells(arguments.parse(list(asked)))
-    return variants.variant(composer, found[-1].method, found[-1].settings, data or composer.embedded_data)
+    data = data or composer.embedded_data
+    return variants.variant(composer, found[-1].method, found[-1].settings, data, published)
 
 
 def test_variant_names_what_differs_from_the_embedded_default():
@@ -137,6 +138,7 @@ def test_variant_names_what_differs_from_the_embedded_default():
     assert told(*common, "run.milestones=[0.1]") == "run.milestones=[0.1]"
     assert told("preset=laptop", *common).startswith("run.epochs=10.0, run.evaluate_every=250")
     assert told(*common, data="0123456789abcdef") == "data.checksum=01234567"  # part of a data set is not the whole
+    assert told(*common, data="0123456789abcdef", published=True) == "", "the data set's name says all"
     assert "task.dataset" not in told("preset=laptop", *common)  # which has a column of its own
 
 

@@ -222,8 +222,8 @@ def test_files_that_are_not_the_published_ones_are_used_and_named(tmp_path, monk
     sums = {name: hashlib.md5(content).hexdigest() for name, content in plain.items()}
     monkeypatch.setitem(addresses.sums, dataset, sums)
     place, told = settings_of(write(tmp_path, files), dataset), []
-    told += prepare.check(place).remarks
-    assert not told and not data.load(place).warnings
+    found = prepare.check(place)
+    assert found.published and not found.remarks and not data.load(place).warnings
     if kind == "python":  # written anew it holds the same
         write(tmp_path, pickled_as({}, protocol=4))
         told += prepare.check(place).remarks
@@ -232,6 +232,7 @@ def test_files_that_are_not_the_published_ones_are_used_and_named(tmp_path, monk
     monkeypatch.setitem(addresses.sums, dataset, {**sums, first: "", f"{first}.bin": "", last: "", f"{last}.bin": ""})
     os.utime(tmp_path / first, (1, 1))
     told += prepare.check(place).remarks
+    assert not prepare.check(place).published
     counts = (
         "40 training and 20 test images of 28 x 28" if kind == "mnist" else "50 training and 10 test images of 32 x 32"
     )

@@ -96,13 +96,14 @@ def test_files_that_are_not_the_published_ones_are_used_and_named(tmp_path, serv
     monkeypatch.setitem(addresses.sequences, "hp-s2c2", datasets.of_sequences(same))
     for name, content in forms.items():
         place, told = write(tmp_path / name, content), []
-        told += prepare.check(s2c2(place)).remarks
-        assert not told, name
+        found = prepare.check(s2c2(place))
+        assert found.published and not found.remarks, name
     others = [(name, text + "\n") for name, text in csv_files(rows, folds=[0]).items()]
     write(place, dict(others))
     told += prepare.check(s2c2(place)).remarks
     files = ", ".join(str(place / f"s2c2_0_{part}.csv") for part in ("train", "test"))
     counts = "44 training, 10 validation, 6 test sequences"
+    assert not prepare.check(s2c2(place)).published
     assert told == [f"not the published files of hp-s2c2, by their checksums: {files}; {counts}"]
     assert data.load(s2c2(place), 0).warnings == told, "in the summary too"
     write(tmp_path / "folder", {"d1_fasta_clean/P00007.fasta": ">P00007\nMKV\n"})
