@@ -1,13 +1,13 @@
 # Names for commands; the work is done by `python -m launch <verb> key=value ...`. `make help` lists them.
 
 # >>> written by `make docs` from launch/cli/verbs.py
-known := TASK METHOD PRESET DATA CLUSTER WORKERS RUN WATCH LAST WEIGHTS DESCENDANTS YES FORMAT PORT SET RUNS REPORTS ARGS PYTHON
+known := TASK METHOD PRESET DATA CLUSTER WORKERS LAYERS RUN WATCH LAST WEIGHTS DESCENDANTS YES FORMAT PORT SET RUNS REPORTS ARGS PYTHON
 verbs := plan smoke sweep status tail why retry cancel clean report ui sync prepare test lint docs
 arguments = $${TASK:+"task=$$TASK"} $${METHOD:+"method=$$METHOD"} $${PRESET:+"preset=$$PRESET"} \
 	$${DATA:+"data=$$DATA"} $${CLUSTER:+"cluster=$$CLUSTER"} $${WORKERS:+"workers=$$WORKERS"} \
-	$${RUN:+"run=$$RUN"} $${WATCH:+"watch=$$WATCH"} $${LAST:+"last=$$LAST"} $${WEIGHTS:+"weights=$$WEIGHTS"} \
-	$${DESCENDANTS:+"descendants=$$DESCENDANTS"} $${YES:+"yes=$$YES"} $${FORMAT:+"format=$$FORMAT"} \
-	$${PORT:+"port=$$PORT"} $$SET
+	$${LAYERS:+"layers=$$LAYERS"} $${RUN:+"run=$$RUN"} $${WATCH:+"watch=$$WATCH"} $${LAST:+"last=$$LAST"} \
+	$${WEIGHTS:+"weights=$$WEIGHTS"} $${DESCENDANTS:+"descendants=$$DESCENDANTS"} $${YES:+"yes=$$YES"} \
+	$${FORMAT:+"format=$$FORMAT"} $${PORT:+"port=$$PORT"} $$SET
 define without_environment
 make plan       what a sweep would train: new, done, shared and why, and what it costs; nothing is started or written
 make smoke      the first cell of a sweep in a few steps, here and now; keeps nothing
@@ -28,8 +28,8 @@ make docs       write docs/methods.md and the Makefile's list of verbs anew, fro
 make help       verbs, keys, tasks and methods; METHOD=, TASK= or CLUSTER= lists their settings
 make clean-environment   remove .venv
 
-with TASK= METHOD= PRESET= DATA= CLUSTER= WORKERS= RUN= WATCH= LAST= WEIGHTS= DESCENDANTS= YES= FORMAT= PORT=
-SET= RUNS= REPORTS= ARGS= PYTHON=
+with TASK= METHOD= PRESET= DATA= CLUSTER= WORKERS= LAYERS= RUN= WATCH= LAST= WEIGHTS= DESCENDANTS= YES=
+FORMAT= PORT= SET= RUNS= REPORTS= ARGS= PYTHON=
 as in: make sweep TASK=classic METHOD=imp,omp_after SET="run.seed=0,1 method.sparsity=0.8"
 Once .venv is there, which the first command but this one sets up, `make help` says what each is.
 endef

@@ -11,25 +11,6 @@ os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 # Compiled modules are kept: the tests' processes import ours a thousand times.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
-# Folders and files whose tests share what is costly: one Slurm at a time, one MLflow server, stages trained once.
-TOGETHER = (
-    "tests/real_slurm/",
-    "tests/launch/mlflow_view/",
-    "tests/common/training/test_resume.py",
-    "tests/launch/cli/test_cli.py",
-    "tests/common/methods/test_gmp.py",
-    "tests/common/methods/test_instability.py",
-    "tests/common/methods/test_learned.py",
-    "tests/common/methods/test_methods.py",
-    "tests/common/methods/test_rigl.py",
-    "tests/common/methods/test_snip.py",
-    "tests/common/methods/test_tickets.py",
-    "tests/common/methods/test_variational_dropout.py",
-    "tests/common/sparsity/test_fisher.py",
-    "tests/common/sparsity/test_structure.py",
-    "tests/common/training/test_learned_tensors.py",
-    "tests/tasks/arithmetic/test_trainer.py",
-)
 # What the caller set for runs of their own must not steer a test, nor a test reach the caller's server or queue.
 INHERITED = ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID", "MLFLOW_RUN_ID")
 VARIABLES = ("TASK", "METHOD", "PRESET", "DATA", "CLUSTER", "SET", "FORMAT", "PORT", "WORKERS", "ARGS", "PYTHON")
@@ -42,6 +23,7 @@ from xdist.scheduler import LoadScopeScheduling  # noqa: E402
 
 from tests.support.slurm import cluster as slurm_cluster  # noqa: E402
 from tests.support.slurm import files as slurm_files  # noqa: E402
+from tests.support.together import together  # noqa: E402
 
 for name in [name for name in os.environ if name.startswith(slurm_cluster.FOREIGN)]:
     del os.environ[name]
@@ -61,7 +43,7 @@ def folders(tmp_path, monkeypatch):
 def pytest_xdist_auto_num_workers(config) -> int:
     """Processes that share the tests: none for files or tests that are named, or for ``-k``, as each costs its imports.
 
-    Otherwise one a processor and one more, as the tests on a real Slurm, one at a time in one of them, mostly wait.
+    Otherwise one a processor and one more, as the tests on a real Slurm, in two of them, mostly wait.
     """
     named = all(".py" in word for word in config.args)
     if named or config.option.keyword or getattr(config.option, "lf", False):
@@ -79,13 +61,13 @@ def pytest_collection_modifyitems(items):
 
 
 class Together(LoadScopeScheduling):
-    """Sends each test to whichever process is free, but those of one of ``TOGETHER`` to one, in their order.
+    """Sends each test to whichever process is free, but those that belong ``together`` to one, in their order.
 
     The plugin's own groups need a private attribute that pytest 9.2 no longer has.
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        return next((place for place in TOGETHER if nodeid.startswith(place)), nodeid)
+        return together(nodeid)
 
 
 @pytest.hookimpl(optionalhook=True)

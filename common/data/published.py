@@ -9,7 +9,7 @@ import http.client
 import os
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from common.data.files import md5
@@ -34,6 +34,15 @@ def written(folder: Path, expected: str = "") -> Iterator[None]:
             f"{problem.filename or folder}: cannot be written ({problem.strerror or problem}){expected}. What was "
             "fetched so far is kept; mend this and repeat, or name another folder with DATA=<folder>"
         ) from problem
+
+
+def unlike(dataset: str, names: Iterable[str], counts: str) -> list[str]:
+    """What plan, summary and report say where files of ``names`` are not, byte by byte, those ``dataset`` is known by.
+
+    No sentence where there are none. Such files are used as they are: ``counts`` says how much is in them.
+    """
+    listed = ", ".join(names)
+    return [f"not the published files of {dataset}, by their checksums: {listed}; {counts}"] if listed else []
 
 
 def complete(

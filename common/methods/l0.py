@@ -48,7 +48,7 @@ class Method(LearnedSparsity):
 
     def gated(self, state: State, gate: Callable) -> dict[str, Tensor]:
         odds = self.log_odds(state)
-        return {name: weight * gate(odds[name]) for name, weight in state.weights.items()}
+        return {name: weight * gate(odds[name]).to(weight.dtype) for name, weight in state.weights.items()}
 
     def price(self, state: State) -> Tensor | float:
         return sum(sp.open_probability(odds).sum() for odds in self.log_odds(state).values())

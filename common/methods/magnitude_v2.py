@@ -41,7 +41,8 @@ class Method(GradualMagnitudePruning):
     def allocation(self, sizes, sparsity, living=None):
         size = {name: math.prod(shape) for name, shape in sp.shapes_of(sizes).items()}
         first, *between, last = size
-        ends = {first: size[first], last: sp.kept_count(size[last], min(sparsity, self.config.last_sparsity))}
+        some = max(1, sp.kept_count(size[last], min(sparsity, self.config.last_sparsity)))
+        ends = {first: size[first], last: some}
         left = sp.kept_count(sum(size.values()), sparsity) - sum(ends.values())
         room = sum(size[name] for name in between)
         if not 0 <= left <= room:

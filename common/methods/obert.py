@@ -70,10 +70,11 @@ class Method(Retrained):
         return found
 
     def complaints_for(self, steps: int) -> list[str]:
+        found = super().complaints_for(steps)
         begin, end, _ = self.window(self.budget(steps))
         if self.config.prunings > 1 and end - begin < self.config.prunings - 1:
-            return [f"method.prunings={self.config.prunings} do not fit between steps {begin} and {end}"]
-        return []
+            found.append(f"method.prunings={self.config.prunings} do not fit between steps {begin} and {end}")
+        return found
 
     def ancestors(self) -> list[tuple[str, dict]]:
         return [("dense", {})]
@@ -84,8 +85,6 @@ class Method(Retrained):
         return begin, end, max(1, math.ceil((end - begin) / max(1, self.config.prunings - 1)))
 
     def start(self, state: State) -> None:
-        for complaint in self.complaints_for(state.run_steps):  # known only here where run.epochs says how long
-            raise UserError(complaint)
         self.check_memory(state)
         self.load_trained(state)
         if self.config.prunings == 1:

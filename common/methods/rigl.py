@@ -14,7 +14,13 @@ class Config(Dynamic):
     initial: str = option(
         "erk",
         "how the first masks are chosen",
-        choices={"erk": "at random", "uniform": "at random", "omp": "global", "snip": "global"},
+        choices={
+            "erk": "at random",
+            "uniform": "at random",
+            "uniform_first_dense": "at random, the layers of RigL's own Uniform",
+            "omp": "global",
+            "snip": "global",
+        },
     )
     grown: str = option(
         "zero",
@@ -31,7 +37,7 @@ class Method(DynamicTraining):
         paper="Evci et al., ICML 2020, arXiv:1911.11134",
         score="magnitude; what grows: gradient; the first masks by `initial`",
         topology="each layer moves `drop_fraction` of its weights, along a cosine to zero",
-        allocation="by `initial`: erk or uniform; global for omp and snip",
+        allocation="by `initial`: erk, uniform or uniform_first_dense; global for omp and snip",
         memory={"grown=last": 4},
         looks=lambda config: config.batches * (config.initial == "snip"),
         cost="an update takes the place of the step it falls on",
@@ -42,16 +48,18 @@ class Method(DynamicTraining):
         self.values: dict = {}  # grown=last: what each weight was when it last lived
         self.remembered = ("values",) if config.grown == "last" else ()
 
+    @property
+    def allocation(self) -> str:
+        return "global" if self.config.initial in ("omp", "snip") else self.config.initial
+
     def start(self, state: State) -> None:
-        super().start(state)
-        initial, spread = self.config.initial, "global"
-        if initial == "omp":
+        if self.config.initial == "omp":
             score = sp.magnitude(state.weights)
-        elif initial == "snip":
+        elif self.config.initial == "snip":
             score = sp.saliency(state.weights, state.probe(self.config.batches))
         else:
-            score, spread = sp.random_score(state.weights, state.stream("mask")), initial
-        state.set_masks(self.choose(state, score, allocation=spread))
+            score = sp.random_score(state.weights, state.stream("mask"))
+        state.set_masks(self.choose(state, score))
 
     def on_gradients(self, state: State) -> bool:
         if not self.due(state):

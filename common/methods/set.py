@@ -25,7 +25,6 @@ class Method(DynamicTraining):
     )
 
     def start(self, state: State) -> None:
-        super().start(state)
         state.set_masks(self.choose(state, sp.random_score(state.weights, state.stream("mask"))))
 
     def on_step(self, state: State) -> None:

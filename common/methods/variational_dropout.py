@@ -40,7 +40,7 @@ class Method(LearnedSparsity):
 
     def attach(self, state: State) -> None:
         for name, weight in state.weights.items():
-            start = weight.detach().new_full(weight.shape, self.config.log_variance)
+            start = sp.starting_log_variance(weight, self.config.log_variance)
             state.learn(f"log_variance/{name}", start, scale=self.config.rate)
         variances, recurrent = self.log_variances(state), sp.recurrent(state.model, state.weights)
         if recurrent:  # an output of theirs is not linear in them

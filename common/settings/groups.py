@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from common import registry
 from common.errors import UserError, nearest
 from common.settings import schema
-from common.settings.run import Run, complaints_of_run
+from common.settings.run import Run, complaints_of_run, complaints_of_size
 from common.settings.schema import types
 
 
@@ -69,11 +69,26 @@ def complaints(task: str, method: str, settings: dict) -> list[str]:
         found.append(f"task {task} cannot be pruned by {method}: {reason}; choose another method")
     chosen = registry.method(method)(build(cls["method"], settings["method"]))
     found += schema.complaints("method", chosen.config) + chosen.complaints()
-    if run.steps > 0:  # with run.epochs the data say how many
+    if run.steps > 0:  # with run.epochs the data say how many: ``complaints_of_data``
         found += chosen.complaints_for(run.steps)
-    pretrained = getattr(part, "pretrained", lambda c: getattr(c, "pretrained", ""))
-    if settings["method"].get("rewind") == "pretrained" and not pretrained(asked):
+    if settings["method"].get("rewind") == "pretrained" and not starts_pretrained(task, asked):
         found.append("method.rewind=pretrained needs pretrained weights, task.pretrained is empty")
     if run.select != "last" and settings["task"].get("validation") == 0:
         found.append(f"run.select={run.select} needs a validation split, task.validation is 0")
+    return found
+
+
+def starts_pretrained(task: str, config: Any) -> bool:
+    """Do a task's settings name weights to start from? Its function or field ``pretrained`` says so."""
+    own = getattr(registry.task_part(task, "config"), "pretrained", lambda config: getattr(config, "pretrained", ""))
+    return bool(own(config))
+
+
+def complaints_of_data(task: str, method: str, settings: dict, examples: int) -> list[str]:
+    """What is wrong with a stage's settings on so many training examples; ``complaints`` knows of none."""
+    run = build(Run, settings["run"])
+    found = complaints_of_size(run, examples)
+    if run.steps == 0:
+        chosen = registry.method(method)(build(classes(task, method)["method"], settings["method"]))
+        found += chosen.complaints_for(run.steps_of(examples))
     return found

@@ -22,7 +22,9 @@ class Run:
     nesterov: bool = option(False, "sgd: Nesterov's form of momentum")
     weight_decay: float = option(0.0, "L2 (sgd, adam) or decoupled (adamw) decay", least=0)
     schedule: str = option("constant", "learning rate", choices=("constant", "linear", "cosine", "steps", "one_cycle"))
-    warmup_steps: int = option(0, "steps of linear warm-up from 0; one_cycle: the step at which it peaks", least=0)
+    warmup_steps: int = option(
+        0, "steps of linear warm-up from 0; one_cycle: the step at which it peaks", least=0, most=10**9
+    )
     milestones: list[float] = option([0.5, 0.75], "schedule=steps: shares of training it decays after", least=0, most=1)
     decay: float = option(0.1, "schedule=steps: factor at each milestone", least=0)
     clip_norm: float = option(0.0, "largest norm of the masked gradient; 0: no clipping", least=0)
@@ -47,6 +49,17 @@ class Run:
         return max(1, round(self.epochs * examples / (self.batch_size * self.accumulate)))
 
 
+def cautions(run: Run, examples: int | None) -> tuple[str, ...]:
+    """What works as ``run`` asks for and may not be meant; ``examples`` to train on, None where nobody knows."""
+    steps = run.steps or (run.steps_of(examples) if examples else 0)
+    if not 0 < steps < run.warmup_steps:
+        return ()
+    return (
+        f"run.warmup_steps={run.warmup_steps} is longer than the training of {steps} steps: the learning rate never "
+        "gets to run.learning_rate",
+    )
+
+
 def complaints_of_run(run: Run) -> list[str]:
     """Everything wrong with ``run``: in single fields, and in how they go together."""
     found = schema.complaints("run", run)
@@ -62,3 +75,13 @@ def complaints_of_run(run: Run) -> list[str]:
     if run.optimizer == "sgd" and run.nesterov and run.momentum == 0:
         found.append("run.nesterov needs run.momentum above 0")
     return found
+
+
+def complaints_of_size(run: Run, examples: int) -> list[str]:
+    """What is wrong with ``run`` on so many training examples."""
+    if run.batch_size <= examples:
+        return []
+    return [
+        f"run.batch_size is {run.batch_size} and there are {examples} training examples; expected no more than these: "
+        "a batch would hold some of them twice"
+    ]

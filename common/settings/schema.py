@@ -73,6 +73,8 @@ def _wrong(value: Any, metadata: Mapping[str, Any]) -> str:
         return f"be {valid}; found {value!r}{nearest(str(value).lower(), choices)}"
     if isinstance(value, float) and not isfinite(value):
         return f"be finite, found {value}"
+    if isinstance(value, int) and abs(value) >= 2**63:  # in steps of examples, seeds and sizes no more is meant
+        return f"be below 2^63, found a number of {len(str(abs(value)))} digits"
     if value is None or all(holds(value, metadata[name]) for name, (holds, _) in BOUNDS.items() if name in metadata):
         return ""
     said = bounds(metadata)
@@ -135,7 +137,9 @@ def parse(text: str, kind: Any) -> Any:
         try:
             value = kind(text)
         except ValueError:
-            raise ValueError("a whole number" if kind is int else "a number") from None
+            several = " (several as 0,1,2)" * bool(re.fullmatch(r"\d+(-|\.\.)\d+", text))
+            share = " (a percent is 0.01)" * (kind is float and text.endswith("%"))
+            raise ValueError(f"a whole number{several}" if kind is int else f"a number{share}") from None
         if value != value or value in (float("inf"), float("-inf")):
             raise ValueError("a finite number")
         return one_zero(value)

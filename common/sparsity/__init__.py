@@ -24,20 +24,20 @@ if TYPE_CHECKING:  # the same names, with their types
     from common.sparsity.weights import *  # noqa: F403
 
 _NAMES = {  # by the module that they are in
-    "weights": "prunable bare emptied_norms count",
+    "weights": "prunable reasons bare emptied_norms count",
     "masks": "Masks pack unpack reset_optimizer_state",
     "scores": "Score magnitude saliency gradient_magnitude gradient_flow random_score damage surgeon",
     "fisher": "InverseFisher fisher_diagonal",
     "choosing": "choose",
     "granularity": "form Blocks Pattern pools",
-    "allocation": "AllocationError shapes_of Pool Groups kept_count allocate global_pool uniform erdos_renyi_kernel "
-    "erdos_renyi_kernel_plus per_layer per_row n_of_m from_masks",
+    "allocation": "AllocationError shapes_of Pool Groups kept_count allocate global_pool uniform uniform_first_dense "
+    "erdos_renyi_kernel erdos_renyi_kernel_plus per_layer per_row n_of_m from_masks",
     "selection": "select",
     "schedules": "cubic cosine due geometric_levels",
     "topology": "drop_and_grow",
     "snapshots": "snapshot restore checksum",
     "initialisation": "augment",
-    "variational": "log_alpha divergence noisy recurrent LocalNoise",
+    "variational": "starting_log_variance log_alpha divergence noisy recurrent LocalNoise",
     "hard_concrete": "starting_log_odds sampled_gate gate open_probability mean_gate",
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names.split()}

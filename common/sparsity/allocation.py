@@ -3,12 +3,15 @@
 A ``Pool`` is one competition among whole tensors; ``Groups`` are equal-sized runs of weights along the input axis of
 one tensor, each with its own count. ``sizes`` below is ``{name: shape}`` or ``{name: tensor}``. Sparsity is the share
 of zeros, in [0, 1). Counts always add up to ``kept_count(total, sparsity)`` unless the rule fixes them locally (N:M,
-per-layer rates). ``living`` (``{name: count}``) caps each tensor's count, for pruning step by step within masks:
+per-layer rates). A rule that gives each tensor a count leaves at least one weight in each; only a pool of several
+tensors can empty one. ``living`` (``{name: count}``) caps each tensor's count, for pruning step by step within masks:
 rounding alone may give a tensor one weight more at a higher sparsity.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -64,14 +67,25 @@ def check_sparsity(sparsity: float) -> float:
 
 
 def kept_count(total: int, sparsity: float) -> int:
-    """The integer number of live weights among ``total``: total * (1 - sparsity), rounded to nearest (halves up)."""
-    return int(np.floor(total * (1 - check_sparsity(sparsity)) + 0.5))
+    """The integer number of live weights among ``total``: total * (1 - sparsity), rounded to nearest (halves up).
+
+    ``sparsity`` counts as the decimal number that it is written as: of 5 weights at 0.9 half a one is one.
+    """
+    return _nearest(total * (1 - _decimal(check_sparsity(sparsity))))
+
+
+def _decimal(number: float) -> Fraction:
+    return Fraction(repr(float(number)))
+
+
+def _nearest(number: Fraction) -> int:
+    return math.floor(number + Fraction(1, 2))
 
 
 def _largest_remainder(exact: np.ndarray, total: int, limit: np.ndarray) -> np.ndarray:
     """Integers near ``exact`` that add up to ``total``, none above ``limit``; ties go to the earlier entry."""
     keeps = np.minimum(np.floor(exact).astype(np.int64), limit)
-    for i in np.argsort(-(exact - keeps), kind="stable"):
+    for i in np.argsort(-np.round(exact - keeps, 9), kind="stable"):
         if keeps.sum() >= total:
             break
         keeps[i] += keeps[i] < limit[i]
@@ -90,71 +104,109 @@ def global_pool(sizes: Sizes, sparsity: float, living: Living = None) -> list[Po
     return [Pool(tuple(shapes), kept_count(sum(map(_numel, shapes.values())), sparsity))]
 
 
-def _from_densities(shapes: dict[str, Shape], densities: np.ndarray, total: int, living: Living) -> list[Pool]:
-    sizes = np.array([_numel(s) for s in shapes.values()], dtype=np.int64)
-    limit = sizes if living is None else np.array([living[name] for name in shapes], dtype=np.int64)
-    keeps = _largest_remainder(densities * sizes, total, limit)
-    return [Pool((name,), int(keep)) for name, keep in zip(shapes, keeps, strict=True)]
+def _shared(shapes: dict[str, Shape], densities: np.ndarray, total: int, living: Living) -> list[Pool]:
+    """``total`` weights in proportion to densities * sizes (which add up to it), at least one in every tensor."""
+    limit = np.array([_numel(s) if living is None else living[n] for n, s in shapes.items()], dtype=np.int64)
+    exact, least = densities * [_numel(s) for s in shapes.values()], np.minimum(limit, 1)
+    if total < least.sum():
+        raise AllocationError(
+            f"{total} of {sum(map(_numel, shapes.values()))} weights would live, in {len(shapes)} tensors that keep at "
+            "least one each: prune less, or with an allocation that may empty a layer (global)"
+        )
+    raised = np.zeros(len(exact), dtype=bool)
+    while (low := ~raised & (exact < least)).any():
+        raised |= low
+        rest = exact[~raised].sum()
+        exact = np.where(raised, least, exact * ((total - least[raised].sum()) / rest if rest else 0))
+    return [Pool((n,), int(keep)) for n, keep in zip(shapes, _largest_remainder(exact, total, limit), strict=True)]
+
+
+def _uniform(shapes: dict[str, Shape], total: int, living: Living) -> list[Pool]:
+    return _shared(shapes, np.full(len(shapes), total / max(1, sum(map(_numel, shapes.values())))), total, living)
 
 
 def uniform(sizes: Sizes, sparsity: float, living: Living = None) -> list[Pool]:
     """The same sparsity in every tensor; counts are exact in total by largest remainder."""
     shapes = shapes_of(sizes)
-    total = kept_count(sum(map(_numel, shapes.values())), sparsity)
-    return _from_densities(shapes, np.full(len(shapes), 1.0 - sparsity), total, living)
+    return _uniform(shapes, kept_count(sum(map(_numel, shapes.values())), sparsity), living)
 
 
-def erdos_renyi_kernel(
-    sizes: Sizes, sparsity: float, living: Living = None, of: Sizes | None = None, last_dense: bool = False
-) -> list[Pool]:
+def _erdos_renyi_kernel(shapes: dict[str, Shape], total: int, living: Living, of: Sizes | None) -> list[Pool]:
+    n = np.array([_numel(s) for s in shapes.values()], dtype=np.float64)
+    as_whole = shapes if of is None else shapes_of(of)
+    raw = np.array([sum(as_whole[name]) / _numel(as_whole[name]) for name in shapes])
+    dense = np.zeros(len(n), dtype=bool)
+    while True:
+        scale = (total - n[dense].sum()) / (raw * n)[~dense].sum() if not dense.all() else 0.0
+        over = ~dense & (raw * scale > 1)
+        if not over.any():
+            return _shared(shapes, np.where(dense, 1.0, raw * scale), total, living)
+        dense |= over
+
+
+def erdos_renyi_kernel(sizes: Sizes, sparsity: float, living: Living = None, of: Sizes | None = None) -> list[Pool]:
     """Density proportional to (n_in + n_out + kernel sides) / (n_in n_out kernel area), at most 1.
 
     Mocanu et al., Nature Communications 2018, for matrices; Evci et al., ICML 2020, for kernels. Tensors are (out, in,
     kernel...). Dense tensors are taken out and the rest solved again until none passes 1. ``of``: the tensors whose
-    shapes say the densities, where ``sizes`` counts their blocks. ``last_dense``: see ``erdos_renyi_kernel_plus``.
+    shapes say the densities, where ``sizes`` counts their blocks.
     """
     shapes = shapes_of(sizes)
-    n = np.array([_numel(s) for s in shapes.values()], dtype=np.float64)
-    raw = np.array([sum(s) / _numel(s) for s in (shapes if of is None else shapes_of(of)).values()])
-    total = kept_count(int(n.sum()), sparsity)
-    dense = np.zeros(len(n), dtype=bool)
-    if last_dense:
-        matrices = [i for i, shape in enumerate(shapes.values()) if len(shape) == 2]
-        if not matrices:
-            raise AllocationError(f"erk_plus keeps the last matrix dense, there is none among {', '.join(shapes)}")
-        dense[matrices[-1]] = True
-        if total < n[matrices[-1]]:
-            raise AllocationError(
-                f"erk_plus keeps {list(shapes)[matrices[-1]]} with its {int(n[matrices[-1]])} weights dense, and only "
-                f"{total} of all {int(n.sum())} may live at sparsity {sparsity}; erk can"
-            )
-    while True:
-        budget = total - n[dense].sum()
-        scale = budget / (raw * n)[~dense].sum() if not dense.all() else 0.0
-        over = ~dense & (raw * scale > 1)
-        if not over.any():
-            return _from_densities(shapes, np.where(dense, 1.0, raw * scale), total, living)
-        dense |= over
+    return _erdos_renyi_kernel(shapes, kept_count(sum(map(_numel, shapes.values())), sparsity), living, of)
 
 
-def erdos_renyi_kernel_plus(sizes: Sizes, sparsity: float, living: Living = None, of: Any = None) -> list[Pool]:
+def _beside_a_dense(
+    name: str, rule: str, plain: str, sizes: Sizes, sparsity: float, living: Living, share: Callable[..., list[Pool]]
+) -> list[Pool]:
+    """Tensor ``name`` dense, and ``share`` of the others with what is left of the same total; in the order of all."""
+    shapes = shapes_of(sizes)
+    size, every = _numel(shapes[name]), sum(map(_numel, shapes.values()))
+    total, others = kept_count(every, sparsity), {n: shape for n, shape in shapes.items() if n != name}
+    if total < size + len(others):
+        raise AllocationError(
+            f"{rule} keeps {name} with its {size} weights dense and one weight or more in each of the others, and only "
+            f"{total} of all {every} may live at sparsity {sparsity}; {plain} can"
+        )
+    dense = Pool((name,), size if living is None else min(size, living[name]))
+    found = {pool.names[0]: pool for pool in [dense, *(share(others, total - dense.keep, living) if others else [])]}
+    return [found[n] for n in shapes]
+
+
+def erdos_renyi_kernel_plus(
+    sizes: Sizes, sparsity: float, living: Living = None, of: Sizes | None = None
+) -> list[Pool]:
     """ERK+: ERK with the last fully connected layer dense, at the same total (Liu et al., ICLR 2022, section 3.2).
 
     That layer is the last tensor of two dimensions; the others share what is left as by ``erdos_renyi_kernel``.
-    ``AllocationError`` where there is no such tensor, or where it alone has more weights than may live.
+    ``AllocationError`` where there is no such tensor, or where it leaves too few for the others.
     """
-    return erdos_renyi_kernel(sizes, sparsity, living, of, last_dense=True)
+    matrices = [name for name, shape in shapes_of(sizes).items() if len(shape) == 2]
+    if not matrices:
+        raise AllocationError(f"erk_plus keeps the last matrix dense, there is none among {', '.join(sizes)}")
+    share = lambda shapes, total, alive: _erdos_renyi_kernel(shapes, total, alive, of)  # noqa: E731
+    return _beside_a_dense(matrices[-1], "erk_plus", "erk", sizes, sparsity, living, share)
+
+
+def uniform_first_dense(sizes: Sizes, sparsity: float, living: Living = None) -> list[Pool]:
+    """The first tensor dense, one sparsity for all others, at the same total.
+
+    The layers of RigL's Uniform (Evci et al., ICML 2020, section 3, and their code), which leaves the first layer out
+    of its count: to have the others at ``sparsity`` itself, exclude the first layer and use ``uniform``.
+    """
+    first = next(iter(sizes))
+    return _beside_a_dense(first, "uniform_first_dense", "uniform", sizes, sparsity, living, _uniform)
 
 
 def per_layer(sizes: Sizes, keep_shares: Mapping[str, float]) -> list[Pool]:
-    """Each tensor keeps its own share (the tensor's name -> share in [0, 1]) of its weights, rounded to nearest."""
+    """Each tensor keeps a share (its name -> share in [0, 1]) of its weights: the nearest number, 0 for 0 alone."""
     shapes = shapes_of(sizes)
     if set(keep_shares) != set(shapes):
         raise AllocationError(f"shares are needed for {sorted(shapes)}, found {sorted(keep_shares)}")
     for name, share in keep_shares.items():
         if not 0 <= share <= 1:
             raise AllocationError(f"the share kept of {name} must be in [0, 1], found {share}")
-    return [Pool((name,), int(np.floor(_numel(s) * keep_shares[name] + 0.5))) for name, s in shapes.items()]
+    nearest = {n: _nearest(_numel(shape) * _decimal(keep_shares[n])) for n, shape in shapes.items()}
+    return [Pool((name,), max(keep, int(keep_shares[name] > 0))) for name, keep in nearest.items()]
 
 
 def _input_width(name: str, shape: Shape) -> int:
@@ -211,6 +263,7 @@ def from_masks(masks: Any) -> list[Pool]:
 RULES: dict[str, Callable[..., Pools]] = {
     "global": global_pool,
     "uniform": uniform,
+    "uniform_first_dense": uniform_first_dense,
     "erk": erdos_renyi_kernel,
     "erk_plus": erdos_renyi_kernel_plus,
     "rows": per_row,

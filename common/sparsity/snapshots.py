@@ -5,16 +5,20 @@ from collections.abc import Mapping
 
 import torch
 
+from common.sparsity.weights import unwrapped
+
 
 def snapshot(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """A copy on the CPU of all parameters and buffers."""
-    return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
+    """A copy on the CPU of all parameters and buffers; tied ones are one tensor in it too, in memory and in files."""
+    own = unwrapped(model).state_dict(keep_vars=True)
+    copies = {id(value): value.detach().cpu().clone() for value in own.values()}
+    return {name: copies[id(value)] for name, value in own.items()}
 
 
 @torch.no_grad()
 def restore(model: torch.nn.Module, state: Mapping[str, torch.Tensor]) -> None:
     """Set all parameters and buffers, in place. ``ValueError``, before any change: another name or shape."""
-    own = model.state_dict()
+    own = unwrapped(model).state_dict()
     if set(own) != set(state):
         missing, extra = sorted(set(own) - set(state)), sorted(set(state) - set(own))
         raise ValueError(f"the weights belong to another model: missing {missing[:3]}, unknown {extra[:3]}")

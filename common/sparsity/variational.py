@@ -18,14 +18,19 @@ _TINY = 1e-8  # keeps logarithm and square root finite, as in the paper's own co
 _K1, _K2, _K3 = 0.63576, 1.87320, 1.48695  # section 4.2
 
 
+def starting_log_variance(weight: torch.Tensor, value: float) -> torch.Tensor:
+    """``value`` for each weight, on its device; in float32 or better, as log variances move by little."""
+    return weight.detach().new_full(weight.shape, value, dtype=torch.promote_types(weight.dtype, torch.float32))
+
+
 def log_alpha(weight: torch.Tensor, log_variance: torch.Tensor) -> torch.Tensor:
     """log(sigma^2 / theta^2) of each weight (equal shapes, real), not clipped; finite also where the weight is zero."""
-    return log_variance - (weight.square() + _TINY).log()
+    return log_variance - (weight.to(log_variance.dtype).square() + _TINY).log()
 
 
 def noisy(weight: torch.Tensor, log_variance: torch.Tensor) -> torch.Tensor:
     """A draw of N(weight, exp(log_variance)), of equal shapes, from torch's global stream; gradients reach both."""
-    return weight + (log_variance / 2).exp() * torch.randn_like(weight)
+    return weight + (log_variance / 2).exp().to(weight.dtype) * torch.randn_like(weight)
 
 
 def recurrent(model: nn.Module, weights: Tensors) -> list[str]:
@@ -79,12 +84,13 @@ class LocalNoise:
             )
 
     def _hook(self, log_variance: torch.Tensor) -> Callable[..., torch.Tensor]:
-        def add(module: nn.Module, arguments: tuple, named: dict[str, Any], output: torch.Tensor) -> torch.Tensor:
+        def add(module: Any, arguments: tuple, named: dict[str, Any], output: torch.Tensor) -> torch.Tensor:
             if not module.training:
                 return output
             self._waiting.pop(module, None)
             inputs = arguments[0] if arguments else named["input"]
-            deviation = (_variance(module, inputs, log_variance.exp()) + _TINY).sqrt()
+            variance = log_variance.exp().to(module.weight.dtype)
+            deviation = (_variance(module, inputs, variance) + _TINY).sqrt()
             if isinstance(module, nn.Embedding) and module.padding_idx is not None:
                 deviation = deviation * (inputs != module.padding_idx).unsqueeze(-1)
             return output + deviation * torch.randn_like(output)

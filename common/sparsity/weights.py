@@ -60,23 +60,14 @@ def prunable(
     ``oriented``: structures along inputs or outputs are wanted, which transposed convolutions, whose first axis are
     the inputs, do not have where others do.
 
+    A model that was compiled, or that trains in several processes, is known by its own names (see ``unwrapped``).
+
     ``ValueError``: a pattern that matches nothing; parameters that share memory; parametrisations under which zeros do
-    not last (``orthogonal``); uninitialised (lazy), complex or sparse-gradient weights; with ``oriented``, transposed
-    convolutions; nothing to prune.
+    not last (``orthogonal``); uninitialised (lazy), complex or sparse-gradient weights; tensors that do not hold all
+    their numbers themselves (sharded, quantised, sparse); with ``oriented``, transposed convolutions; nothing to prune.
     """
-    left_out = _never(model, embeddings)
-    unused = set(exclude)
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        if nn.parameter.is_lazy(parameter):
-            raise ValueError(f"{name} has no shape yet: run the model once on a batch before it is pruned")
-        matching = {pattern for pattern in exclude if fnmatch(name, pattern)} if parameter.ndim > 1 else set()
-        unused -= matching
-        if matching:
-            left_out.add(id(parameter))
-    if unused:
-        names = [name for name, parameter in model.named_parameters() if parameter.ndim > 1]
-        some = ", ".join(names[:12]) + f" and {len(names) - 12} more" * (len(names) > 12)
-        raise ValueError(f"exclude pattern {sorted(unused)[0]!r} matches no weight of the model (it has: {some})")
+    model = unwrapped(model)
+    left_out = _dense(model, embeddings, exclude)
     _refuse_shared_memory(model)
     chosen = {
         name: parameter  # a tied parameter is listed once, under its first name
@@ -91,15 +82,76 @@ def prunable(
     return Weights(model, chosen)
 
 
+def reasons(model: nn.Module, embeddings: bool = False, exclude: Sequence[str] = ()) -> dict[str, str]:
+    """Why each parameter of two or more dimensions is dense, "" for what ``prunable`` takes; by name, tied ones once.
+
+    ``ValueError`` as by ``prunable`` for patterns that match nothing and for lazy parameters.
+    """
+    model = unwrapped(model)
+    dense = _dense(model, embeddings, exclude)
+    return {name: dense.get(id(p), "") for name, p in model.named_parameters() if p.ndim > 1}
+
+
 def bare(model: nn.Module) -> dict[str, bool]:
     """Parameters of two or more dimensions whose use their module does not tell -> may they be in the prunable set?"""
     return {
         f"{path}.{attribute}".lstrip("."): _is_matrix(parameter)
-        for path, module in model.named_modules()
+        for path, module in unwrapped(model).named_modules()
         if not _tells(module)
         for attribute, parameter in module.named_parameters(recurse=False)
         if not nn.parameter.is_lazy(parameter) and parameter.ndim > 1
     }
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The model itself, whatever ``torch.compile`` or data parallelism has put around it.
+
+    Its names are then its own: masks, random scores and snapshots are the same with and without.
+    """
+    while True:
+        parallel = isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel)
+        inner = getattr(model, "module" if parallel else "_orig_mod", None)
+        if not isinstance(inner, nn.Module):
+            return model
+        model = inner
+
+
+def _dense(model: nn.Module, embeddings: bool, exclude: Sequence[str]) -> dict[int, str]:
+    """By the ids of parameters that are no prunable weights, whatever their shape, why not."""
+    found: dict[int, str] = {}
+    for module in model.modules():
+        own = dict(module.named_parameters(recurse=False))
+        kind, told = type(module).__name__, _tells(module)
+        scales = [f"{hook.name}_g" for hook in _hooks(module) if isinstance(hook, WeightNorm)]
+        if isinstance(module, parametrize.ParametrizationList) and isinstance(module[0], parametrizations._WeightNorm):
+            scales.append("original0")
+        for name, parameter in own.items():
+            why = ""
+            if not parameter.requires_grad:
+                why = "frozen"
+            elif isinstance(module, _NORMALISATION) or name in scales:
+                why = "normalisation"
+            elif isinstance(module, _TABLES) and not embeddings:
+                why = "an embedding table (run.prune_embeddings)"
+            elif isinstance(module, nn.MultiheadAttention) and name in ("bias_k", "bias_v"):
+                why = "a bias"
+            elif not told and not nn.parameter.is_lazy(parameter) and not _is_matrix(parameter):
+                why = f"{kind} holds it itself, and one dimension alone is larger than 1"
+            if why:
+                found.setdefault(id(parameter), why)
+    unused = set(exclude)
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        if nn.parameter.is_lazy(parameter):
+            raise ValueError(f"{name} has no shape yet: run the model once on a batch before it is pruned")
+        matching = {pattern for pattern in exclude if fnmatch(name, pattern)} if parameter.ndim > 1 else set()
+        unused -= matching
+        if matching:
+            found.setdefault(id(parameter), f"excluded by {min(matching)}")
+    if unused:
+        names = [name for name, parameter in model.named_parameters() if parameter.ndim > 1]
+        some = ", ".join(names[:12]) + f" and {len(names) - 12} more" * (len(names) > 12)
+        raise ValueError(f"exclude pattern {sorted(unused)[0]!r} matches no weight of the model (it has: {some})")
+    return found
 
 
 def _tells(module: nn.Module) -> bool:
@@ -115,22 +167,9 @@ def _is_matrix(parameter: torch.Tensor) -> bool:
     return sum(side > 1 for side in parameter.shape) > 1
 
 
-def _never(model: nn.Module, embeddings: bool) -> set[int]:
-    """The ids of parameters that are no prunable weights, whatever their shape."""
-    kinds = _NORMALISATION if embeddings else _NORMALISATION + _TABLES
-    found = {id(p) for module in model.modules() if isinstance(module, kinds) for p in module.parameters(recurse=False)}
-    found |= {id(parameter) for parameter in model.parameters() if not parameter.requires_grad}
-    for module in model.modules():
-        own = dict(module.named_parameters(recurse=False))
-        scales = [f"{hook.name}_g" for hook in _hooks(module) if isinstance(hook, WeightNorm)]
-        if isinstance(module, parametrize.ParametrizationList) and isinstance(module[0], parametrizations._WeightNorm):
-            scales.append("original0")
-        if isinstance(module, nn.MultiheadAttention):
-            scales += ["bias_k", "bias_v"]
-        if not _tells(module):
-            scales += [n for n, p in own.items() if not nn.parameter.is_lazy(p) and not _is_matrix(p)]
-        found |= {id(own[name]) for name in scales if name in own}
-    return found
+def _is_plain(parameter: torch.Tensor) -> bool:
+    """Does it hold all its numbers, in its own memory? A shard, a quantised and a sparse tensor do not."""
+    return type(parameter.detach()) is torch.Tensor and parameter.layout is torch.strided
 
 
 def _hooks(module: nn.Module) -> list:
@@ -141,6 +180,13 @@ def _refuse(model: nn.Module, chosen: dict[str, nn.Parameter], oriented: bool) -
     """``ValueError`` for weights whose zeros would not last, or that cannot be ranked."""
     for name, attribute, _, module in owners(model, chosen):
         weight = chosen[name]
+        if not _is_plain(weight):
+            held = type(weight.detach()).__name__ if weight.layout is torch.strided else str(weight.layout)
+            raise ValueError(
+                f"{name} is a {held}, which does not hold all its numbers itself; masks are of whole, plain tensors: "
+                "prune a model that is neither sharded (DistributedDataParallel leaves it whole) nor quantised, or "
+                "exclude the weight"
+            )
         if weight.is_complex():
             raise ValueError(f"{name} is complex: magnitudes and signs of complex weights are not ranked; exclude it")
         if isinstance(module, _TABLES) and module.sparse:
@@ -168,7 +214,7 @@ def _refuse_shared_memory(model: nn.Module) -> None:
     """``ValueError`` where two parameters share memory: pruning one would prune the other."""
     taken: dict[int, list[tuple[int, int, str]]] = {}
     for name, parameter in model.named_parameters():
-        if parameter.ndim < 2 or parameter.numel() == 0 or parameter.device.type == "meta":
+        if parameter.ndim < 2 or parameter.numel() == 0 or parameter.device.type == "meta" or not _is_plain(parameter):
             continue
         size = parameter.element_size()
         first = parameter.data_ptr()

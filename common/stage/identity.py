@@ -7,12 +7,13 @@ from functools import cache
 from typing import Any
 
 from common import registry
+from common.data.checked import Checked
 from common.errors import UserError
 from common.settings.groups import build, classes
 
 Settings = dict[str, dict[str, Any]]  # values by name in the groups run, task and method
 
-CORE_VERSION = 1  # part of every digest: raised when a fix in the core or the loop changes results
+CORE_VERSION = 2  # part of every digest: raised when a fix in the core or the loop changes results
 
 
 def determining(cls: type, values: dict[str, Any]) -> dict[str, Any]:
@@ -45,10 +46,9 @@ def versions(task: str, method: str) -> dict[str, int]:
 
 
 @cache  # reading the data takes a second, and a sweep asks once per stage
-def _checked(task: str, values: str, stamp: tuple) -> tuple[str, tuple[str, ...]]:
+def _checked(task: str, values: str, stamp: tuple) -> Checked:
     """``stamp`` belongs to the key alone: files replaced since the last call are read again."""
-    remarks: list[str] = []
-    return registry.task_part(task, "prepare").check(_task_settings(task, values), remarks.append), tuple(remarks)
+    return registry.task_part(task, "prepare").check(_task_settings(task, values))
 
 
 def fingerprint(task: str, settings: Settings) -> str:
@@ -56,8 +56,13 @@ def fingerprint(task: str, settings: Settings) -> str:
     return checked(task, settings)[0]
 
 
-def checked(task: str, settings: Settings) -> tuple[str, tuple[str, ...]]:
-    """``fingerprint``, and a sentence for everything that the data's reader went on with: rows left out, leaks."""
+def examples(task: str, settings: Settings) -> int | None:
+    """How many examples the stage trains on; None where its task does not say. ``UserError`` as for ``fingerprint``."""
+    return checked(task, settings).examples(settings["run"]["seed"])
+
+
+def checked(task: str, settings: Settings) -> Checked:
+    """What the task says of the data a stage trains on. ``UserError`` where one is missing."""
     values, prepare = json.dumps(settings["task"], sort_keys=True), registry.task_part(task, "prepare")
     try:
         stamp = prepare.stamp(_task_settings(task, values)) if hasattr(prepare, "stamp") else ()

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from common import paths
 from common import sparsity as sp
 from common.training.resume import checkpoint
 from common.training.state import Parent, State
@@ -17,15 +18,11 @@ def measured(stage: dict[str, Any], worker: Trainer, state: State, scored: Path,
     Everything is measured on the weights as saved: read back, counted, and the test set touched this once (but for
     what a method may measure with it).
     """
+    if scored != (final := paths.weights(scored.parent)):
+        _living(checkpoint.load(final), state)  # what later stages start from
     saved = checkpoint.load(scored)
+    living = _living(saved, state)
     state.load(saved["model"])
-    living: dict[str, int] = {}
-    for name, weight in state.weights.items():
-        mask = sp.unpack(saved["masks"]["bits"][name], weight.shape).to(weight.device)
-        if bool(torch.count_nonzero(weight[~mask])):
-            claim = "the saved weights are not as sparse as claimed"
-            raise RuntimeError(f"{name} has living weights outside its mask: {claim}")
-        living[name] = int(torch.count_nonzero(weight))
     masks = state.masks
     pruned = masks.total - masks.kept
     state.model.eval()
@@ -77,6 +74,18 @@ def measured(stage: dict[str, Any], worker: Trainer, state: State, scored: Path,
         "commit": stage.get("source", {}).get("commit"),
         "warnings": worker.warnings,
     }
+
+
+def _living(saved: dict[str, Any], state: State) -> dict[str, int]:
+    """The numbers of prunable weights that are not zero. ``RuntimeError``: one is outside of the masks beside it."""
+    found: dict[str, int] = {}
+    for name in state.weights:
+        weight = saved["model"][name]
+        if bool(torch.count_nonzero(weight[~sp.unpack(saved["masks"]["bits"][name], weight.shape)])):
+            claim = "the saved weights are not as sparse as claimed"
+            raise RuntimeError(f"{name} has living weights outside its mask: {claim}")
+        found[name] = int(torch.count_nonzero(weight))
+    return found
 
 
 def target(stage: dict[str, Any], worker: Trainer, state: State) -> float:

@@ -212,11 +212,9 @@ class Trainer:
 
     def fit(self, folder: Path, digest: str, parent: Parent | None, stop: Stop) -> State | str:
         """Train to the end and return the final state, or the reason for which ``stop()`` ended it (resumable)."""
-        if self.run.batch_size > self.examples():
-            raise UserError(
-                f"run.batch_size is {self.run.batch_size} and there are {self.examples()} training examples; expected "
-                "no more than these: a batch would hold some of them twice"
-            )
+        late = [*run.complaints_of_size(self.run, self.examples()), *self.method.complaints_for(self.run_steps)]
+        if late:  # a plan said so, where the task could tell how many examples there are
+            raise UserError("; ".join(late))
         state = self.begin(parent)
         saved, warnings = restore.choose(self.team, folder, digest)
         if saved is None:

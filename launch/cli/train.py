@@ -22,13 +22,14 @@ def plan(request: Request) -> int:
     place = _place(request)
     wanted = planner.make(request)
     fits_the_model.check(wanted.todo())
+    layers = fits_the_model.layers(wanted.stages.values()) if request.layers == "1" else {}
     cost = estimate.estimate(wanted, place)
     if request.format == "json":
-        print(json.dumps(outline.document(wanted) | {"cost": cost}))
+        print(json.dumps(outline.document(wanted) | {"cost": cost, "layers": layers}))
     else:
         print(outline.text(wanted))
         lines = [] if isinstance(place, int) else [cluster.text(place), *_arrays(wanted, place)]
-        print("\n".join(f"  {line}" for line in [*lines, *estimate.text(cost)]))
+        print("\n".join(f"  {line}" for line in [*lines, *estimate.text(cost), *outline.layers(layers)]))
     return 0
 
 

@@ -39,7 +39,7 @@ VERBS = {
     "plan": Verb(
         "train",
         "what a sweep would train: new, done, shared and why, and what it costs; nothing is started or written",
-        (*WHAT, "cluster", "cluster.", "workers", "format"),
+        (*WHAT, "cluster", "cluster.", "workers", "layers", "format"),
     ),
     "smoke": Verb("train", "the first cell of a sweep in a few steps, here and now; keeps nothing", WHAT),
     "sweep": Verb(

@@ -1,5 +1,6 @@
 """A plan as people and programs read it: on one screen, and as data."""
 
+import math
 from collections import Counter
 
 from launch import wording
@@ -16,6 +17,7 @@ def document(plan: Plan) -> dict:
         "task": plan.task,
         "preset": plan.preset,
         "counts": dict(Counter(stage.state for stage in plan.stages.values())),
+        "notes": [{"stages": number, "note": text} for number, text in wording.kinds(plan.cautions.values())],
         "data": [{"stages": number, "remark": text} for number, text in wording.kinds(plan.remarks.values())],
         "stages": [
             {**{key: getattr(stage, key) for key in keys}, "folder": str(stage.folder)}
@@ -24,6 +26,18 @@ def document(plan: Plan) -> dict:
             for stage in plan.stages.values()
         ],
     }
+
+
+def layers(networks: dict[str, list[tuple[str, list[int], str]]]) -> list[str]:
+    """The weights of each network, a line each; see ``fits_the_model.layers``."""
+    lines = []
+    for network, weights in networks.items():
+        pruned = sum(math.prod(shape) for _, shape, word in weights if word.startswith("pruned"))
+        every = sum(math.prod(shape) for _, shape, _ in weights)
+        lines.append(f"{network}: {pruned:,} weights are in the prunable set, of {every:,} in matrices and kernels")
+        wide = max(len(name) for name, _, _ in weights)
+        lines += [f"  {name:<{wide}}  {' x '.join(map(str, shape)):<20}  {word}" for name, shape, word in weights]
+    return lines
 
 
 def text(plan: Plan) -> str:
@@ -59,6 +73,7 @@ def text(plan: Plan) -> str:
         lines.append(f"  {method:<16}{len(alike):>7}{done:>7}{len(alike) - done:>7}  {rest}".rstrip())
     lines += [f"  {reason}" for reason in reasons.tally(stages)]
     lines += [f"  note: {note}"] if (note := reasons.edited(stages)) else []
+    lines += [f"  note, {wording.amount(n, 'stage')}: {told}" for n, told in wording.kinds(plan.cautions.values())]
     lines += [f"  data, {wording.amount(n, 'stage')}: {remark}" for n, remark in wording.kinds(plan.remarks.values())]
     others = [stage for stage in stages if stage.state not in ("new", "done")]
     lines += wording.listed([f"{stage.digest[:8]} {stage.method} {stage.state}: {stage.why}" for stage in others], 20)

@@ -12,6 +12,7 @@ import yaml
 from common import paths, record, registry
 from common.errors import UserError
 from common.settings import groups
+from common.settings.run import Run, cautions
 from common.stage import identity
 from launch import wording
 from launch.described import Stage
@@ -30,7 +31,7 @@ Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 class Plan:
     """``stages`` by digest, parents before children; ``wished``: the digests somebody asked for.
 
-    ``remarks``: what the reader of the data went on with, by digest.
+    By digest: ``remarks``, what the reader of the data went on with; ``cautions``, what may not be meant.
     """
 
     task: str
@@ -38,6 +39,7 @@ class Plan:
     stages: dict[str, Stage]
     wished: list[str]
     remarks: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    cautions: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def todo(self) -> list[Stage]:
         return [stage for stage in self.stages.values() if stage.state != "done"]
@@ -56,6 +58,7 @@ class Forest:
         self.composer, self.task = composer, composer.task
         self.stages: dict[str, Stage] = {}
         self.remarks: dict[str, tuple[str, ...]] = {}
+        self.cautions: dict[str, tuple[str, ...]] = {}
         self._versions: dict = {}
 
     def add(self, name: str, settings: dict) -> str:
@@ -75,10 +78,12 @@ class Forest:
     def _stage(self, method: str, settings: dict, parent: str | None) -> str:
         if method not in self._versions:
             self._versions[method] = identity.versions(self.task, method)
-        versions, (data, remarks) = self._versions[method], identity.checked(self.task, settings)
+        versions, checked = self._versions[method], self.composer.checked(settings)
+        data = checked.fingerprint
         digest = identity.digest(self.task, method, settings, versions, data, parent)
         if digest not in self.stages:
-            self.remarks[digest] = remarks
+            run = groups.build(Run, settings["run"])
+            self.remarks[digest], self.cautions[digest] = checked.remarks, cautions(run, checked.examples(run.seed))
             content = {
                 "task": self.task,
                 "method": method,
@@ -117,7 +122,7 @@ def make(request: Request) -> Plan:
         forest.stages[digest] = replace(forest.stages[digest], why=reason)
     _on_their_way(forest.stages)
     _without_weights(forest.stages)
-    return Plan(request.task, request.preset, forest.stages, wished, forest.remarks)
+    return Plan(request.task, request.preset, forest.stages, wished, forest.remarks, forest.cautions)
 
 
 def _add(forest: Forest, cells: list[grid.Cell]) -> list[str]:

@@ -32,6 +32,7 @@ class Board:
     metric: str
     cells: Cells
     reference: dict[str, Average]
+    own_reference: dict[str, str]  # label of a method -> that of the dense networks trained with the same settings
     common: list[str]
     seeds: list[int]
     baselines: dict[str, float] = field(default_factory=dict)  # label -> the mean score of the best constant answer
@@ -57,10 +58,10 @@ class Board:
     def levels(self) -> list[float]:
         return sorted({level for _, level in self.cells})
 
-    @property
-    def dense(self) -> Average | None:
-        """The reference, where there is one and no more."""
-        return next(iter(self.reference.values())) if len(self.reference) == 1 else None
+    def dense(self, method: str) -> Average | None:
+        """What a method's curve begins with: its own dense networks, or those of all where there are no others."""
+        alone = next(iter(self.reference)) if len(self.reference) == 1 else ""
+        return self.reference.get(self.own_reference.get(method, alone))
 
     def curve(self, method: str) -> list[tuple[float, Average]]:
         """A method's levels, rising, each with its cell."""
@@ -71,17 +72,17 @@ class Board:
 
     def early(self, method: str) -> bool:
         """Do a curve's levels end too early to trust its knee?"""
-        curve = self.points(method)
-        dense = self.dense.mean if self.dense else curve[0].mean
+        curve, own = self.points(method), self.dense(method)
+        dense = own.mean if own else curve[0].mean
         least = self.baselines.get(method)
         return least is not None and knee.early(dense, curve[-1].mean, least)
 
     def knees(self) -> dict[str, knee.Knee | None]:
         """The corner of each method's curve, None where it has none; methods with too few levels are left out."""
-        dense = self.dense
-        start = knee.Point(0.0, dense.mean, dense.deviation, dense.n) if dense else None
         curves = {method: self.points(method) for method in self.methods}
-        return {method: knee.find(start, curve) for method, curve in curves.items() if len(curve) >= knee.LEVELS}
+        dense = {method: self.dense(method) for method in curves}
+        start = {method: own and knee.Point(0.0, own.mean, own.deviation, own.n) for method, own in dense.items()}
+        return {m: knee.find(start[m], curve) for m, curve in curves.items() if len(curve) >= knee.LEVELS}
 
     @property
     def expected(self) -> int:
@@ -161,6 +162,7 @@ def _board(key: tuple[str, str, str, str], rows: list[Row]) -> Board:
         *key,
         cells=_aligned(cells),
         reference=reference,
+        own_reference={label: name for label, name in _own(labels).items() if name in reference},
         common=common,
         seeds=sorted({row.seed for row in rows if row.seed is not None}),
         baselines={label: statistics.fmean(scores) for label, scores in named.items() if scores},
@@ -170,6 +172,19 @@ def _board(key: tuple[str, str, str, str], rows: list[Row]) -> Board:
     )
     board.warnings = warnings + _warnings(board, rows)
     return board
+
+
+def _own(labels: dict[tuple[str, str], str]) -> dict[str, str]:
+    """Label of a method -> that of the dense networks whose settings are its own but for those of the method."""
+    dense = {
+        frozenset(variants.parts(variant)): label for (method, variant), label in labels.items() if method == REFERENCE
+    }
+    found = {}
+    for (_, variant), label in labels.items():
+        shared = frozenset(part for part in variants.parts(variant) if not part.startswith("method."))
+        if shared in dense:
+            found[label] = dense[shared]
+    return found
 
 
 def _aligned(cells: Cells) -> Cells:

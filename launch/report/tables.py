@@ -21,6 +21,7 @@ from launch.wording import percent
 
 NONE = "no finished stages yet"
 WARNINGS = 5  # kinds that a terminal shows; the page has all
+DENSE = "Zeros are stored and multiplied like any other number: no sparse network here is a faster or smaller one."
 WIDTH = 110  # columns of the plain-text table before it continues in a second block
 
 
@@ -55,7 +56,7 @@ class Report:
         record.write_text(folder / "results.csv", _csv(self.rows))
         figures = _figures(self.boards, folder)
         page = [f"# {self.task}: score and sparsity", ""]
-        page.append(f"`results.csv` has a row for each finished stage ({len(self.rows)}).")
+        page.append(f"`results.csv` has a row for each finished stage ({len(self.rows)}). {DENSE}")
         page += [f"\n**Note:** {note}" for note in notes.notes(self.shown, self.old)]
         for board, name in zip(self.boards, figures, strict=True):
             page += ["", *_markdown(board, name)]
@@ -118,7 +119,8 @@ def _corners(board: Board) -> list[str]:
         if found is None:
             none.append(" ".join([method, *(f"({end})" for end in own)]))
             continue
-        lost = board.dense.mean - found.score if board.dense else None
+        dense = board.dense(method)
+        lost = dense.mean - found.score if dense else None
         cost = f"{found.score:.2f}" if lost is None else f"{abs(lost):.2f} {'below' if lost > 0 else 'above'} dense"
         corners.append(f"{method} {percent(found.sparsity)} ({', '.join([cost, *own])})")
     early = [method for method in knees if board.early(method)]

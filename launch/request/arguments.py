@@ -20,6 +20,7 @@ class Request:
     workers: str = ""
     format: str = "text"
     port: str = ""
+    layers: str = ""
     run: str = ""
     watch: str = ""
     last: str = ""
@@ -36,11 +37,13 @@ class Request:
 
 
 def split(text: str) -> list[str]:
-    """Values at the commas outside brackets: ``0.8,0.9`` are two, ``[1,2]`` is one."""
+    """Values at the commas outside brackets: ``0.8,0.9`` are two, ``[1,2]`` is one, ``a\\,b`` one with a comma."""
     pieces, depth = [""], 0
     for letter in text:
         depth += (letter in "[{") - (letter in "]}")
-        if letter == "," and depth == 0:
+        if letter == "," and depth == 0 and pieces[-1].endswith("\\"):
+            pieces[-1] = pieces[-1][:-1] + ","
+        elif letter == "," and depth == 0:
             pieces.append("")
         else:
             pieces[-1] += letter
@@ -95,6 +98,8 @@ def _hint(key: str, request: Request) -> str:
     from common import registry  # not needed for words that are right
     from common.settings import groups
 
+    if key == "SET":
+        return ": it is make's; here its words stand by themselves, as in run.seed=0 run.steps=20"
     names: dict[str, list[str]] = {name: [name] for name in KEYS}
     try:
         settings = groups.keys(request.task, registry.methods())

@@ -1,6 +1,7 @@
 """The settings that a task and a preset give, from YAML files: dataclass < task < its exceptions < preset."""
 
-from functools import cache
+import json
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,7 @@ class Composer:
         self.default_methods: list[str] = compare
         self._cache: dict[tuple[str, bool], dict[str, dict]] = {}
         self._defaults: dict[str, dict[str, dict]] = {}
+        self._checked: dict[str, identity.Checked] = {}
 
     def axis(self, method: str, key: str) -> list:
         """The preset's values of one dotted key, each as the type of its field."""
@@ -108,9 +110,17 @@ class Composer:
             self._defaults[method] = {group: identity.determining(cls, base[group]) for group, cls in classes.items()}
         return self._defaults[method]
 
+    @cached_property
     def embedded_data(self) -> str:
         """The checksum of the embedded default's data."""
-        return identity.fingerprint(self.task, self.settings("dense", embedded=True))
+        return self.checked(self.settings("dense", embedded=True)).fingerprint
+
+    def checked(self, settings: dict) -> identity.Checked:
+        """What the task says of its data; once for this request, which may have thousands of stages."""
+        values = json.dumps(settings["task"], sort_keys=True)
+        if values not in self._checked:
+            self._checked[values] = identity.checked(self.task, settings)
+        return self._checked[values]
 
     def settings(self, method: str, embedded: bool = False) -> dict:
         """Resolved values before axes and command line; ``embedded``: without the preset."""

@@ -10,6 +10,7 @@ KEYS = {
     "data": "folder with the data set in its original format",
     "cluster": "where to run, a file of launch/clusters/ (default: local)",
     "workers": "with CLUSTER=local, processes at a time (default: one per core)",
+    "layers": "1 lists the weights of the networks: which are pruned, which are dense and why",
     "run": "one stage, by the first letters of its name",
     "watch": "1 keeps looking until everything has ended",
     "last": "how many lines (default: 20), or names in a list (default: what fits)",
@@ -19,4 +20,4 @@ KEYS = {
     "format": "json prints one JSON document",
     "port": "the port to listen on (default: 5000)",
 }
-SWITCHES = ("watch", "weights", "descendants", "yes")  # 0 or 1
+SWITCHES = ("layers", "watch", "weights", "descendants", "yes")  # 0 or 1

@@ -132,6 +132,6 @@ def variant(composer: Composer, method: str, settings: dict, data: str) -> str:
             key = f"{group}.{name}"
             if key not in columns | fixed and (value != other.get(name) or key in splits):
                 parts.append(f"{key}={text(value)}")
-    if not fixed and data != composer.embedded_data():
+    if not fixed and data != composer.embedded_data:
         parts.append(f"data.checksum={data[:8]}")
     return ", ".join(parts)

@@ -162,6 +162,10 @@ def complaints(cluster: Cluster) -> list[str]:
         found.append(f"memory must be an amount such as 16G, found {cluster.memory!r}")
     if cluster.gpus and cluster.gres:
         found.append("gpus and gres say the same; give one of them")
+    for name in sorted({"cluster", "clusters"} & {name.lstrip("-") for name in cluster.extra}):
+        # jobs of another cluster would not be found on this one, and all be submitted again
+        elsewhere = "jobs are looked for on this cluster alone; give the command on a login node of the other"
+        found.append(f"extra.{name}: {elsewhere}")
     fields = {f.name.replace("_", "-") for f in dataclasses.fields(Cluster)}
     texts = {name: value for name, value in vars(cluster).items() if isinstance(value, str)}
     for name, value in (texts | {f"extra.{name}": value for name, value in cluster.extra.items()}).items():

@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from launch.runs.jobs import ENDED, GONE, NEVER, OUT_OF_MEMORY, UNKNOWN, Job
@@ -19,6 +19,7 @@ CHUNK = 200  # job numbers a command: well below the kernel's limit for one word
 COLUMNS = {"JobArrayID": 90, "State": 20, "Reason": 60, "NodeList": 60, "exit_code": 12, "DerivedEC": 12}
 COLUMNS |= {"RestartCnt": 8, "TimeUsed": 20, "TimeLimit": 20, "EndTime": 24, "Name": 250}
 FIELDS = "JobID,State,ExitCode,DerivedExitCode,NodeList,Elapsed,Timelimit,End,Reason,JobName"
+NO_FIELD = re.compile(r'Invalid field requested: "(\w+)"')
 
 
 Ask = Callable[..., dict[str, Job]]  # ``ask`` below, or what stands in for it
@@ -98,25 +99,35 @@ def _queue_row(line: str) -> tuple[str, str, Job] | None:
 def _accounting(wanted: Iterable[str]) -> tuple[list, str]:
     """(id, name, Job) of what the accounting knows, the newest last; nothing and why where it does not answer."""
     rows: list = []
+    fields = FIELDS.split(",")
     for ids in _chunks(wanted):
-        # -D: every attempt of a requeued job has a row of its own
-        done = run(["sacct", "-n", "-P", "-D", "-a", "-o", FIELDS, "-j", ",".join(ids)])
+        done = _sacct(fields, ids)
+        while not isinstance(done, str) and (lacking := NO_FIELD.search(done.stderr)) and lacking[1] in fields:
+            fields.remove(lacking[1])  # an older version has it not
+            done = _sacct(fields, ids)
         if isinstance(done, str) or done.returncode:
             problem = done if isinstance(done, str) else message(done)
             off = "accounting storage is disabled" in problem.lower() or "is not installed" in problem
             return rows, "" if off else problem
-        rows += _accounting_rows(done.stdout)
+        rows += _accounting_rows(done.stdout, fields)
     return rows, ""
 
 
-def _accounting_rows(text: str) -> list[tuple[str, str, Job]]:
+def _sacct(fields: Sequence[str], ids: Sequence[str]) -> subprocess.CompletedProcess | str:
+    # -D: every attempt of a requeued job has a row of its own
+    return run(["sacct", "-n", "-P", "-D", "-a", "-o", ",".join(fields), "-j", ",".join(ids)])
+
+
+def _accounting_rows(text: str, fields: Sequence[str]) -> list[tuple[str, str, Job]]:
     rows: list[tuple[str, str, Job]] = []
     attempts: dict[tuple[str, str], int] = {}
     for line in text.splitlines():
-        parts = line.split("|", 9)
-        if len(parts) < 10:
+        parts = line.split("|", len(fields) - 1)
+        if len(parts) < len(fields):
             continue
-        name, words, code, derived, node, used, limit, end, reason, title = parts
+        known = dict(zip(fields, parts, strict=True))
+        every = (known.get(field, "") for field in FIELDS.split(","))
+        name, words, code, derived, node, used, limit, end, reason, title = every
         state = words.split(" ")[0]  # "CANCELLED by 0"
         base, _, step = name.partition(".")
         if step:  # a step follows its job; only its line says that memory ran out in it

@@ -55,15 +55,19 @@ class Config:
         above=0,
         because="nothing of the model is ever frozen",
     )
-    embedding_width: int = option(128, "numbers per operator and, with embedding=learned, per word", least=1)
-    width: int = option(512, "numbers per word in the encoder and per goal in the decoder", least=2)
+    embedding_width: int = option(
+        128, "numbers per operator and, with embedding=learned, per word", least=1, most=65536
+    )
+    width: int = option(512, "numbers per word in the encoder and per goal in the decoder", least=2, most=65536)
     cell: str = option(
         "gru", "recurrent encoder", choices={"gru": "the authors' of both models", "lstm": "that of Patel et al., 2021"}
     )
-    layers: int = option(2, "layers of the recurrent encoder", least=1)
+    layers: int = option(2, "layers of the recurrent encoder", least=1, most=1000)
     dropout: float = option(0.5, "share of values dropped, everywhere that the papers drop some", least=0, below=1)
-    graph_heads: int = option(4, "graph2tree: graph encoder's heads, half a kind each; even, divides width", least=2)
-    graph_layers: int = option(1, "graph2tree: layers of the graph encoder", least=1)
+    graph_heads: int = option(
+        4, "graph2tree: graph encoder's heads, half a kind each; even, divides width", least=2, most=1024
+    )
+    graph_layers: int = option(1, "graph2tree: layers of the graph encoder", least=1, most=1000)
     quantity_graph: str = option(
         "paper",
         "graph2tree: what the quantity graph joins",
@@ -108,6 +112,11 @@ def _of_model(config: Config) -> list[str]:
     elif config.embedding == "pretrained":
         found += task.two_sources(config)
     return found
+
+
+def pretrained(config: Config) -> bool:
+    """Does training start from pretrained weights, of a folder or a hub?"""
+    return config.embedding == "pretrained"
 
 
 def fold(config: Config, seed: int) -> int:

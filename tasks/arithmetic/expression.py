@@ -6,6 +6,7 @@ A token is an operator, a quantity of the problem (``number0``, ``number1``, ...
 import math
 import operator
 import re
+from functools import lru_cache
 
 _RULES = {"*": operator.mul, "+": operator.add, "-": operator.sub, "/": operator.truediv, "^": math.pow}
 OPERATORS = tuple(_RULES)
@@ -14,12 +15,14 @@ quantity = re.compile(r"number(0|[1-9]\d{0,5})", re.ASCII)
 decimal = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 
 
+@lru_cache(100_000)
 def number(text: str) -> float | None:
     """The value of a finite decimal number; None for everything else (``nan``, ``1_000``, ``1/2``, 1e999)."""
     value = float(text) if decimal.fullmatch(text) else math.nan
     return value if math.isfinite(value) else None
 
 
+@lru_cache(100_000)
 def index(token: str) -> int | None:
     """Which quantity of the problem a token is; None for another token."""
     found = quantity.fullmatch(token)

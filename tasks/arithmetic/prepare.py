@@ -11,21 +11,7 @@ from tasks.arithmetic.config import folder as place
 from tasks.arithmetic.files import datasets, fingerprint, weights
 from tasks.arithmetic.files.addresses import below, home, sums
 
-stamp = fingerprint.stamp  # what changes when a file that ``check`` reads is replaced
-
-
-def check(config: Config, report: Report = lambda text: None) -> str:
-    """The fingerprint (SHA-256) of problems, splits and the pretrained embedding's weights; reads everything.
-
-    ``report`` gets what was left out, what the files state wrongly and what is in two parts. UserError for missing or
-    damaged files, for rows that cannot be used (unless ``task.unreadable=skip``), and for a validation set too large.
-    """
-    found = datasets.read(config)
-    for fold, one in found.items():
-        own = ", ".join(map(str, datasets.unpublished(config, fold)))
-        for warning in [f"not as published: {own}; {_counts(one)}"] * bool(own) + one.warnings:
-            report(f"fold {fold}: {warning}" if len(found) > 1 else warning)
-    return fingerprint.whole(config, found)
+check, stamp = fingerprint.checked, fingerprint.stamp
 
 
 def prepare(config: Config, folder: Path | None = None, report: Report = print) -> None:
@@ -59,15 +45,9 @@ def _data(config: Config, folder: Path | None, report: Report) -> None:
         address = f"{home}{below[name]}/"
         published.complete(name, address, sums[name], root, own, lambda: datasets.read(config), report)
     for fold, found in datasets.read(config).items():
-        report(f"{config.dataset}, fold {fold}: {_counts(found)}")
+        report(f"{config.dataset}, fold {fold}: {found.counts}")
         for warning in found.warnings:
             report(f"warning: {warning}")
-
-
-def _counts(found: datasets.Source) -> str:
-    count = 0 if found.validation is found.test else len(found.validation)
-    held = f"{count} validation" if count else "none held out"
-    return f"{len(found.train)} training, {held}, {len(found.test)} test problems"
 
 
 def _root(config: Config) -> Path:

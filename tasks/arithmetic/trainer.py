@@ -96,13 +96,14 @@ class Trainer(Base):
 
     def baseline(self) -> float:
         """The accuracy of the one equation that answers most training problems, given to every test problem."""
-        return 100 * _share(_right(self.constant, self.data.test))
+        return 100 * _share(_right(self.constant, self.data.test, _wanted(self.data.test)))
 
     @cached_property
     def constant(self) -> list[str]:
         """The equation that is the answer to most training problems; of several, the one that occurs most often."""
-        counts = Counter(tuple(equation) for equation in self.data.train.equations)
-        best = max(counts.items(), key=lambda one: (sum(_right(list(one[0]), self.data.train)), one[1], one[0]))
+        counts, train = Counter(tuple(equation) for equation in self.data.train.equations), self.data.train
+        wanted = _wanted(train)
+        best = max(counts.items(), key=lambda one: (sum(_right(list(one[0]), train, wanted)), one[1], one[0]))
         return list(best[0])
 
 
@@ -117,7 +118,7 @@ def marks(answered: list[list[str]], problems: Problems, asked: Set[tuple[str, .
     not ``asked`` in training.
     """
     values = [value_of(tree, numbers) for tree, numbers in zip(answered, problems.numbers, strict=True)]
-    wanted = [value_of(tree, numbers) for tree, numbers in zip(problems.equations, problems.numbers, strict=True)]
+    wanted = _wanted(problems)
     right = [_agree(a, b) for a, b in zip(values, wanted)]
     found, own = (
         [expression.put(tree, numbers) for tree, numbers in zip(trees, problems.numbers, strict=True)]
@@ -139,10 +140,14 @@ def _agree(found: float | None, wanted: float | None) -> bool:
     return wanted is not None and same(found, wanted)
 
 
-def _right(equation: list[str], problems: Problems) -> list[bool]:
-    """Which problems the one ``equation`` answers."""
-    wanted = zip(problems.equations, problems.numbers, strict=True)
-    return [_agree(value_of(equation, numbers), value_of(own, numbers)) for own, numbers in wanted]
+def _wanted(problems: Problems) -> list[float | None]:
+    """The value of each problem's own equation."""
+    return [value_of(own, numbers) for own, numbers in zip(problems.equations, problems.numbers, strict=True)]
+
+
+def _right(equation: list[str], problems: Problems, wanted: list[float | None]) -> list[bool]:
+    """Which problems, of which these values are ``wanted``, the one ``equation`` answers."""
+    return [_agree(value_of(equation, numbers), own) for numbers, own in zip(problems.numbers, wanted, strict=True)]
 
 
 def _share(found) -> float:

@@ -40,14 +40,15 @@ class Data(Splits[Split]):
 def load(config: Config) -> Data:
     """The three splits of ``config.dataset``, and the pretrained weights if any."""
     place = str(folder(config).resolve())
-    (train, validation, test), digest = _load(Config(dataset=config.dataset, data=place, validation=config.validation))
+    found = _load(Config(dataset=config.dataset, data=place, validation=config.validation))
+    (train, validation, test), digest, warnings = found
     weights = fingerprint.pretrained(config)
-    return Data(train, validation, test, fingerprint.combined(digest, weights), [], weights)
+    return Data(train, validation, test, fingerprint.combined(digest, weights), warnings, weights)
 
 
 @kept(fingerprint.stamp, most=2)
 def _load(config: Config) -> tuple:
-    """The three splits, and a SHA-256 object over the examples that they were made of."""
+    """The three splits, a SHA-256 object over the examples that they were made of, and what is to be said of these."""
     dataset = config.dataset
     source, splits = read(dataset, folder(config)), []
     for index in partition(source.labels, source.official, config.validation):
@@ -58,7 +59,7 @@ def _load(config: Config) -> tuple:
             images[:, channel] /= np.float32(deviation[dataset][channel])
         labels = source.labels[index].astype(np.int64)
         splits.append(Split(torch.from_numpy(images), torch.from_numpy(labels), torch.from_numpy(index)))
-    return splits, fingerprint.checksum(dataset, source)
+    return splits, fingerprint.checksum(dataset, source), source.warnings(dataset)
 
 
 def overlap(first: Split, second: Split) -> int:

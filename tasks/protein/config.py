@@ -62,16 +62,18 @@ class Config:
     pretrained: str = option("", "file or folder of weights, fingerprinted; or task.hub", identity=False)
     hub: str = option("", "name of pretrained weights on a hub, for example facebook/esm2_t6_8M_UR50D")
     recompute: bool = option(False, "compute activations twice: less memory, a third more time", identity=False)
-    width: int = option(32, "transformer: numbers per residue", least=1)
-    layers: int = option(2, "transformer: layers", least=1)
-    heads: int = option(4, "transformer: attention heads; must divide the width into an even number", least=1)
+    width: int = option(32, "transformer: numbers per residue", least=1, most=65536)
+    layers: int = option(2, "transformer: layers", least=1, most=1000)
+    heads: int = option(
+        4, "transformer: attention heads; must divide the width into an even number", least=1, most=1024
+    )
     dropout: float = option(0.0, "share dropped, in the transformer's layers and before the head", least=0, below=1)
     head: str = option(
         "linear",
         "what predicts from the representation",
         choices={"linear": "", "hidden": "a layer of task.hidden units with normalisation before it"},
     )
-    hidden: int = option(512, "head=hidden: its units", least=1)
+    hidden: int = option(512, "head=hidden: its units", least=1, most=65536)
     pooling: str = option(
         "mean",
         "how a sequence becomes one vector",

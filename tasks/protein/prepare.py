@@ -11,21 +11,7 @@ from tasks.protein.config import folder as place
 from tasks.protein.files import datasets, fingerprint, weights
 from tasks.protein.files.addresses import elsewhere, homes, sums
 
-stamp = fingerprint.stamp  # what changes when a file that ``check`` reads is replaced
-
-
-def check(config: Config, report: Report = lambda text: None) -> str:
-    """The fingerprint (SHA-256) of sequences, targets, splits, structures and pretrained weights; reads everything.
-
-    ``report`` gets what was left out and what is in two parts. UserError, with file and line, for missing or damaged
-    files, letters that are no amino acids, empty or duplicate sequences, targets that are no temperature or class,
-    structures that are cut or of another sequence, and a validation set that does not fit.
-    """
-    found = datasets.read(config)
-    for fold, one in found.items():
-        for warning in one.warnings:
-            report(f"fold {fold}: {warning}" if len(found) > 1 else warning)
-    return fingerprint.whole(config, found)
+check, stamp = fingerprint.checked, fingerprint.stamp
 
 
 def prepare(config: Config, folder: Path | None = None, report: Report = print) -> None:
@@ -53,9 +39,7 @@ def prepare(config: Config, folder: Path | None = None, report: Report = print) 
             "or name its folder with DATA=<folder>"
         )
     for fold, found in datasets.read(config).items():
-        parts = {"training": datasets.TRAIN, "validation": datasets.VALIDATION, "test": datasets.TEST}
-        counts = ", ".join(f"{int((found.parts == part).sum())} {name}" for name, part in parts.items())
-        report(f"{config.dataset}, fold {fold}: {counts} sequences")
+        report(f"{config.dataset}, fold {fold}: {found.counts}")
         for warning in found.warnings:
             report(f"warning: {warning}")
     weights.files(config)  # nothing fetches those of a package or a folder: UserError says where they come from

@@ -7,6 +7,7 @@ import pytest
 from tests.support.slurm import interruptions
 from tests.support.slurm.cluster import Cluster
 from tests.support.slurm.forgetful import Forgetful
+from tests.support.together import together
 
 MEANWHILE = {"interrupted", "forgetful"}
 
@@ -18,7 +19,9 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(autouse=True)
 def meanwhile(request):
     if request.node.get_closest_marker("slurm"):
-        for name in sorted(MEANWHILE & {name for item in request.session.items for name in item.fixturenames}):
+        here = together(request.node.nodeid)
+        beside = [item for item in request.session.items if together(item.nodeid) == here]
+        for name in sorted(MEANWHILE & {name for item in beside for name in item.fixturenames}):
             request.getfixturevalue(name)
 
 

@@ -9,6 +9,7 @@ import yaml
 from common import paths, registry
 from common.settings import groups, schema
 from common.settings.run import Run, complaints_of_run
+from common.stage import identity
 from common.training.trainer import Trainer
 
 SKELETON = ("README.md", "config.py", "config.yaml", "prepare.py", "data.py", "model.py", "trainer.py")
@@ -68,6 +69,17 @@ def test_prepare(task):
     for function in (part.check, part.prepare):
         assert len(inspect.signature(function).parameters) >= 1
     assert part.check.__doc__ and part.prepare.__doc__
+
+
+def test_what_a_plan_knows_of_the_data_is_what_a_stage_trains_on(task):
+    part, config = registry.task_part(task, "prepare"), default(task)
+    settings = {"run": {"seed": 3}, "task": dataclasses.asdict(config)}
+    run = {**dataclasses.asdict(Run()), "seed": 3}
+    worker = registry.task_part(task, "trainer").Trainer({**settings, "run": run, "method": {}}, "dense", task)
+    assert identity.examples(task, settings) == worker.examples() == part.check(config).sizes[0]
+    if hasattr(config, "fold") and task == "protein":
+        sizes = part.check(dataclasses.replace(config, fold=-1)).sizes
+        assert len(sizes) == 10 and sum(sizes) > 9 * sizes[0] * 0.9
 
 
 def test_trainer(task):

@@ -103,19 +103,16 @@ class Rewound(Retrained):
         return found
 
     def complaints_for(self, steps: int) -> list[str]:
-        rewind = self.config.rewind
+        found, rewind = super().complaints_for(steps), self.config.rewind
         if rewind.isdecimal() and int(rewind) > steps:
-            return [f"method.rewind={rewind} is beyond the {steps} steps of the dense training"]
-        return []
+            found.append(f"method.rewind={rewind} is beyond the {steps} steps of the dense training")
+        return found
 
     def budget(self, steps: int) -> int:
         rewind = self.config.rewind
         if self.config.retrain == "full" and rewind.isdecimal():
             return max(0, steps - int(rewind))
         return super().budget(steps)
-
-    def shaped(self) -> bool:
-        return super().shaped() or self.config.rewind not in ("0", "pretrained")
 
 
 class AfterTraining(Retrained):

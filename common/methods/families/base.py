@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 else:
     Masks = Score = State = Tensor = Any  # methods are listed and validated without torch
 
-ALLOCATIONS = ("global", "uniform", "erk", "erk_plus", "rows")
+ALLOCATIONS = ("global", "uniform", "uniform_first_dense", "erk", "erk_plus", "rows")
+ONE_DENSE = ("uniform_first_dense", "erk_plus")  # impossible where that tensor alone is more than may live
 
 
 def allocated(
@@ -100,8 +101,14 @@ class Method:
         return found
 
     def complaints_for(self, steps: int) -> list[str]:
-        """What cannot work in a training of so many optimizer steps."""
-        return []
+        """What cannot work in a training of so many optimizer steps; also asked when the stage starts."""
+        last = self.budget(steps)
+        if self.settled(last, last):
+            return []
+        return [
+            f"the masks are not final after the {last} steps of the stage, so that the sparsity would not be the one "
+            "asked for: give more steps, or let the last update come earlier (method.end)"
+        ]
 
     @property
     def oriented(self) -> bool:
@@ -109,11 +116,11 @@ class Method:
         return self.structure != "weights" or self.allocation == "rows"
 
     def shaped(self) -> bool:
-        """Do the settings name weights, or can shapes or the length of training forbid them?
-
-        Then planning builds the model to ask ``complaints_about``, and ``complaints_for`` where epochs say how long.
+        """Do the settings name weights, or can shapes forbid them? Then planning builds the model to ask
+        ``complaints_about``.
         """
-        return self.structure != "weights" or self.allocation == "erk_plus"
+        by_tensor = self.allocation != "global" and self.target > 0.99  # one weight each may be more than there are
+        return self.structure != "weights" or self.allocation in ONE_DENSE or by_tensor
 
     def complaints_about(self, shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
         """What cannot work with prunable weights of these names and shapes; else the stage would say so hours later."""

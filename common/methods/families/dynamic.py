@@ -20,21 +20,19 @@ class DynamicTraining(Method):
     facts = Facts(paper="", when=DURING, score="", schedule="constant, sparse from the start", choosing=8)
 
     def complaints_for(self, steps: int) -> list[str]:
+        found = super().complaints_for(steps)
         if self.config.every < (end := self.end(steps)):
-            return []
+            return found
         return [
+            *found,
             f"no update would ever come: the first is due at step {self.config.every} (method.every), and the topology "
             f"rests from step {end} on (method.stop={self.config.stop:g} of {steps} steps); choose a smaller "
-            "method.every, or more steps"
+            "method.every, or more steps",
         ]
 
     def end(self, steps: int) -> int:
         """The step from which the topology rests, of ``steps``."""
         return round(self.config.stop * steps)
-
-    def start(self, state: State) -> None:
-        for complaint in self.complaints_for(state.steps):  # known only here where run.epochs says how long
-            raise ValueError(complaint)
 
     def due(self, state: State) -> bool:
         """Is an update due after ``state.step`` steps?"""

@@ -91,6 +91,9 @@ def load_resume_point(folder: Path, digest: str) -> tuple[dict[str, Any] | None,
         if content.get("digest") != digest:
             warnings.append(f"{path} belongs to stage {content.get('digest')}, this is {digest}; it is not used")
             continue
+        if "masks" not in content:  # weights alone would go on dense
+            warnings.append(f"{path} holds no masks; it is not used")
+            continue
         return content, warnings
     return None, warnings
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common.data import splits
+from common.data import published, splits
 from common.data.files import md5
 from common.errors import UserError
 from tasks.arithmetic import vocabulary
@@ -27,10 +27,10 @@ parts = ("train", "dev")  # the files of a split
 class Source:
     """One fold. With ``task.protocol=published`` ``validation`` is ``test`` itself.
 
-    ``warnings`` say what was left out, what the files state wrongly, and what is in two parts; ``vocabulary`` is that
-    of the training problems. Training problems whose equation cannot be answered (a constant rarer than
-    ``task.least_constants``) are left out of training alone. ``asked``: the words of every problem of the training
-    part, those held out for validation and those left out too, so that it is the same whatever selects.
+    ``warnings`` say which files are not the published ones, what was left out, what they state wrongly, and what is in
+    two parts; ``vocabulary`` is that of the training problems. Training problems whose equation cannot be answered (a
+    constant rarer than ``task.least_constants``) are left out of training alone. ``asked``: the words of every problem
+    of the training part, those held out for validation and those left out too, so that it is the same whatever selects.
     """
 
     train: list[Problem]
@@ -39,6 +39,13 @@ class Source:
     warnings: list[str]
     vocabulary: Vocabulary
     asked: set[tuple[str, ...]]
+
+    @property
+    def counts(self) -> str:
+        """How many problems there are, in words."""
+        count = 0 if self.validation is self.test else len(self.validation)
+        held = f"{count} validation" if count else "none held out"
+        return f"{len(self.train)} training, {held}, {len(self.test)} test problems"
 
 
 def read(config: Config) -> dict[int, Source]:
@@ -49,7 +56,7 @@ def read(config: Config) -> dict[int, Source]:
     found, faults = {}, []
     for fold in wanted:
         files = _files(config, fold)
-        tables = [mawps_asdiv_svamp.table(path) for path in files]
+        tables = [mawps_asdiv_svamp.table(path, graphs=config.model == "graph2tree") for path in files]
         bad = [fault for _, some in tables for fault in some]
         found[fold] = [problems for problems, _ in tables], bad, files
         faults += bad
@@ -57,8 +64,13 @@ def read(config: Config) -> dict[int, Source]:
         lines = "\n  ".join([f"{_rows(faults)} refused ({_kinds(faults)}):", *_named(faults)])
         how = "Mend the files, or leave these rows out, counted in a warning, with task.unreadable=skip"
         raise UserError(f"{lines}\n{how}")
-    rows = {fold: (train, test, str(files[0].parent), bad) for fold, ((train, test), bad, files) in found.items()}
-    return {fold: _finish(config, *row) for fold, row in rows.items()}
+    sources = {}
+    for fold, ((train, test), bad, files) in found.items():
+        sources[fold] = one = _finish(config, train, test, str(files[0].parent), bad)
+        known = zip(files, (sums[config.dataset][name] for name in inside(config, fold)), strict=True)
+        others = [str(path) for path, own in known if md5(path) != own]
+        one.warnings[:0] = published.unlike(config.dataset, others, one.counts)
+    return sources
 
 
 def roots(config: Config) -> list[Path]:
@@ -70,13 +82,6 @@ def roots(config: Config) -> list[Path]:
 def inside(config: Config, fold: int) -> list[str]:
     """The names of a fold's two files below the folder of its data set."""
     return [f"fold{fold}/{part}.csv" if folds[config.dataset] > 1 else f"{part}.csv" for part in parts]
-
-
-def unpublished(config: Config, fold: int) -> list[Path]:
-    """The files of the fold that are not, byte by byte, the published ones."""
-    names = inside(config, fold) if config.dataset != "generated" else []
-    files = _files(config, fold) if names else []
-    return [path for path, name in zip(files, names) if md5(path) != sums[config.dataset][name]]
 
 
 def _files(config: Config, fold: int) -> list[Path]:

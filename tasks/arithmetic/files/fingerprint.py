@@ -4,8 +4,10 @@ import hashlib
 import json
 
 from common.data import files
+from common.data.checked import Checked, of_folds
+from common.data.splits import kept
 from tasks.arithmetic.config import Config, folder
-from tasks.arithmetic.files import weights
+from tasks.arithmetic.files import datasets, weights
 from tasks.arithmetic.files.datasets import Source, roots
 
 
@@ -39,3 +41,15 @@ def stamp(config: Config) -> tuple:
         for root in [folder(config), *roots(config)]:
             found += [root, *sorted(root.glob("*.csv")), *sorted(root.glob("fold[0-9]/*.csv"))]
     return tuple(files.mark(path) for path in [*found, *weights.files(config)])
+
+
+@kept(stamp, most=1)
+def checked(config: Config) -> Checked:
+    """The fingerprint (SHA-256) of problems, splits and the pretrained embedding's weights; reads everything.
+
+    ``report`` gets which files are not the published ones, what was left out, what the files state wrongly and what is
+    in two parts. UserError for missing or damaged files, for rows that cannot be used (unless
+    ``task.unreadable=skip``), and for a validation set too large.
+    """
+    found = datasets.read(config)
+    return of_folds(whole(config, found), found, lambda one: len(one.train))

@@ -16,7 +16,8 @@ from tasks.arithmetic import expression
 from tasks.arithmetic.problem import Problem
 from tasks.arithmetic.vocabulary import NUMBER
 
-columns = ("Question", "Numbers", "Equation", "Answer", "group_nums")  # those that are read; a file may have more
+columns = ("Question", "Numbers", "Equation", "Answer")  # those that are read; a file may have more
+grouped = "group_nums"  # read where it is there, and needed for quantity graphs
 _positions = re.compile(r"\[\s*(-?\d{1,9}(\s*,\s*-?\d{1,9})*)?\s*\]", re.ASCII)
 _glued = re.compile(r"number\d", re.ASCII)
 
@@ -35,8 +36,8 @@ class _Unusable(Exception):
         self.kind, self.text = kind, text
 
 
-def table(path: Path) -> tuple[list[Problem], list[Fault]]:
-    """The problems of a CSV file in its order, and the rows that cannot be used."""
+def table(path: Path, graphs: bool = True) -> tuple[list[Problem], list[Fault]]:
+    """The problems of a CSV file in its order, and the rows that cannot be used; ``graphs`` need its group_nums."""
     content = files.read(path)
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise UserError(f"{path}: expected text in UTF-8, found UTF-16; save it as UTF-8")
@@ -48,7 +49,7 @@ def table(path: Path) -> tuple[list[Problem], list[Fault]]:
     problems, faults, line = [], [], 1
     try:
         head = [name.strip() for name in next(rows)]
-        at = _columns(head, path)
+        at = _columns(head, path, graphs)
         line = rows.line_num + 1
         for row in rows:
             where, line = f"{path}:{line}", rows.line_num + 1  # a row ends where the next begins: it may hold breaks
@@ -69,14 +70,16 @@ def table(path: Path) -> tuple[list[Problem], list[Fault]]:
     return problems, faults
 
 
-def _columns(head: list[str], path: Path) -> dict[str, int]:
-    missing = [name for name in columns if head.count(name) != 1]
+def _columns(head: list[str], path: Path, graphs: bool) -> dict[str, int]:
+    wanted = (*columns, grouped) if graphs or grouped in head else columns
+    missing = [name for name in wanted if head.count(name) != 1]
     if missing:
+        hint = "; task.model=gts does without group_nums" if missing == [grouped] and grouped not in head else ""
         raise UserError(
-            f"{path}:1: expected the columns {', '.join(columns)}, each once; {', '.join(missing)} is not (found "
-            f"{', '.join(head)[:200].encode('ascii', 'replace').decode()})"
+            f"{path}:1: expected the columns {', '.join(wanted)}, each once; {', '.join(missing)} is not (found "
+            f"{', '.join(head)[:200].encode('ascii', 'replace').decode()}){hint}"
         )
-    return {name: head.index(name) for name in columns}
+    return {name: head.index(name) for name in wanted}
 
 
 def _problem(row: list[str], head: list[str], at: dict[str, int], where: str) -> Problem:
@@ -95,10 +98,11 @@ def _problem(row: list[str], head: list[str], at: dict[str, int], where: str) ->
     answer = expression.number(value["Answer"])
     if answer is None:
         raise _Unusable("answer", f"expected a finite decimal number as the answer, found {_short(value['Answer'])}")
-    if not _positions.fullmatch(value["group_nums"]):
-        found = _short(value["group_nums"])
+    positions = value.get(grouped, "[]")
+    if not _positions.fullmatch(positions):
+        found = _short(positions)
         raise _Unusable("group_nums", f"expected a list of word positions such as [1, 2, 3], found {found}")
-    cells = [int(text) for text in re.findall(r"-?\d+", value["group_nums"])]
+    cells = [int(text) for text in re.findall(r"-?\d+", positions)]
     inside = sorted({cell for cell in cells if 0 <= cell < len(shown)})
     beyond = sum(not 0 <= cell < len(shown) for cell in cells)
     quantities = [expression.index(word) is not None for word in shown]

@@ -2,20 +2,20 @@
 
 import codecs
 import functools
-import gzip
 import importlib.util
 import io
 import pickle
-import zlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from common.data import splits
+from common.data import files, published, splits
 from common.errors import UserError
 from tasks.classic.config import smallest_validation
+from tasks.classic.files.addresses import sums
 
 split_seed = 20_190_506  # of the splits; independent of the run's seed, so that all runs see the same test set
 digits_test = 360  # test examples of the digits, which have no published split; a fifth of 1,797
@@ -33,12 +33,24 @@ names_like = {"mnist": "t*ubyte*", "cifar10": "*_batch*"}
 class Source:
     """What the files hold: pixels uint8 [n, channels, height, width], labels uint8 [n].
 
-    The last ``official`` examples are the published test set; 0 when there is none.
+    The last ``official`` examples are the published test set; 0 when there is none. ``unlike``: the names of files that
+    are not the published ones.
     """
 
     pixels: np.ndarray
     labels: np.ndarray
     official: int
+    unlike: tuple[str, ...] = ()
+
+    @property
+    def counts(self) -> str:
+        """How many examples there are, in words."""
+        total, height, width = len(self.labels), *self.pixels.shape[2:]
+        return f"{total - self.official} training and {self.official} test images of {height} x {width}"
+
+    def warnings(self, dataset: str) -> list[str]:
+        """What plan and summary say of the files."""
+        return published.unlike(dataset, self.unlike, self.counts)
 
 
 def read(dataset: str, folder: Path) -> Source:
@@ -47,9 +59,10 @@ def read(dataset: str, folder: Path) -> Source:
         return _digits()
     if not folder.is_dir():
         raise _error(dataset, f"{folder}: there is no such folder; expected the files of {dataset} in it")
-    parts = _mnist(folder) if dataset == "mnist" else _cifar10(folder)
-    pixels, labels = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-    return Source(pixels, labels, official=len(parts[-1][1]))
+    parts, unlike = _mnist(folder) if dataset == "mnist" else _cifar10(folder)
+    # In the usual order in memory, whatever the files have: checksums are of it.
+    pixels, labels = (np.ascontiguousarray(np.concatenate(arrays)) for arrays in zip(*parts, strict=True))
+    return Source(pixels, labels, official=len(parts[-1][1]), unlike=tuple(unlike))
 
 
 def candidates(dataset: str, folder: Path) -> list[Path]:
@@ -118,22 +131,29 @@ def _digits() -> Source:
     return Source(pixels.reshape(-1, 1, 8, 8), labels, official=0)
 
 
-def _mnist(folder: Path) -> list:
+Parts = list[tuple[np.ndarray, np.ndarray]]  # pixels and labels of one file, or pair of files, after the other
+
+
+def _mnist(folder: Path) -> tuple[Parts, list[str]]:
     folder = _place(folder, below["mnist"], "t*-images*idx3-ubyte*")
-    parts = []
+    parts: Parts = []
+    unlike: list[str] = []
     for part in ("train", "t10k"):
-        images_path, images = _idx(folder, part, "images", 3)
-        labels_path, labels = _idx(folder, part, "labels", 1)
+        images_path, images = _idx(folder, part, "images", 3, unlike)
+        labels_path, labels = _idx(folder, part, "labels", 1, unlike)
         if images.shape[1:] != (28, 28):
             raise _error("mnist", f"{images_path}: expected images of 28 x 28 pixels, found {images.shape[1:]}")
         if len(images) != len(labels):
             raise _error("mnist", f"{labels_path}: expected {len(images)} labels, one per image, found {len(labels)}")
         parts.append((images[:, None], _labels(labels, labels_path, "mnist")))
-    return parts
+    return parts, unlike
 
 
-def _idx(folder: Path, part: str, kind: str, dimensions: int) -> tuple[Path, np.ndarray]:
-    """One IDX file of unsigned bytes: magic 0x00 0x00 0x08 dimensions, the sizes (big endian), the values."""
+def _idx(folder: Path, part: str, kind: str, dimensions: int, unlike: list[str]) -> tuple[Path, np.ndarray]:
+    """One IDX file of unsigned bytes: magic 0x00 0x00 0x08 dimensions, the sizes (big endian), the values.
+
+    Its name is added to ``unlike`` where it is not the published one.
+    """
     names = [f"{part}-{kind}{dot}idx{dimensions}-ubyte" for dot in "-."]
     path = next((p for n in names for p in (folder / n, folder / f"{n}.gz") if p.is_file()), None)
     if path is None:
@@ -148,34 +168,46 @@ def _idx(folder: Path, part: str, kind: str, dimensions: int) -> tuple[Path, np.
     if len(content) != expected or not sizes.all():
         shape = " x ".join(map(str, sizes))
         raise _error("mnist", f"{path}: expected {expected} bytes ({shape} values), found {len(content)}")
+    if files.md5_of(content) != sums["mnist"][names[0]]:
+        unlike.append(path.name)
     return path, np.frombuffer(content, dtype=np.uint8, offset=start).reshape(sizes)
 
 
-def _cifar10(folder: Path) -> list:
+def _cifar10(folder: Path) -> tuple[Parts, list[str]]:
     folder = _place(folder, below["cifar10"], "data_batch_*")
-    binary = sorted(folder.glob("data_batch_*.bin"), key=lambda path: (len(path.name), path.name))
-    ending = ".bin" if binary else ""
-    batches = binary or sorted(p for p in folder.glob("data_batch_*") if not p.suffix)
+    found = [path.name for path in folder.glob("data_batch_*")]
+    ending = ".bin" if any(name.endswith(".bin") for name in found) else ""
+    batches = [name for name in found if re.fullmatch(r"data_batch_[1-9]\d*", name.removesuffix(ending))]
     names = [f"data_batch_{number + 1}{ending}" for number in range(max(len(batches), 1))] + [f"test_batch{ending}"]
     for name in names:
         if not (folder / name).is_file():
-            raise _error("cifar10", f"{folder}: {name} is missing")
-    parts = [(_binary if ending else _pickled)(folder / name) for name in names]
+            strange = ", ".join(repr(other) for other in sorted(found) if other not in batches)
+            beside = f" ({strange} beside it has no name of a batch)" if strange else ""
+            raise _error("cifar10", f"{folder}: {name} is missing{beside}")
+    read = [(_binary if ending else _pickled)(folder / name) for name in names]
+    parts = [part for part, _ in read]
     if len(parts[0][1]) == whole_batch and len(batches) < 5:  # a smaller first batch is a subset made on purpose
         raise _error(
             "cifar10",
             f"{folder}: data_batch_{len(batches) + 1}{ending} is missing; the first batch is the published one of "
             f"{whole_batch} images, so all five are expected",
         )
-    return parts
+    return parts, [name for name, (_, known) in zip(names, read, strict=True) if not known]
 
 
-def _binary(path: Path) -> tuple[np.ndarray, np.ndarray]:
+def _binary(path: Path) -> tuple[tuple[np.ndarray, np.ndarray], bool]:
+    """Pixels and labels of a binary batch; and is it the published one?"""
     content = _bytes(path, "cifar10")
     if not content or len(content) % record:
         raise _error("cifar10", f"{path}: expected records of {record} bytes, found {len(content)} bytes in all")
     table = np.frombuffer(content, dtype=np.uint8).reshape(-1, record)
-    return table[:, 1:].reshape(-1, 3, 32, 32), _labels(table[:, 0], path, "cifar10")
+    known = files.md5_of(content) == sums["cifar10"].get(path.name)
+    return (table[:, 1:].reshape(-1, 3, 32, 32), _labels(table[:, 0], path, "cifar10")), known
+
+
+def _array(buffer: Any, kind: Any, shape: Any, order: Any) -> np.ndarray:
+    """How numpy writes an array from protocol 5 on."""
+    return np.frombuffer(buffer, dtype=kind).reshape(shape, order=order)
 
 
 class _Plain(pickle.Unpickler):
@@ -184,8 +216,13 @@ class _Plain(pickle.Unpickler):
     rebuild = np.empty(0).__reduce__()[0]  # numpy's own, whatever module this version keeps it in
 
     def find_class(self, module: str, name: str) -> Any:
-        if name == "_reconstruct" and module in ("numpy.core.multiarray", "numpy._core.multiarray"):
-            return _Plain.rebuild
+        for core in ("numpy.core", "numpy._core"):  # before and since numpy 2
+            if (module, name) == (f"{core}.multiarray", "_reconstruct"):
+                return _Plain.rebuild
+            if (module, name) == (f"{core}.numeric", "_frombuffer"):
+                return _array
+            if (module, name) == (f"{core}.multiarray", "scalar"):
+                return lambda kind, content: np.frombuffer(content, dtype=kind)[0]
         if module == "numpy" and name in ("ndarray", "dtype"):
             return getattr(np, name)
         if (module, name) == ("_codecs", "encode"):  # how Python 3 writes bytes in the old protocol
@@ -193,13 +230,13 @@ class _Plain(pickle.Unpickler):
         raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no CIFAR-10 batch needs")
 
 
-def _pickled(path: Path) -> tuple[np.ndarray, np.ndarray]:
+def _pickled(path: Path) -> tuple[tuple[np.ndarray, np.ndarray], bool]:
+    """Pixels and labels of a batch of the Python version; and is it the published one, or holds what that does?"""
+    content = _bytes(path, "cifar10")
     try:
-        batch = _Plain(io.BytesIO(_bytes(path, "cifar10")), encoding="bytes").load()
+        batch = _Plain(io.BytesIO(content), encoding="bytes").load()
         batch = {key.decode() if isinstance(key, bytes) else key: value for key, value in batch.items()}
         pixels, labels = np.asarray(batch["data"]), np.asarray(batch["labels"])
-    except UserError:
-        raise
     except Exception as problem:  # a damaged pickle can raise nearly anything; all of it means the same to the user
         raise _error("cifar10", f"{path}: not a batch of CIFAR-10 ({type(problem).__name__}: {problem})") from problem
     good = pixels.dtype == np.uint8 and pixels.ndim == 2 and pixels.shape[1] == record - 1
@@ -209,7 +246,10 @@ def _pickled(path: Path) -> tuple[np.ndarray, np.ndarray]:
             f"{path}: expected data uint8 [n, {record - 1}] and n whole labels, "
             f"found {pixels.dtype} {list(pixels.shape)} and {labels.dtype} {list(labels.shape)}",
         )
-    return pixels.reshape(-1, 3, 32, 32), _labels(labels, path, "cifar10")
+    labels, own = _labels(labels, path, "cifar10"), sums["cifar10"]
+    records = np.concatenate([labels[:, None], pixels], axis=1).tobytes()  # as the binary version has them
+    known = files.md5_of(content) == own.get(path.name) or files.md5_of(records) == own.get(f"{path.name}.bin")
+    return (pixels.reshape(-1, 3, 32, 32), labels), known
 
 
 def _labels(labels: np.ndarray, path: Path, dataset: str) -> np.ndarray:
@@ -224,14 +264,11 @@ def _place(folder: Path, usual: tuple, pattern: str) -> Path:
 
 
 def _bytes(path: Path, dataset: str) -> bytes:
-    """The content of ``path``, unpacked when it is gzipped."""
+    """The content of ``path``, unpacked when it is packed."""
     try:
-        content = path.read_bytes()
-        return gzip.decompress(content) if path.suffix == ".gz" else content
-    except EOFError as problem:
-        raise _error(dataset, f"{path}: the gzip file ends too early, after {len(content)} bytes") from problem
-    except (OSError, zlib.error) as problem:
-        raise _error(dataset, f"{path}: cannot be read ({problem})") from problem
+        return files.unpacked(files.read(path), path)
+    except UserError as problem:
+        raise _error(dataset, str(problem)) from problem
 
 
 def _error(dataset: str, text: str) -> UserError:

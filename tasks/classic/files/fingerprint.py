@@ -6,7 +6,9 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+from common.data.checked import Checked
 from common.data.files import mark
+from common.data.splits import kept
 from common.errors import UserError
 from tasks.classic.config import Config, folder
 from tasks.classic.files import digits_mnist_cifar10
@@ -24,6 +26,20 @@ def stamp(config: Config) -> tuple:
     """What tells, without reading them, whether the data's files and the pretrained weights are still the same."""
     weights = [_weights_file(config)] if config.pretrained else []
     return tuple(mark(path) for path in [*digits_mnist_cifar10.candidates(config.dataset, folder(config)), *weights])
+
+
+@kept(stamp, most=1)
+def checked(config: Config) -> Checked:
+    """The fingerprint (SHA-256) of the examples and, if there are any, of the pretrained weights; reads everything.
+
+    It is of pixels and labels, so packed, plain, binary and pickled files of the same data agree. ``report`` gets the
+    names of files that are not the published ones. UserError: missing or damaged files, a validation set that does not
+    fit.
+    """
+    found = digits_mnist_cifar10.read(config.dataset, folder(config))
+    train, _, _ = digits_mnist_cifar10.partition(found.labels, found.official, config.validation)
+    total = combined(checksum(config.dataset, found), pretrained(config))
+    return Checked(total, tuple(found.warnings(config.dataset)), (len(train),))
 
 
 def combined(examples: Any, weights: bytes | None) -> str:

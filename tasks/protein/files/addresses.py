@@ -33,6 +33,18 @@ _s2c5 = (  # of each fold's test and training part
     ("8b8ba58d8969813d7526ae156bc7b4b1", "5a3d17338454fc41938b4d49b291674f"),
     ("cc59d41d6dabc0e05c2e10aeba586b6e", "a3773bce36d8f846b3317f67e4235c1b"),
 )
+_s2c2_csv = (  # HP-S2C2 as the copy of HP-S2C5 has it: of each fold's test and training part
+    ("f97456509b4de891a2d4e3bada6ad21b", "66c0d5daef747f43ba34195962b6ce04"),
+    ("2359779182f9d5a6c5aedb7fb2983d74", "46d3e979084c8f69c9ae8868fff97a9a"),
+    ("891551a4377961dc447fcca0c1788a2c", "b95cda5da97e245b0f5f40d8fc78c637"),
+    ("66a96ff3e605a2a9cefe3c9b5354d5f9", "8fff1a99e4b1084311b16705c1e47891"),
+    ("8d75f01fdf047a96621ddcad6bb329f9", "72365197bdae1ab6dd6e0d2075a87232"),
+    ("f580cda0398b9c68c5b70448fde2e9db", "0311711f0b90b67d9a3942b57d2647fa"),
+    ("b19e65ffb6486d1b97bef4ec2315045b", "34c835225dc138b9b7cf345ac53e561f"),
+    ("a362d1cb0adef6f0d66a5ad225cb0bb8", "2c643239e24c70178474eb49728a2ab6"),
+    ("29a974f134f5c9ea6a8196efe2bde32d", "b3b78abbd1cd673dec79762fa541cedb"),
+    ("d7aa05e5d47b8c0a272867b4c5500abf", "84b0a578d1265c9463b4cd83f913817e"),
+)
 sums = {
     "hp-s2c2": {
         "d1_fasta_clean.tar.gz": "41f602d6dc66df60e328375d16d39e75",
@@ -40,6 +52,9 @@ sums = {
     },
     "hp-s2c5": {f"s2c5_{n}_{part}.csv": s for n, row in enumerate(_s2c5) for part, s in zip(("test", "train"), row)},
 }
+# What may lie in a folder instead: other files, or the sequences in another form (``datasets.of_sequences``).
+also = {"hp-s2c2": {f"s2c2_{n}_{p}.csv": s for n, row in enumerate(_s2c2_csv) for p, s in zip(("test", "train"), row)}}
+sequences = {"hp-s2c2": "f59f6ab3c943b62cb6db27aebc009159"}  # of d1_fasta_clean.tar.gz
 elsewhere = {
     "hp-s": "expected as in HotProtein: a folder S_target of FASTA files, and S_target_classification.pkl",
     "meltome": "github.com/J-SNACKKB/FLIP has it in splits/meltome: mixed_split.csv in splits.zip",

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from common.data import splits
+from common.data import files, published, splits
 from common.errors import UserError
 from tasks.protein.config import Config, classes, folder, folds, limits, target
 from tasks.protein.files import checks, fasta_csv_pickle, generated
-from tasks.protein.files.addresses import elsewhere, homes
+from tasks.protein.files.addresses import also, elsewhere, homes, sequences, sums
 from tasks.protein.files.checks import TEST, TRAIN, VALIDATION
 from tasks.protein.files.fasta_csv_pickle import Entry
 
@@ -33,7 +33,7 @@ growth, melting, either = ("ogt", "growth_temperature"), ("tm",), ("target", "tg
 class Source:
     """One fold: names, sequences, where each stands (file:line), float64 targets (a class or degrees) and parts int8.
 
-    ``warnings`` say what was left out, is in two parts, or is suspicious.
+    ``warnings`` say which files are not the published ones, and what was left out, is in two parts, or is suspicious.
     """
 
     names: list[str]
@@ -42,6 +42,12 @@ class Source:
     targets: np.ndarray
     parts: np.ndarray
     warnings: list[str]
+
+    @property
+    def counts(self) -> str:
+        """How many sequences there are, in words."""
+        parts = {"training": TRAIN, "validation": VALIDATION, "test": TEST}
+        return ", ".join(f"{int((self.parts == part).sum())} {name}" for name, part in parts.items()) + " sequences"
 
 
 def read(config: Config) -> dict[int, Source]:
@@ -56,11 +62,18 @@ def read(config: Config) -> dict[int, Source]:
         expected = f"the files of {config.dataset} in it{_help(config)}"
         raise UserError(f"{place}: there is no such folder; expected {expected}")
     found = _layout(config, place, list(wanted))
-    return {fold: _finish(config, rows, fold) for fold, rows in found}
+    sources = {}
+    for fold, rows, others in found:
+        sources[fold] = one = _finish(config, rows, fold)
+        one.warnings[:0] = published.unlike(config.dataset, others, one.counts)
+    return sources
 
 
-def _layout(config: Config, place: Path, wanted: list[int]) -> Iterator[tuple[int, list]]:
-    """(fold, its rows) from whichever files lie in ``place``; a row is an entry and its target."""
+Fold = tuple[int, list, list[str]]  # its number, its rows (an entry and its target), and files that are not published
+
+
+def _layout(config: Config, place: Path, wanted: list[int]) -> Iterator[Fold]:
+    """The folds ``wanted`` from whichever files lie in ``place``."""
     if config.file:
         return _one_file(config, place / config.file, wanted)
     there = [path for path in roots(config, place) if path.exists()]
@@ -99,11 +112,24 @@ def roots(config: Config, place: Path) -> list[Path]:
     return [place / f"{name}{ending}" for name in names for ending in ("", ".tar.gz", ".tar", ".fasta")]
 
 
-def _pickles(config: Config, root: Path, wanted: list[int]) -> Iterator[tuple[int, list]]:
+def _unlike(config: Config, *paths: Path) -> list[str]:
+    """Those of the files that are not the published ones, where these are known."""
+    known = {**sums.get(config.dataset, {}), **also.get(config.dataset, {})}
+    return [str(path) for path in paths if known and files.md5(path) != known.get(path.name)]
+
+
+def of_sequences(found: dict[str, Entry]) -> str:
+    """The MD5 sum of names and sequences, whatever form they come in."""
+    return files.md5_of(*(f"{name} {found[name].sequence}\n".encode() for name in sorted(found)))
+
+
+def _pickles(config: Config, root: Path, wanted: list[int]) -> Iterator[Fold]:
     like = pickled[config.dataset][1]
     if "{fold}" not in like:
         _only_split(config, root.parent / f"{like}.pkl")
-    sequences = fasta_csv_pickle.folder_of_fasta(root)
+    found = fasta_csv_pickle.folder_of_fasta(root)
+    others = [str(root)] if of_sequences(found) != sequences.get(config.dataset) else []
+    others = _unlike(config, root) and others  # an archive as published, or what is in it
     for fold in wanted:
         stem = like.format(fold=fold)
         labelled, plain = root.parent / f"{stem}_classification.pkl", root.parent / f"{stem}.pkl"
@@ -115,31 +141,32 @@ def _pickles(config: Config, root: Path, wanted: list[int]) -> Iterator[tuple[in
         for part, members in fasta_csv_pickle.fold(path).items():
             for at, (name, value) in enumerate(members):
                 where = f"{path}: {part}_labels[{at}]"
-                if name not in sequences:
+                if name not in found:
                     raise UserError(f"{path}: {part}_names[{at}] is {name!r}, of which {root} has no sequence")
-                found = sequences[name]
-                entry = Entry(name, found.sequence, found.where, "" if ready else str(value), part)
+                own = found[name]
+                entry = Entry(name, own.sequence, own.where, "" if ready else str(value), part)
                 if ready and value not in range(classes(config)):
                     raise UserError(f"{where}: expected a class, 0-{classes(config) - 1}, found {value!r}")
                 rows.append((entry, float(value) if ready else _target(config, str(value), where)))
-        yield fold, rows
+        yield fold, rows, others + _unlike(config, path)
 
 
-def _parts(config: Config, place: Path, wanted: list[int]) -> Iterator[tuple[int, list]]:
+def _parts(config: Config, place: Path, wanted: list[int]) -> Iterator[Fold]:
     for fold in wanted:
-        entries = []
+        entries, paths = [], []
         for part in ("train", "test"):
             path = place / parted[config.dataset].format(fold=fold, part=part)
             if not path.is_file():
                 raise UserError(f"{path}: there is no such file; expected both parts of the fold{_help(config)}")
+            paths.append(path)
             for entry in fasta_csv_pickle.table(fasta_csv_pickle.decoded(path), str(path), *_columns(config)):
                 if entry.part not in ("", part):
                     raise UserError(f"{entry.where}: set is {entry.part}, in the file of the {part} sequences")
                 entries.append(Entry(entry.name, entry.sequence, entry.where, entry.value, part, entry.validation))
-        yield fold, _degrees(config, entries)
+        yield fold, _degrees(config, entries), _unlike(config, *paths)
 
 
-def _one_file(config: Config, path: Path, wanted: list[int]) -> Iterator[tuple[int, list]]:
+def _one_file(config: Config, path: Path, wanted: list[int]) -> Iterator[Fold]:
     if not path.is_file():
         raise UserError(f"{path}: there is no such file{_help(config)}")
     if _usual(path.name) not in ("", config.dataset):
@@ -153,8 +180,8 @@ def _one_file(config: Config, path: Path, wanted: list[int]) -> Iterator[tuple[i
         raise UserError(f"{missing[0].where}: says neither train nor test, while other sequences of the file do")
     if not missing:
         _only_split(config, path)
-    rows = _degrees(config, entries)
-    return ((fold, rows) for fold in wanted)
+    rows, others = _degrees(config, entries), _unlike(config, path)
+    return ((fold, rows, others) for fold in wanted)
 
 
 def _columns(config: Config) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -169,12 +196,12 @@ def _only_split(config: Config, path: Path) -> None:
 
 
 def _degrees(config: Config, entries: list[Entry]) -> list:
-    return [(entry, _target(config, entry.value, entry.where)) for entry in entries]
+    return [(entry, _target(config, entry.value, entry.where, entry.column)) for entry in entries]
 
 
-def _target(config: Config, value: str, where: str) -> float:
+def _target(config: Config, value: str, where: str, column: str = "") -> float:
     """Degrees, or the number of the class that they are in."""
-    degrees = fasta_csv_pickle.number(value, where)
+    degrees = fasta_csv_pickle.number(value, where, column)
     if target(config) == "temperature":
         return degrees
     return float(np.searchsorted(limits(config), degrees, side="right"))
@@ -208,24 +235,30 @@ def _finish(config: Config, rows: list, fold: int) -> Source:
 
 
 def _without_duplicates(config: Config, rows: list, warnings: list[str]) -> list:
-    first: dict[tuple[str, str], Entry] = {}
-    kept, dropped = [], []
+    """The first row of each sequence of a part; ``warnings`` says what was left out, and where targets differ."""
+    first: dict[tuple[str, str], tuple[Entry, float]] = {}
+    dropped = []
     for entry, value in rows:
-        other = first.setdefault((entry.part, entry.sequence), entry)
+        other, kept = first.setdefault((entry.part, entry.sequence), (entry, value))
         if other is entry:
-            kept.append((entry, value))
-        elif config.duplicates == "first":
-            dropped.append(entry)
-        else:
+            continue
+        if config.duplicates != "first":
             of = f" of the {entry.part} sequences" if entry.part else ""
+            other_target = f", with another target ({value:g}, not {kept:g})" if value != kept else ""
             raise UserError(
-                f"{entry.where}: the same sequence{of} as {other.where}; expected each once. Leave one out, or "
-                "keep the first of each with task.duplicates=first"
+                f"{entry.where}: the same sequence{of} as {other.where}{other_target}; expected each once. Leave one "
+                "out, or keep the first of each with task.duplicates=first"
             )
+        dropped.append((entry, value, other, kept))
     if dropped:
-        were = "s were" if len(dropped) > 1 else " was"
-        warnings.append(f"{len(dropped)} duplicate sequence{were} left out, first {dropped[0].where}")
-    return kept
+        were, differ = "s were" if len(dropped) > 1 else " was", [row for row in dropped if row[1] != row[3]]
+        text = f"{len(dropped)} duplicate sequence{were} left out, first {dropped[0][0].where}"
+        if differ:
+            entry, value, other, kept = differ[0]
+            where = f"first {entry.where}: {value:g}, {kept:g} in {other.where}"
+            text += f"; {len(differ)} of them had another target ({where})"
+        warnings.append(text)
+    return list(first.values())
 
 
 def _with_validation(config: Config, targets: np.ndarray, parts: np.ndarray, file: str) -> np.ndarray:

@@ -1,15 +1,11 @@
 """FASTA, CSV and pickled folds, read without trust: every problem is a UserError. Standard library only."""
 
-import bz2
 import csv
-import gzip
 import io
-import lzma
 import math
 import pickle
 import re
 import tarfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -157,11 +153,12 @@ def letters(text: str, where: str) -> str:
     return text.upper()
 
 
-def number(value: str, where: str) -> float:
-    """A temperature in degrees Celsius, written as a plain decimal number."""
+def number(value: str, where: str, column: str = "") -> float:
+    """A temperature in degrees Celsius, written as a plain decimal number; ``column``: where a table has it."""
     found = float(value) if _decimal.fullmatch(value.strip()) else math.nan
     if not coldest <= found <= hottest:
-        missing = "; a FASTA header gives it as TARGET=<degrees>" if not value.strip() else ""
+        place = f"fill it in, in the column {column}, or leave" if column else "give it as TARGET=<degrees>, or leave"
+        missing = f"; {place} the sequence out" if not value.strip() else ""
         hint = "; is it in Kelvin?" if hottest < found < math.inf else missing
         valid = f"a temperature from {coldest} to {hottest:g} degrees Celsius"
         raise UserError(f"{where}: expected {valid}, found {value!r}{hint}")
@@ -230,7 +227,7 @@ def folder_of_fasta(path: Path) -> dict[str, Entry]:
 def _archive(path: Path) -> list[tuple[str, str, bytes]]:
     """Name, origin and content of the FASTA files in an archive; nothing is unpacked to the disk."""
     # All of it is decompressed first: tarfile stops where the archive ends, before the checksum of the compression.
-    content = _decompressed(files.read(path), path)
+    content = files.unpacked(files.read(path), path)
     try:
         with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as tar:
             found = [
@@ -246,19 +243,6 @@ def _archive(path: Path) -> list[tuple[str, str, bytes]]:
         raise UserError(f"{path}: not a whole archive of tar ({problem})") from problem
 
 
-_compressed = {b"\x1f\x8b": gzip.decompress, b"BZh": bz2.decompress, b"\xfd7zXZ\0": lzma.decompress}  # by first bytes
-
-
-def _decompressed(content: bytes, path: Path) -> bytes:
-    """``content`` unpacked to its end, where gzip, bzip2 and xz have their checksums; as it is where not packed."""
-    unpack = next((unpack for begin, unpack in _compressed.items() if content.startswith(begin)), bytes)
-    try:
-        return unpack(content)
-    except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError) as problem:
-        what = "a whole archive of tar" if ".tar" in path.suffixes else "a whole compressed file"
-        raise UserError(f"{path}: not {what} ({problem}); bring or fetch it again") from problem
-
-
 def _by_name(entries: list[Entry]) -> dict[str, Entry]:
     found: dict[str, Entry] = {}
     for entry in entries:
@@ -270,8 +254,8 @@ def _by_name(entries: list[Entry]) -> dict[str, Entry]:
 
 
 def decoded(path: Path) -> str:
-    content = files.read(path)
-    return _decoded(_decompressed(content, path) if path.suffix.lower() == ".gz" else content, str(path))
+    """The text of a file, packed or not."""
+    return _decoded(files.unpacked(files.read(path), path), str(path))
 
 
 def _decoded(content: bytes, origin: str) -> str:

@@ -7,15 +7,18 @@ from pathlib import Path
 import numpy as np
 
 from common.data import files
+from common.data.checked import Checked, of_folds
+from common.data.splits import kept
 from common.errors import UserError
 from tasks.protein.config import Config, folder, structure_models
-from tasks.protein.files import structures, weights
+from tasks.protein.files import datasets, structures, weights
 from tasks.protein.files.datasets import Source, roots
 
 # Hashed in where a model computes something else of the same files than it once did, so that results of then are not
 # taken for those of now. 2: the usual length; ProteinMPNN also pools resolved residues alone, and has no columns that
-# multiply zeros; with task.crop=ends the models of structures see that a cut is no bond.
-reading = {"esm": 2, "tape": 2, "esm-if1": 2, "proteinmpnn": 2}
+# multiply zeros; with task.crop=ends the models of structures see that a cut is no bond. 3: selenocysteine and
+# pyrrolysine, and the first atom after a byte-order mark, have coordinates.
+reading = {"esm": 2, "tape": 2, "esm-if1": 3, "proteinmpnn": 3}
 
 
 def checksum(found: dict[int, Source]) -> str:
@@ -97,3 +100,16 @@ def stamp(config: Config) -> tuple:
         for root in roots(config, place):
             found += [*sorted(root.glob("*.fasta")), *sorted(root.parent.glob("*.pkl"))] if root.is_dir() else []
     return tuple(files.mark(path) for path in found)
+
+
+@kept(stamp, most=1)
+def checked(config: Config) -> Checked:
+    """The fingerprint (SHA-256) of sequences, targets, splits, structures and pretrained weights; reads everything.
+
+    ``report`` gets which files are not the published ones, what was left out and what is in two parts. UserError, with
+    file and line, for missing or damaged files, letters that are no amino acids, empty or duplicate sequences, targets
+    that are no temperature or class, structures that are cut or of another sequence, and a validation set that does not
+    fit.
+    """
+    found = datasets.read(config)
+    return of_folds(whole(config, found), found, lambda one: int((one.parts == datasets.TRAIN).sum()))

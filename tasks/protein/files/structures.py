@@ -1,6 +1,5 @@
 """Protein structures from PDB and mmCIF files: the backbone atoms N, CA and C of one chain. Numpy and biopython."""
 
-import gzip
 import io
 import re
 import warnings
@@ -11,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from common.data import files
 from common.errors import UserError, install
 
 backbone = ("N", "CA", "C")
@@ -18,6 +18,7 @@ atoms = ("ATOM", "HETATM")  # what an atom's line begins with in either format
 endings = (".pdb", ".cif", ".ent", ".mmcif", ".pdb.gz", ".cif.gz", ".ent.gz", ".mmcif.gz")
 doubtful = 1 / 10  # of a file's residues that may have names which say nothing, where the sequence knows the letter
 most = 1 / 3  # of a sequence's residues that may be without coordinates: loops are, a file that was cut has more
+rare = {"SEC": "U", "PYL": "O", "ASX": "B", "GLX": "Z", "XLE": "J", "UNK": "X"}  # residues that biopython's table lacks
 inside = ("unrelaxed_model_1_ptm", "ranked_0")  # AlphaFold's model in a protein's own folder, HotProtein's way
 
 
@@ -82,6 +83,8 @@ def read(path: Path, sequence: str, chain: str = "") -> np.ndarray:
     unknown, compared = [], 0
     for place, letter, number in zip(places, found.letters, found.numbers):
         expected = sequence[place] if place < len(sequence) else "nothing"
+        if letter != expected and letter in rare.values():  # the sequence may spell out what these stand for
+            letter = "X"
         open_to_any = "X" in (letter, expected)
         if expected == "nothing" or (letter != expected and not open_to_any):
             raise UserError(
@@ -194,9 +197,8 @@ def _model(path: Path):
             warnings.simplefilter("ignore")  # remarks on chains in pieces and on elements, of no consequence here
             parser = kind(QUIET=True) if kind is parsers.MMCIFParser else kind(QUIET=True, PERMISSIVE=False)
             return next(iter(parser.get_structure(path.name, io.StringIO(text))))
-    except OSError as problem:
-        why = problem.strerror or problem
-        raise UserError(f"{path}: cannot be read ({why}); expected a PDB or mmCIF file") from problem
+    except UserError as problem:
+        raise UserError(f"{problem}; expected a PDB or mmCIF file") from problem
     except Exception as problem:  # a damaged file makes the parsers raise nearly anything
         reason = " ".join(str(problem).split())[:200] or "it holds no atoms"
         line = re.search(r"line (\d+)", reason)
@@ -207,8 +209,7 @@ def _model(path: Path):
 
 
 def _text(path: Path) -> str:
-    content = path.read_bytes()
-    return (gzip.decompress(content) if path.name.endswith(".gz") else content).decode("utf-8")
+    return files.unpacked(files.read(path), path).decode("utf-8-sig")  # some editors mark the beginning of a file
 
 
 def library() -> tuple[Any, dict[str, str]]:
@@ -219,4 +220,4 @@ def library() -> tuple[Any, dict[str, str]]:
     except ImportError as problem:
         how = f"read with the package biopython; install it: {install('biopython')}"
         raise UserError(f"structures are {how}") from problem
-    return PDB, {name.strip(): letter for name, letter in protein_letters_3to1_extended.items()}
+    return PDB, {name.strip(): letter for name, letter in protein_letters_3to1_extended.items()} | rare

@@ -559,7 +559,10 @@ def test_what_cannot_be_reshuffled(words, complaint):
         ("method=grasp method.temperature=0", "method.temperature must be above 0, found 0.0"),
         ("method=random_search method.candidates=0", "method.candidates must be at least 1, found 0"),
         ("method=random_search method.batches=-1", "method.batches must be at least 1, found -1"),
-        ("method=grasp method.allocation=erk+", "must be one of global, uniform, erk, erk_plus, rows; found 'erk+'"),
+        (
+            "method=grasp method.allocation=erk+",
+            "must be one of global, uniform, uniform_first_dense, erk, erk_plus, rows; found 'erk+'",
+        ),
     ],
 )
 def test_wrong_settings_are_named_before_training(words, complaint):

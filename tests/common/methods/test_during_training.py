@@ -7,9 +7,11 @@ import signal
 import pytest
 import torch
 
-from common import record
+from common import paths, record, registry
 from common import sparsity as sp
 from common.errors import UserError
+from common.settings import groups
+from common.stage import run
 from launch.plan import planner
 from launch.request.arguments import parse
 from tests.support import training
@@ -162,6 +164,26 @@ def test_settings_that_cannot_work_are_said_before_training(method):
             line(method, {"method.initial_sparsity": 0.9})
         with pytest.raises(UserError, match=r"method\.end must be in \(0, 1\), found 1.0: the last update"):
             line(method, {"method.end": 1})
+
+
+@pytest.mark.parametrize("steps, end", [(100, 0.999), (2, 0.8), (1, 0.8)])
+def test_training_that_ends_before_the_last_update_is_refused(steps, end):
+    """The last update would come after the last step: the network would be denser than its row says."""
+    with pytest.raises(UserError, match=f"masks are not final after the {steps} steps"):
+        line("granet", {"run.steps": steps, "method.end": end})
+    examples = run.trainer(record.read_config(line("dense")[-1])).examples()
+    folder = line("granet", {"run.steps": 0, "run.epochs": steps * 20 / examples, "method.end": end})[-1]
+    assert run.execute(folder) == "failed", "where only the data know how many steps there are"
+    assert "masks are not final after the" in record.read_json(paths.status(folder))["reason"]
+    assert line("granet", {"run.steps": steps + 10, "method.end": 0.8})
+
+
+def test_no_method_takes_steps_in_which_its_masks_do_not_become_final():
+    for name in registry.methods():
+        method = registry.method(name)(groups.classes("classic", name)["method"]())
+        for steps in (1, 2, 3, 12, 100, 997):
+            last = method.budget(steps)
+            assert method.settled(last, last) or method.complaints_for(steps), (name, steps)
 
 
 def test_granet_can_be_sparse_from_the_start():

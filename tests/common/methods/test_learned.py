@@ -10,7 +10,7 @@ from common import sparsity as sp
 from common.errors import UserError
 from common.settings import schema
 from tests.support import training
-from tests.support.learned import LEARNED, Double
+from tests.support.learned import LEARNED, Double, Half
 from tests.support.training import Toy, toy, trained
 
 
@@ -143,8 +143,8 @@ def test_the_end_of_l0(structure, sparsity):
 
 
 @pytest.mark.parametrize("method", LEARNED)
-def test_both_train_in_bfloat16_and_with_double_weights(method):
-    for kind, values in ((Toy, {"run.precision": "bfloat16"}), (Double, {})):
+def test_both_train_in_bfloat16_and_with_double_and_half_weights(method):
+    for kind, values in ((Toy, {"run.precision": "bfloat16"}), (Double, {}), (Half, {})):
         worker, state = toy(kind, method, {"run.steps": 3, **values}, sparsity=0.75)
         before = training.copy(state.learned)
         while state.step < state.steps:

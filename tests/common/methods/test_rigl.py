@@ -5,10 +5,12 @@ import math
 import pytest
 import torch
 
+from common import paths, record
 from common.errors import UserError
+from common.stage import run
 from tests.support import training
 from tests.support.magnitude import largest
-from tests.support.training import begun
+from tests.support.training import begun, line
 
 
 @pytest.fixture(autouse=True)
@@ -85,8 +87,9 @@ def test_rigl_that_would_never_update_is_refused():
     """A static mask under RigL's name, as in SMC-Bench's protein scripts."""
     with pytest.raises(UserError, match="no update would ever come"):  # before anything is queued
         begun("rigl", {"method.every": 45, "method.stop": 0.75})
-    with pytest.raises(ValueError, match="no update would ever come"):  # as soon as the data say how many steps
-        begun("rigl", {"method.every": 45, "run.steps": 0, "run.epochs": 0.5})
+    folder = line("rigl", {"method.every": 45, "run.steps": 0, "run.epochs": 0.5})[-1]
+    assert run.execute(folder) == "failed"  # as soon as the data say how many steps
+    assert "no update would ever come" in record.read_json(paths.status(folder))["reason"]
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,8 @@ def test_lenet_remains_as_frankle_and_carbin_print_it(rounds, percent, counts):
 @pytest.mark.parametrize(
     ("total", "sparsity", "expected"),
     [(10, 0, 10), (10, 0.8, 2), (10, 0.75, 3), (10, 0.74, 3), (10, 0.76, 2), (1, 0.5, 1), (1, 0.51, 0), (3, 0.99, 0),
-     (0, 0.5, 0), (355_000_000, 0.8, 71_000_000), (10**12, 0.999, 10**9)],
+     (0, 0.5, 0), (355_000_000, 0.8, 71_000_000), (10**12, 0.999, 10**9),
+     (5, 0.9, 1), (30, 0.55, 14), (50, 0.99, 1)],  # halves, as they are written
 )  # fmt: skip
 def test_kept_count_rounds_to_nearest(total, sparsity, expected):
     assert sp.kept_count(total, sparsity) == expected
@@ -57,7 +58,7 @@ def test_smc_bench_levels(rounds):
     """Sparsity 1 - 0.8^k of a million weights: within half a weight, by every rule."""
     level = sp.geometric_levels(0.8926258176, 0.2)[rounds - 1]
     for rule in RULES:
-        pools = sp.allocate(rule, {"a": (1000, 990), "b": (10, 1000)}, level)
+        pools = sp.allocate(rule, {"first": (10, 1000), "a": (1000, 980), "last": (10, 1000)}, level)
         assert abs(sum(map(kept, pools)) - 0.8**rounds * 1e6) <= 0.5
 
 
@@ -65,15 +66,21 @@ def last_matrix(shapes) -> str | None:
     return next((name for name in reversed(shapes) if len(shapes[name]) == 2), None)
 
 
-def fits(shapes, total: int) -> bool:
-    return last_matrix(shapes) is not None and numel(shapes[last_matrix(shapes)]) <= total
+def fewest(shapes, rule: str) -> float:
+    """The least number of weights that the rule can keep."""
+    if rule == "global":
+        return 0
+    dense = {"erk_plus": last_matrix(shapes), "uniform_first_dense": next(iter(shapes))}
+    if rule not in dense:
+        return len(shapes)
+    return len(shapes) - 1 + numel(shapes[dense[rule]]) if dense[rule] else float("inf")
 
 
 @given(SHAPES, SPARSITIES, st.sampled_from(sorted(RULES)))
-def test_every_rule_is_exact_in_total_and_within_every_tensor(shapes, sparsity, rule):
+def test_every_rule_is_exact_in_total_and_empties_no_tensor(shapes, sparsity, rule):
     total = sp.kept_count(sum(map(numel, shapes.values())), sparsity)
-    if rule == "erk_plus" and not fits(shapes, total):
-        with pytest.raises(AllocationError, match="erk_plus keeps"):
+    if total < fewest(shapes, rule):
+        with pytest.raises(AllocationError, match=f"{rule} keeps|tensors that keep at least one each"):
             sp.allocate(rule, shapes, sparsity)
         return
     pools = sp.allocate(rule, shapes, sparsity)
@@ -81,13 +88,51 @@ def test_every_rule_is_exact_in_total_and_within_every_tensor(shapes, sparsity, 
     if rule != "global":
         names = [p.name if rule == "rows" else p.names[0] for p in pools]
         assert names == list(shapes)
-        assert all(0 <= kept(pool) <= numel(shapes[name]) for pool, name in zip(pools, names))
+        assert all(1 <= kept(pool) <= numel(shapes[name]) for pool, name in zip(pools, names))
+
+
+def one_each(exact: np.ndarray) -> np.ndarray:
+    """max(1, scale * exact) with the same sum, the scale found by halving an interval."""
+    low, high = 0.0, 1.0
+    for _ in range(200):
+        middle = (low + high) / 2
+        low, high = (middle, high) if np.maximum(1, middle * exact).sum() < exact.sum() else (low, middle)
+    return np.maximum(1, high * exact)
 
 
 @given(SHAPES, SPARSITIES)
 def test_uniform_is_within_one_weight_of_its_share(shapes, sparsity):
-    for pool in sp.uniform(shapes, sparsity):
-        assert abs(pool.keep - (1 - sparsity) * numel(shapes[pool.names[0]])) < 1 + 1e-6
+    n = np.array([numel(s) for s in shapes.values()])
+    total = sp.kept_count(n.sum(), sparsity)
+    if total >= len(shapes):
+        keeps = np.array([pool.keep for pool in sp.uniform(shapes, sparsity)])
+        assert np.abs(keeps - one_each(n * total / n.sum())).max() < 1 + 1e-6
+
+
+@pytest.mark.parametrize("rule", ["uniform", "rows", "erk"])
+def test_what_would_empty_a_layer_leaves_it_one_weight(rule):
+    shapes = {"h": (50, 100), "out": (1, 50)}
+    assert [kept(pool) for pool in sp.allocate(rule, shapes, 0.995)][1] >= 1
+    assert sum(kept(pool) for pool in sp.allocate(rule, shapes, 0.995)) == 25
+    many = {"big": (100, 100), **{f"small{k}": (2, 2) for k in range(8)}}
+    assert [kept(pool) for pool in sp.allocate("uniform", many, 0.99)] == [92] + [1] * 8
+    with pytest.raises(AllocationError, match="1 of 5050 weights would live, in 2 tensors that keep at least one each"):
+        sp.allocate(rule, shapes, 0.9998)
+    assert sp.per_layer(shapes, {"h": 0.001, "out": 0.001})[1].keep == 1
+    assert sp.per_layer(shapes, {"h": 0.5, "out": 0.0})[1].keep == 0, "asked for by name"
+
+
+def test_uniform_with_the_first_tensor_dense():
+    shapes = {"first": (20, 10), "second": (50, 20), "third": (10, 50)}
+    # 340 of 1,700 live at 80%: 200 in the first, 140 of the other 1,500
+    assert [p.keep for p in sp.allocate("uniform_first_dense", shapes, 0.8)] == [200, 93, 47]
+    # RigL's own count: the others at exactly 80%, the first one not counted
+    others = {name: shape for name, shape in shapes.items() if name != "first"}
+    assert [p.keep for p in sp.allocate("uniform", others, 0.8)] == [200, 100]
+    with pytest.raises(
+        AllocationError, match=r"first with its 200 weights dense .* only 170 of all 1700 .*uniform can"
+    ):
+        sp.allocate("uniform_first_dense", shapes, 0.9)
 
 
 def solved_by_bisection(shapes, sparsity) -> np.ndarray:
@@ -106,9 +151,11 @@ def solved_by_bisection(shapes, sparsity) -> np.ndarray:
 @given(SHAPES, SPARSITIES)
 def test_erk_is_the_closed_form_with_dense_tensors_capped(shapes, sparsity):
     n = np.array([numel(s) for s in shapes.values()])
+    if sp.kept_count(n.sum(), sparsity) < len(shapes):
+        return
     keeps = np.array([p.keep for p in sp.erdos_renyi_kernel(shapes, sparsity)])
     # half a weight of the total may be rounded away, which the small tensors share; then one by largest remainder
-    assert np.abs(keeps - solved_by_bisection(shapes, sparsity) * n).max() < 1.5 + 1e-6
+    assert np.abs(keeps - one_each(solved_by_bisection(shapes, sparsity) * n)).max() < 1.5 + 1e-6
 
 
 def test_erk_by_hand():
@@ -126,7 +173,7 @@ def test_erk_by_hand():
 @given(SHAPES, SPARSITIES)
 def test_erk_plus_is_erk_of_the_rest_beside_a_dense_last_matrix(shapes, sparsity):
     total = sum(map(numel, shapes.values()))
-    if not fits(shapes, sp.kept_count(total, sparsity)):
+    if sp.kept_count(total, sparsity) < fewest(shapes, "erk_plus"):
         return
     keeps = {p.names[0]: p.keep for p in sp.erdos_renyi_kernel_plus(shapes, sparsity)}
     last = last_matrix(shapes)
@@ -135,7 +182,8 @@ def test_erk_plus_is_erk_of_the_rest_beside_a_dense_last_matrix(shapes, sparsity
     if rest and sum(keeps.values()):
         left = sum(map(numel, rest.values()))
         expected = solved_by_bisection(rest, 1 - sum(keeps.values()) / left)
-        assert np.abs(np.array(list(keeps.values())) - expected * [numel(s) for s in rest.values()]).max() < 1 + 1e-6
+        exact = one_each(expected * [numel(s) for s in rest.values()])
+        assert np.abs(np.array(list(keeps.values())) - exact).max() < 1 + 1e-6
 
 
 def test_erk_plus_by_hand():
@@ -148,7 +196,7 @@ def test_erk_plus_by_hand():
 
 
 def test_erk_plus_that_cannot_be_met_says_so():
-    with pytest.raises(AllocationError, match=r"output.weight with its 1000 weights dense, and only 266 of all 266200"):
+    with pytest.raises(AllocationError, match=r"output.weight with its 1000 weights dense .* only 266 of all 266200"):
         sp.erdos_renyi_kernel_plus(LENET, 0.999)
     with pytest.raises(AllocationError, match="there is none among conv"):
         sp.erdos_renyi_kernel_plus({"conv": (4, 4, 3, 3)}, 0.5)
@@ -156,6 +204,8 @@ def test_erk_plus_that_cannot_be_met_says_so():
 
 @given(SHAPES, SPARSITIES)
 def test_rows_differ_by_one_at_most(shapes, sparsity):
+    if sp.kept_count(sum(map(numel, shapes.values())), sparsity) < len(shapes):
+        return
     for groups in sp.per_row(shapes, sparsity):
         shape = shapes[groups.name]
         assert groups.size == numel(shape[1:])
@@ -167,6 +217,7 @@ def test_rows_differ_by_one_at_most(shapes, sparsity):
 @given(SHAPES, st.lists(SPARSITIES, min_size=2, max_size=8).map(sorted), st.sampled_from(["uniform", "erk", "global"]))
 def test_living_counts_never_rise_when_given(shapes, levels, rule):
     living = {name: numel(shape) for name, shape in shapes.items()}
+    levels = [x for x in levels if sp.kept_count(sum(living.values()), x) >= fewest(shapes, rule)]
     for level in levels:
         pools = sp.allocate(rule, shapes, level, living=living)
         assert sum(p.keep for p in pools) == sp.kept_count(sum(map(numel, shapes.values())), level)
@@ -177,12 +228,12 @@ def test_living_counts_never_rise_when_given(shapes, levels, rule):
 
 def test_rounding_alone_may_raise_a_count_where_living_is_not_given():
     """Why ``living`` exists: gradual pruning within masks would ask for a weight that is gone."""
-    shapes = {"a": (3, 1), "b": (1, 1)}
-    assert [p.keep for p in sp.uniform(shapes, 0.5)] == [2, 0]
-    assert [p.keep for p in sp.uniform(shapes, 0.55)] == [1, 1]
-    assert [p.keep for p in sp.uniform(shapes, 0.55, living={"a": 2, "b": 0})] == [2, 0]
-    with pytest.raises(AllocationError, match="2 weights cannot be kept where only 1 exist"):
-        sp.uniform(shapes, 0.55, living={"a": 1, "b": 0})
+    shapes = {"a": (6, 1), "b": (6, 1), "c": (2, 1)}
+    assert [p.keep for p in sp.uniform(shapes, 0.5)] == [3, 3, 1]
+    assert [p.keep for p in sp.uniform(shapes, 0.55)] == [3, 2, 1]
+    assert [p.keep for p in sp.uniform(shapes, 0.55, living={"a": 2, "b": 4, "c": 1})] == [2, 3, 1]
+    with pytest.raises(AllocationError, match="6 weights cannot be kept where only 5 exist"):
+        sp.uniform(shapes, 0.55, living={"a": 2, "b": 3, "c": 0})
 
 
 def test_n_of_m_counts():
@@ -211,7 +262,9 @@ def test_sparsity_is_a_share_below_one(rule, sparsity):
 
 
 def test_other_impossible_requests_say_what_is_wrong():
-    with pytest.raises(AllocationError, match="one of global, uniform, erk, erk_plus, rows; found 'ekr'"):
+    with pytest.raises(
+        AllocationError, match="one of global, uniform, uniform_first_dense, erk, erk_plus, rows; found 'ekr'"
+    ):
         sp.allocate("ekr", LENET, 0.5)
     with pytest.raises(AllocationError, match="bias has shape \\(5,\\): rows need two"):
         sp.per_row({"bias": (5,)}, 0.5)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from common import record
+from common import paths, record
 from common import sparsity as sp
 from common.errors import UserError
 from common.sparsity import fisher
@@ -537,9 +537,10 @@ def test_what_cannot_work_is_said_before_training(method, values, message):
 
 
 def test_prunings_that_do_not_fit_are_said_at_the_start_where_only_the_data_know_the_steps():
-    worker, state = begun("obert", {"run.steps": 0, "run.epochs": 0.5, "method.prunings": 80}, start=False)
-    with pytest.raises(UserError, match="do not fit"):
-        worker.method.start(state)
+    folders = training.line("obert", {"run.steps": 0, "run.epochs": 0.5, "method.prunings": 80})
+    training.train(folders[:-1])
+    assert run.execute(folders[-1]) == "failed"
+    assert "do not fit" in record.read_json(paths.status(folders[-1]))["reason"]
 
 
 def test_weight_rewinding_takes_the_masks_alone():

@@ -225,6 +225,25 @@ def test_masks_survive_a_round_trip_and_the_checksum_tells_them_apart():
     assert all(torch.equal(other.weights[n], w) for n, w in masks.weights.items()), "weights are zeroed to match"
 
 
+def test_a_copy_of_a_pruned_model_is_pruned_further_and_its_original_stays():
+    """Copied together, masks follow the copy; to a copy of the model alone they are loaded."""
+    model = network()
+    masks = sp.Masks(sp.prunable(model))
+    masks.update(chosen(masks, 0.5))
+    before = sp.checksum(sp.snapshot(model))
+    pair = copy.deepcopy((model, masks))
+    alone = copy.deepcopy(model)
+    loaded = sp.Masks(sp.prunable(alone))
+    loaded.load_state_dict(masks.state_dict())
+    for twin, its in (pair, (alone, loaded)):
+        assert all(dict(twin.named_parameters())[name] is weight for name, weight in its.weights.items())
+        its.update(sp.choose(sp.magnitude(its.weights), 0.8, within=its))
+        assert its.sparsity == pytest.approx(0.8, abs=1 / its.total)
+        assert not any((its[name] & ~masks[name]).any() for name in masks.weights)
+        assert sum(int(torch.count_nonzero(weight)) for weight in its.weights.values()) == its.kept
+    assert masks.sparsity == pytest.approx(0.5, abs=1 / masks.total) and sp.checksum(sp.snapshot(model)) == before
+
+
 @pytest.mark.parametrize("damage", ["bit", "padding", "name", "size", "checksum"])
 def test_damaged_masks_are_an_error_and_change_nothing(damage):
     weights = {"a": nn.Parameter(torch.ones(3, 3)), "b": nn.Parameter(torch.ones(8))}

@@ -1,11 +1,14 @@
 """The prunable set: declared once, tied tensors once, embeddings on request; rewinding puts back every bit."""
 
+import io
 import subprocess
 import sys
 
 import pytest
 import torch
 from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 from torch.nn import utils
 from torch.nn.utils import parametrizations, parametrize
 
@@ -224,6 +227,26 @@ def test_frozen_weights_are_not_in_the_set():
     model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
     model[0].requires_grad_(False)
     assert list(sp.prunable(model)) == ["1.weight"]
+    assert sp.reasons(model) == {"0.weight": "frozen", "1.weight": ""}
+
+
+def test_what_is_dense_has_a_reason_and_the_rest_is_the_set():
+    model = layers(
+        table=nn.Embedding(5, 4), attention=nn.MultiheadAttention(4, 2, add_bias_kv=True), norm=nn.LayerNorm((3, 4)),
+        scaled=parametrizations.weight_norm(nn.Linear(4, 4)), token=torch.zeros(1, 1, 8), head=nn.Linear(4, 2),
+    )  # fmt: skip
+    told = sp.reasons(model, exclude=["head.*"])
+    assert [name for name, why in told.items() if not why] == list(sp.prunable(model, exclude=["head.*"]))
+    assert {name: why for name, why in told.items() if why} == {
+        "token": "Module holds it itself, and one dimension alone is larger than 1",
+        "table.weight": "an embedding table (run.prune_embeddings)",
+        "attention.bias_k": "a bias",
+        "attention.bias_v": "a bias",
+        "norm.weight": "normalisation",
+        "norm.bias": "normalisation",
+        "scaled.parametrizations.weight.original0": "normalisation",
+        "head.weight": "excluded by head.*",
+    }
 
 
 @pytest.mark.parametrize(
@@ -233,11 +256,58 @@ def test_frozen_weights_are_not_in_the_set():
         (lambda: nn.Linear(3, 3, dtype=torch.complex64), {}, "is complex"),
         (lambda: nn.Embedding(3, 3, sparse=True), {"embeddings": True}, "has sparse gradients"),
         (lambda: nn.ConvTranspose1d(3, 4, 2), {"oriented": True}, "of a transposed convolution"),
+        (lambda: layers(weight=torch.eye(3).to_sparse()), {}, "is a torch.sparse_coo, which does not hold all"),
     ],
 )
 def test_what_cannot_be_pruned_is_refused_by_name(model, options, message):
     with pytest.raises(ValueError, match=f"weight .*{message}|weight {message}"):
         sp.prunable(layers(layer=model()), **options)
+
+
+def test_sharded_models_are_refused_before_and_after_masks_are_made():
+    """Elsewhere masks went on referring to tensors that were gone, and a sparsity of 0 was reported."""
+    distributed = torch.distributed
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    try:
+        model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))
+        masks = sp.Masks(sp.prunable(model))
+        fully_shard(model[0], mesh=init_device_mesh("cpu", (1,)))
+        with pytest.raises(ValueError, match=r"0\.weight was replaced in the model"):
+            masks.apply()
+        with pytest.raises(ValueError, match=r"0\.weight is a DTensor, .*neither sharded"):
+            sp.prunable(model)
+        assert list(sp.prunable(model, exclude=("0.*",))) == ["1.weight"]
+    finally:
+        distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("wrap", [nn.DataParallel, torch.compile, lambda model: torch.compile(nn.DataParallel(model))])
+def test_a_wrapped_model_goes_by_its_own_names(wrap):
+    """Else the masks and snapshots of a compiled model fit no other, and random masks differ with and without."""
+    model = Language()
+    wrapped = wrap(model)
+    assert list(sp.prunable(wrapped, embeddings=True)) == list(sp.prunable(model, embeddings=True))
+    assert sp.reasons(wrapped) == sp.reasons(model) and sp.bare(wrapped) == sp.bare(model)
+    masks = sp.Masks(sp.prunable(wrapped, exclude=("middle.*",)))
+    masks.update(sp.choose(sp.random_score(masks.weights, 0), 0.5))
+    other = Language()
+    sp.restore(other, sp.snapshot(wrapped))
+    assert sp.checksum(sp.snapshot(other)) == sp.checksum(sp.snapshot(model))
+    sp.restore(wrapped, sp.snapshot(other))
+    sp.Masks(sp.prunable(other, exclude=("middle.*",))).load_state_dict(masks.state_dict())
+
+
+def test_tied_weights_are_kept_once_in_memory_and_in_files():
+    model, file = Language(), io.BytesIO()
+    kept = sp.snapshot(model)
+    assert kept["output.weight"] is kept["words.weight"] is not model.words.weight
+    torch.save(kept, file)
+    file.seek(0)
+    loaded = torch.load(file, weights_only=True)
+    assert loaded["output.weight"].data_ptr() == loaded["words.weight"].data_ptr()
+    other = Language()
+    sp.restore(other, loaded)
+    assert other.output.weight is other.words.weight and torch.equal(other.words.weight, model.words.weight)
 
 
 def test_parameters_that_overlap_in_one_storage_share_memory():

@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import hashlib
+import itertools
 import json
 import os
 import signal
@@ -342,20 +343,28 @@ def test_warming_up_reads_the_data_and_draws_nothing():
 # --- what the summary tells -------------------------------------------------------------------------------------------
 
 
-def test_a_weight_alive_outside_its_mask_is_found_in_the_saved_file(monkeypatch):
-    """The sparsity that is reported is that of the numbers on disk, not of what the masks claim."""
-    save = checkpoint.save
+@pytest.mark.parametrize("name, best", [("weights.pt", False), ("weights.pt", True), ("selected.pt", True)])
+def test_a_weight_alive_outside_its_mask_is_found_in_the_saved_file(monkeypatch, name, best):
+    """The sparsity that is reported is that of the numbers on disk, not of what the masks claim.
+
+    Of both files where the best step is scored: later stages start from the last.
+    """
+    save, losses = checkpoint.save, itertools.count()
 
     def tampered(path, content):
-        if path.name == "weights.pt":
+        if path.name == name:
             weight, bits = content["model"]["fc2.weight"], content["masks"]["bits"]["fc2.weight"]
             dead = (~sp.unpack(bits, weight.shape)).nonzero()[0]
             weight[tuple(dead)] = 1e-30
         save(path, content)
 
-    folder = training.line("random_before", {"run.select": "last"})[-1]
+    def worse(self, model, split):
+        return {"score": 0.0, "loss": float(next(losses)), "constant": False}
+
+    folder = training.line("random_before", {"run.select": "best_loss" if best else "last"})[-1]
     with monkeypatch.context() as context:
         context.setattr(checkpoint, "save", tampered)
+        context.setattr("tasks.classic.trainer.Trainer.evaluate", worse)
         assert run.execute(folder) == "failed"
     assert "fc2.weight has living weights outside its mask" in status(folder)["reason"]
     assert not paths.done(folder).exists() and not paths.summary(folder).exists()

@@ -328,7 +328,13 @@ def nameless(path):
     checkpoint.save(path, {"model": {}})
 
 
-DAMAGES = [cut, flip, empty, other_file, foreign, nameless]
+def maskless(path):
+    content = checkpoint.load(path)
+    del content["masks"]
+    checkpoint.save(path, content)
+
+
+DAMAGES = [cut, flip, empty, other_file, foreign, nameless, maskless]
 
 
 @pytest.mark.parametrize("damage", DAMAGES)

@@ -193,6 +193,32 @@ def test_dead_weights_and_their_momentum_are_zero_after_every_step(method, optim
                     assert torch.count_nonzero(value[dead]) == 0, key
 
 
+@pytest.mark.parametrize("method", ["gmp", "granet", "rigl", "random_before"])
+def test_no_evaluation_sees_a_dead_weight_and_what_is_selected_is_as_sparse_as_the_end(method):
+    """Whatever weight decay moves is zero again by then; the best weights from before the target would be denser."""
+
+    class Looking(Toy):
+        seen = 0
+
+        def begin(self, parent):
+            self.state = super().begin(parent)
+            return self.state
+
+        def evaluate(self, model, split):
+            self.seen += 1
+            for name, weight in self.state.weights.items():
+                assert torch.count_nonzero(weight[~self.state.masks[name]]) == 0
+            return {**super().evaluate(model, split), "loss": float(self.seen)}  # the earlier the better
+
+    values = {"run.evaluate_every": 1, "run.weight_decay": 0.1, "run.optimizer": "sgd", "run.momentum": 0.9}
+    worker, _ = toy(Looking, method=method, values=values)
+    state = worker.fit(training.line(method)[-1], "digest", None, lambda: None)
+    assert worker.seen == 60 and worker.best["step"] < 60
+    assert state.masks.kept == round(0.2 * state.masks.total)
+    for name in state.weights:
+        assert torch.count_nonzero(worker.best["model"][name][~state.masks[name]]) == 0
+
+
 def test_the_norm_that_is_clipped_is_that_of_living_weights():
     """SMC-Bench clips by the dense norm, so that pruned coordinates shrink the step of the living ones."""
     values = {"run.optimizer": "sgd", "run.momentum": 0, "run.clip_norm": 0.001, "run.learning_rate": 1}

@@ -1,8 +1,10 @@
 """Bad input: one clear message, exit code 2, no traceback, and nothing written or queued."""
 
 import json
+import zipfile
 
 import pytest
+import torch
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
@@ -74,7 +76,13 @@ REQUESTS = [
     ("run.steps=0 run.epochs=0", "run.epochs and run.steps are both 0"),
     ("run.optimizer=sgd run.nesterov=true run.momentum=0", "run.nesterov needs run.momentum above 0"),
     ("run.momentum=99", "run.momentum must be in [0, 1), found 99"),
-    (f"run.steps={'9' * 40}", "run.steps must be in [0, 1000000000], found 9"),
+    (f"run.steps={'9' * 40}", "run.steps must be below 2^63, found a number of 40 digits"),
+    ("run.seed=0-2", "run.seed: expected a whole number (several as 0,1,2), found '0-2'"),
+    ("method=gmp method.sparsity=80%", "method.sparsity: expected a number (a percent is 0.01), found '80%'"),
+    ("SET=run.seed=0", "unknown key 'SET': it is make's; here its words stand by themselves, as in run.seed=0"),
+    ("run.steps=1000000001", "run.steps must be in [0, 1000000000], found 1000000001"),
+    (f"run.seed={'9' * 4000}", "run.seed must be below 2^63, found a number of 4000 digits"),
+    ("task=protein task.layers=100000", "task.layers must be in [1, 1000], found 100000"),
     ("run.schedule=one_cycle", "run.schedule=one_cycle rises for run.warmup_steps, which is 0"),
     ("task.validation=0", "task.validation is 0"),
     ("task.dataset=mnits", "did you mean 'mnist'?"),
@@ -87,9 +95,13 @@ REQUESTS = [
     ("method=imp method.sparsity=0", "method.sparsity=0 is dense training"),
     (
         "method=snip method.allocation=erc",
-        "method.allocation must be one of global, uniform, erk, erk_plus, rows; found 'erc'; did you mean 'erk'?",
+        "method.allocation must be one of global, uniform, uniform_first_dense, erk, erk_plus, rows; found 'erc'; did "
+        "you mean 'erk'?",
     ),
-    ("method=rigl method.initial=random", "method.initial must be one of erk, uniform, omp, snip; found 'random'"),
+    (
+        "method=rigl method.initial=random",
+        "method.initial must be one of erk, uniform, uniform_first_dense, omp, snip; found 'random'",
+    ),
     ("method=imp method.allocation=layers", "give method.rounds, not a sparsity"),
     ("method=imp method.rounds=0", "pruning takes from 1 to 1000 rounds, these settings ask for 0"),
     ("method=imp method.rounds=100000000", "pruning takes from 1 to 1000 rounds, these settings ask for 100000000"),
@@ -101,6 +113,11 @@ REQUESTS = [
     ("method=imp method.rewind=629", "method.rewind=629 is beyond the 628 steps"),  # which the data decide
     ("method=one_shot_ticket method.rewind=22 run.epochs=1", "method.rewind=22 is beyond the 21 steps"),
     ("method=instability method.sparsity=0 method.rewind=100000", "method.rewind=100000 is beyond the 628 steps"),
+    ("run.batch_size=1258", "run.batch_size is 1258 and there are 1257 training examples; expected no more than these"),
+    ("task=protein run.batch_size=2431", "run.batch_size is 2431 and there are 2430 training examples"),
+    ("task=arithmetic run.batch_size=1441", "run.batch_size is 1441 and there are 1440 training examples"),
+    ("method=rigl run.epochs=1", "rigl: no update would ever come"),
+    ("method=obert method.prunings=9 run.epochs=0.1", "method.prunings=9 do not fit between steps"),
     ("method=imp method.rewind=007", "method.rewind must be a step"),  # one step, one name
     ("method=imp method.rewind=٣", "method.rewind must be a step"),
     ("method=gmp method.structure=1٤x4", "expected weights, RxC as in 4x4"),
@@ -184,13 +201,25 @@ DAMAGED = {
 @pytest.mark.parametrize("name, content, message", DAMAGED.values(), ids=DAMAGED)
 def test_damaged_data(folders, capsys, name, content, message):
     data = write(folders / "data", mnist_files())
-    asked = ["task.dataset=mnist", "task.validation=10", f"data={data}", "run.seed=0"]
+    asked = ["task.dataset=mnist", "task.validation=10", f"data={data}", "run.seed=0", "run.batch_size=10"]
     assert main(["plan", *asked]) == 0
     assert capsys.readouterr().out
     (data / name).unlink() if content is None else (data / name).write_bytes(content)
     done = quick("sweep", *asked)
     assert message in error(done) and str(data) in done.stderr and "make prepare" in done.stderr
     assert not paths.runs().exists()
+
+
+@pytest.mark.parametrize("kind", ["another archive", "another network"])
+def test_weights_that_do_not_fit_are_refused_by_the_plan(folders, capsys, kind):
+    path = folders / "weights.pt"
+    if kind == "another archive":  # whole as a zip, and no file of torch's
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("archive/data.pkl", "no pickle")
+    else:
+        torch.save({"fc1.weight": torch.ones(3, 3)}, path)
+    assert main(["plan", "method=dense", f"task.pretrained={path}"]) == 2
+    assert f"task.pretrained: {path} does not fit task.model=lenet-300-100" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("verb", ["plan", "sweep", "status", "report", "sync", "ui"])

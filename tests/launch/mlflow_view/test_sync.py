@@ -395,6 +395,15 @@ def test_an_unreachable_server_is_one_clear_message_and_loses_nothing(runs, monk
     assert go(runs).new_runs == 1
 
 
+def test_a_folder_of_files_which_mlflow_takes_no_more_is_one_clear_message(runs, tmp_path, monkeypatch):
+    """Nobody is led into that store: without an address the view is a database, which needs no network either."""
+    monkeypatch.delenv("MLFLOW_ALLOW_FILE_STORE", raising=False)
+    stage(runs, "abc")
+    with pytest.raises(UserError, match=r"mlruns did not take the records .*Nothing is lost"):
+        go(runs, str(tmp_path / "mlruns"))
+    assert go(runs).new_runs == 1
+
+
 def test_addresses(runs, monkeypatch):
     assert address(runs) == f"sqlite:///{runs}/mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://user:word@host:5000")
@@ -435,6 +444,8 @@ def test_states_of_the_queue_and_the_run_of_their_sweep(runs, tmp_path, monkeypa
     assert not {"job", "node", "attempts", "restarts", "cluster"} & set(parameters)
     assert turn("PENDING", "PENDING", "PENDING").status == "SCHEDULED"  # preempted
     assert statuses(runs)["a"][:2] == ("SCHEDULED", "queued")
+    assert turn("PREEMPTED", "PENDING", "PENDING").status == "SCHEDULED"  # and cancelled: it is not finished either
+    assert statuses(runs)["a"][:2] == ("SCHEDULED", "interrupted")
     assert turn("CANCELLED", "PENDING", "FAILED").status == "SCHEDULED"
     seen = statuses(runs)
     assert seen["a"] == ("KILLED", "cancelled", "its job was cancelled") and seen["c"][:2] == ("FAILED", "failed")

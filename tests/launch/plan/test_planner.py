@@ -190,7 +190,7 @@ def test_why_names_the_parent_and_the_data(monkeypatch):
         "dense": f"never trained with method version 9 (there is {before})",
         "omp_after": "its parent is new",
     }
-    monkeypatch.setattr(identity, "checked", lambda task, settings: ("other", ()))
+    monkeypatch.setattr(identity, "checked", lambda task, settings: identity.Checked("other", (), ()))
     assert {s.why for s in make(*asked).stages.values()} == {"never trained with these data files (there are others)"}
 
 
@@ -207,6 +207,16 @@ def test_what_the_data_s_reader_went_on_with_is_told_before_anything_is_queued(t
     assert "fold0/train.csv:32" in skipped[0] and "and 1 more with other numbers or paths" in skipped[0]
     leaks = [told for told in outline.document(planned)["data"] if "among the training" in told["remark"]]
     assert [told["stages"] for told in leaks] == [2] and "scores are too good" in leaks[0]["remark"]
+
+
+def test_a_warm_up_longer_than_training_is_told():
+    planned = make("method=gmp", "method.sparsity=0.5,0.8", "run.seed=0", "run.steps=20", "run.warmup_steps=30")
+    told = "run.warmup_steps=30 is longer than the training of 20 steps"
+    assert f"  note, 3 stages: {told}" in outline.text(planned)
+    assert [(note["stages"], told in note["note"]) for note in outline.document(planned)["notes"]] == [(3, True)]
+    assert not outline.document(make("run.seed=0", "run.steps=30", "run.warmup_steps=30"))["notes"]
+    (note,) = outline.document(make("method=dense", "run.seed=0", "run.epochs=1", "run.warmup_steps=300"))["notes"]
+    assert "longer than the training of 21 steps" in note["note"]
 
 
 def test_planning_writes_nothing(folders):

@@ -67,6 +67,7 @@ def test_columns_and_rows_of_the_csv(runs, tmp_path):
     ]
     assert found[3]["parent"] == "d0" and found[-1]["parent"] == ""
     assert found[0]["collapsed"] == "False"
+    assert "no sparse network here is a faster or smaller one" in result.markdown.read_text()
 
 
 def test_more_zeros_than_the_masks_prune_are_told(tmp_path):
@@ -402,6 +403,19 @@ def test_the_knee_of_each_curve_is_told_and_what_it_costs(curves, tmp_path):
     assert "too early" not in text  # nobody said what a constant answer scores
     page = written(curves, tmp_path).markdown.read_text()
     assert page.count(line) == 1
+
+
+def test_a_knee_does_not_depend_on_trials_with_other_settings(curves):
+    """Each curve is read against the dense networks of its own settings, however many others there are."""
+    for seed in (0, 1):
+        other = {"variant": "run.learning_rate=0.01"}
+        stage(curves, f"x{seed}", "dense", 0.0, seed, 70.0 + seed, **other)
+        for level in (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9):
+            score = 70.0 + seed - max(0, 200 * (level - 0.7)) - level
+            stage(curves, f"y{seed}{level}", "essential", level, seed, score, **other)
+    text = " ".join(table(records.read(where=curves)).split())
+    assert "essential 60.00% (0.60 below dense)" in text
+    assert "essential learning_rate=0.01 70.00% (0.70 below dense)" in text
 
 
 def test_the_levels_that_a_knee_rests_on_are_told_of_each_where_they_differ(curves):

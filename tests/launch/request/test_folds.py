@@ -253,7 +253,7 @@ def test_what_the_seed_chooses_is_told_even_where_it_is_the_default(monkeypatch)
     composer, (cell, *_) = grid.cells(arguments.parse(["task=protein", "method=dense", "task.fold=-1", "run.seed=0"]))
     told = composer.defaults("dense")
     monkeypatch.setattr(composer, "defaults", lambda method: {**told, "task": {**told["task"], "fold": -1}})
-    assert "task.fold=-1" in variants.variant(composer, "dense", cell.settings, composer.embedded_data())
+    assert "task.fold=-1" in variants.variant(composer, "dense", cell.settings, composer.embedded_data)
 
 
 def test_runs_from_when_a_fold_was_a_variant_are_read_as_todays(runs):

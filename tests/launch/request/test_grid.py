@@ -43,6 +43,7 @@ def files(monkeypatch):
         ("[1,2],[3]", ["[1,2]", "[3]"]),
         ("{a:1,b:2},{a:[1,2]}", ["{a:1,b:2}", "{a:[1,2]}"]),
         ("0,", ["0", ""]),
+        ("/of/me\\,and/you,/other", ["/of/me,and/you", "/other"]),
     ],
 )
 def test_values_are_split_at_commas_outside_brackets(text, pieces):
@@ -135,7 +136,7 @@ def test_data_folder(tmp_path, monkeypatch):
 
 def told(*asked: str, data: str = "") -> str:
     composer, found = grid.cells(arguments.parse(list(asked)))
-    return variants.variant(composer, found[-1].method, found[-1].settings, data or composer.embedded_data())
+    return variants.variant(composer, found[-1].method, found[-1].settings, data or composer.embedded_data)
 
 
 def test_variant_names_what_differs_from_the_embedded_default():

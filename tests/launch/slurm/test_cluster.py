@@ -178,6 +178,7 @@ def test_a_task_and_its_preset_say_what_they_need(tmp_path):
         ("gpus: 1\ngres: gpu:1", "give one of them"),
         ("extra: {array: 0-3}", "extra.array is set by the launcher"),
         ("extra: {partition: x}", "there is a field partition"),
+        ("extra: {clusters: other}", "extra.clusters: jobs are looked for on this cluster alone"),
         ("extra: {cpus-per-task: 3}", "there is a field cpus"),
         ("extra: [a]", "cluster.extra: expected a mapping"),
         ("setup: module load cuda", "setup"),

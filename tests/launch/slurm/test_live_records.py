@@ -65,6 +65,7 @@ TABLE = [  # what the files say, Slurm's word, what follows
     ("running", "TIMEOUT", "interrupted"),
     ("stopped", "TIMEOUT", "interrupted"),
     ("new", "PREEMPTED", "interrupted"),
+    ("running", "PREEMPTED", "interrupted"),  # by a site that cancels what it preempts (PreemptMode=CANCEL)
     ("running", "GONE", "interrupted"),
     ("new", "GONE", "interrupted"),
     ("failed", "GONE", "failed"),

@@ -105,6 +105,13 @@ def test_an_answer_under_another_name_is_about_another_job(slurm):
     assert one("12_0").state == "COMPLETED" and one("12_0", "never used").state == "GONE"
 
 
+def test_only_options_that_every_slurm_knows(slurm):
+    """One option that the site's version lacks (squeue --only-job-state, sacct --clusters all) leaves no answer."""
+    one("12_0")
+    words = {word for call in slurm.calls for word in call.split()}
+    assert {word for word in words if word[0] == "-"} == {f"-{letter}" for letter in "hrtOunPDaoj"}
+
+
 def test_without_accounting_what_the_queue_forgot_is_gone(slurm):
     assert one("12_0") == jobs.Job("GONE")
     assert [call.split()[0] for call in slurm.calls] == ["squeue", "sacct"]
@@ -113,6 +120,13 @@ def test_without_accounting_what_the_queue_forgot_is_gone(slurm):
 def test_an_accounting_that_does_not_work_is_named(slurm):
     slurm.sacct(error="sacct: error: Problem talking to the database: Connection refused", code=1)
     assert one("12_0").state == "GONE" and "Connection refused" in one("12_0").reason
+
+
+def test_an_accounting_that_lacks_a_field_is_asked_for_the_others(slurm):
+    unknown = """echo 'sacct: error: Invalid field requested: "Reason"' >&2; exit 1"""
+    line = "12_0|OUT_OF_MEMORY|0:125|0:0|n1|00:00:01|00:10:00|2026-11-20T09:39:30|array-one"
+    slurm.sacct(line, before=f'case "$*" in *Reason*) {unknown};; esac')
+    assert (one("12_0").state, one("12_0").node, one("12_0").reason) == ("OUT_OF_MEMORY", "n1", "")
 
 
 def test_what_the_accounting_knows(slurm):

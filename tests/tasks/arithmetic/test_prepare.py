@@ -44,8 +44,8 @@ def test_prepare_fetches_checks_and_goes_on_where_it_stopped(tmp_path, server):
 def test_what_could_not_be_fetched_is_all_told_and_leaves_no_empty_folder(tmp_path, server):
     prepare.prepare(mawps(tmp_path / "whole"), None, lambda line: None)
     told = []
-    prepare.check(mawps(tmp_path / "whole"), told.append)
-    assert not any("not as published" in line for line in told)
+    told += prepare.check(mawps(tmp_path / "whole")).remarks
+    assert not any("not the published files" in line for line in told)
     server.clear()
     absent = mawps(tmp_path / "none", embedding="pretrained", pretrained=str(tmp_path / "weights"))
     text = complaint(prepare.prepare, absent, None, told.append)
@@ -67,6 +67,16 @@ def test_prepare_replaces_no_file_and_fetches_nothing_that_is_not_needed(tmp_pat
     write(tmp_path, {"cv_mawps/fold0/dev.csv": server["fold0/dev.csv"]})
     prepare.prepare(mawps(tmp_path, fold=-1), None, said.append)
     assert not (tmp_path / "fold1").exists() and (tmp_path / "cv_mawps/fold4/dev.csv").is_file()
+
+
+def test_files_that_are_not_the_published_ones_are_used_and_named(tmp_path, server):
+    config, told = mawps(write(tmp_path, files(train[1:], dev[1:])), fold=0, validation=0), []
+    told += prepare.check(config).remarks
+    assert told[0] == (
+        f"not the published files of mawps, by their checksums: {tmp_path}/fold0/train.csv, {tmp_path}/fold0/dev.csv; "
+        "29 training, none held out, 9 test problems"
+    )
+    assert told == data.load(config, 0).warnings, "before anything is queued, and in the summary"
 
 
 def test_prepare_says_what_is_computed():

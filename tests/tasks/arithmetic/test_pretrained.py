@@ -6,6 +6,7 @@ import pytest
 
 from common.data import hub
 from common.errors import UserError
+from launch.__main__ import main
 from tasks.arithmetic import data, prepare
 from tasks.arithmetic.config import Config
 from tests.support.arithmetic_data import dev, mawps, train
@@ -16,13 +17,13 @@ roberta = {"config.json": "{}", "model.safetensors": "w", "vocab.json": "{}", "m
 
 def test_the_files_of_a_pretrained_embedding_are_fingerprinted(tmp_path):
     config = Config(embedding="pretrained", pretrained=str(write(tmp_path, roberta)))
-    before, stamp = prepare.check(config), prepare.stamp(config)
-    assert before != prepare.check(Config()) and stamp == prepare.stamp(config)
+    before, stamp = prepare.check(config).fingerprint, prepare.stamp(config)
+    assert before != prepare.check(Config()).fingerprint and stamp == prepare.stamp(config)
     for name in roberta:
         write(tmp_path, {name: roberta[name] + " "})
-        assert prepare.check(config) != before and prepare.stamp(config) != stamp, name
+        assert prepare.check(config).fingerprint != before and prepare.stamp(config) != stamp, name
         write(tmp_path, {name: roberta[name]})
-    assert prepare.check(config) == before
+    assert prepare.check(config).fingerprint == before
 
 
 def test_a_folder_of_weights_that_is_not_there_is_told_when_preparing_and_after_the_data(tmp_path):
@@ -46,13 +47,21 @@ def test_what_a_pretrained_embedding_refuses_is_named_with_file_and_line(tmp_pat
     assert text.count("dev.csv:") == 10 and "dev.csv:3: too long" in text
 
 
+def test_a_plan_asks_the_network_itself(tmp_path, capsys):
+    """Whether it can be read at all, and whether a problem has more pieces than it reads."""
+    folder = write(tmp_path, roberta)
+    words = ["task=arithmetic", "method=dense", "task.embedding=pretrained", f"task.pretrained={folder}"]
+    assert main(["plan", *words]) == 2
+    assert f"{folder}: expected a model and a tokenizer" in capsys.readouterr().err
+
+
 def test_capitals_are_read_by_a_pretrained_embedding_alone(tmp_path):
     """RoBERTa's pieces differ with the case; a learned vocabulary is of lower-cased words."""
     pretrained = {"embedding": "pretrained", "pretrained": str(write(tmp_path / "weights", roberta))}
     shouted = [{**one, "Question": one["Question"].replace("Pens", "PENS")} for one in train]
     plain, loud = (write(tmp_path / name, files(rows, dev)) for name, rows in (("plain", train), ("loud", shouted)))
-    assert prepare.check(mawps(plain)) == prepare.check(mawps(loud))
-    assert prepare.check(mawps(plain, **pretrained)) != prepare.check(mawps(loud, **pretrained))
+    assert prepare.check(mawps(plain)).fingerprint == prepare.check(mawps(loud)).fingerprint
+    assert prepare.check(mawps(plain, **pretrained)).fingerprint != prepare.check(mawps(loud, **pretrained)).fingerprint
     seen = []
 
     def encode(words):

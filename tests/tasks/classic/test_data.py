@@ -18,7 +18,7 @@ from common.settings import groups
 from common.stage.identity import fingerprint
 from tasks.classic import data, prepare
 from tasks.classic.config import Config
-from tasks.classic.files import digits_mnist_cifar10
+from tasks.classic.files import addresses, digits_mnist_cifar10
 from tests.support.classic_files import cifar_files, complaint, idx, mnist_files, settings_of, write
 from tests.support.places import SHARED
 
@@ -35,7 +35,7 @@ def test_mnist_is_the_same_packed_plain_renamed_or_below(tmp_path):
     write(tmp_path / "plain", files), write(tmp_path / "dotted", dotted)
     write(tmp_path / "packed", packed), write(tmp_path / "below" / "MNIST" / "raw", files)
     names = ("plain", "dotted", "packed", "below")
-    assert len({prepare.check(settings_of(tmp_path / name)) for name in names}) == 1
+    assert len({prepare.check(settings_of(tmp_path / name)).fingerprint for name in names}) == 1
     loaded = data.load(settings_of(tmp_path / "plain"))
     assert [len(s) for s in (loaded.train, loaded.validation, loaded.test)] == [30, 10, 20]
     assert loaded.test.images.dtype == torch.float32 and loaded.test.labels.dtype == torch.int64
@@ -45,11 +45,34 @@ def test_mnist_is_the_same_packed_plain_renamed_or_below(tmp_path):
     assert data.load(settings_of(tmp_path / "plain")) is loaded, "kept in the process"
 
 
-def test_cifar_is_the_same_binary_or_pickled(tmp_path):
+def test_a_file_is_packed_if_its_content_is_whatever_its_name(tmp_path):
+    files = mnist_files()
+    write(tmp_path / "plain", files), write(tmp_path / "named", {f"{name}.gz": files[name] for name in files})
+    write(tmp_path / "unnamed", {name: gzip.compress(files[name]) for name in files})
+    assert len({prepare.check(settings_of(tmp_path / name)).fingerprint for name in ("plain", "named", "unnamed")}) == 1
+
+
+def pickled_as(array, **how) -> dict[str, bytes]:
+    """CIFAR-10's batches with their pixels and labels made into ``array`` by its functions of these names."""
+    batches = {name: pickle.loads(content) for name, content in cifar_files("python").items()}
+    for batch in batches.values():
+        batch.update({key.encode(): change(batch[key.encode()]) for key, change in array.items()})
+    return {name: pickle.dumps(batch, **how) for name, batch in batches.items()}
+
+
+def test_cifar_is_the_same_binary_or_pickled_however_python_wrote_it(tmp_path):
     write(tmp_path / "one", cifar_files("binary"))
     write(tmp_path / "two" / "cifar-10-batches-py", cifar_files("python"))
     one, two = settings_of(tmp_path / "one", "cifar10"), settings_of(tmp_path / "two", "cifar10")
-    assert prepare.check(one) == prepare.check(two)
+    assert prepare.check(one).fingerprint == prepare.check(two).fingerprint
+    whole = {"labels": np.array}, {"labels": lambda values: list(np.array(values, np.uint8))}
+    for change in ({}, {"data": np.asfortranarray}, {"data": lambda pixels: pixels[:, ::-1][:, ::-1]}, *whole):
+        for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1):
+            folder = write(tmp_path / "other", pickled_as(change, protocol=protocol))
+            assert prepare.check(settings_of(folder, "cifar10")).fingerprint == prepare.check(one).fingerprint, (
+                change,
+                protocol,
+            )
     assert [len(s) for s in (data.load(two).train, data.load(two).validation, data.load(two).test)] == [40, 10, 10]
     assert torch.equal(data.load(one).train.images, data.load(two).train.images)
 
@@ -79,9 +102,9 @@ def test_broken_gzip_files(tmp_path):
     name = "train-images-idx3-ubyte.gz"
     whole = packed[name]
     damages = {
-        "ends too early": whole[:-100],
+        "ended before the end": whole[:-100],
         "CRC": whole[:-8] + bytes(4) + whole[-4:],
-        "Not a gzipped file": b"<html>" + whole[6:],
+        "magic number 00000803, found 3c68746d": b"<html>" + whole[6:],
     }
     for expected, content in damages.items():
         message = complaint(prepare.check, settings_of(write(tmp_path, {**packed, name: content})))
@@ -148,12 +171,12 @@ def test_the_validation_split_must_fit_and_pretrained_weights_count(tmp_path):
     weights.write_bytes(b"no archive")
     assert "is no archive of torch.save" in complaint(prepare.check, config)
     torch.save({"one": torch.ones(9)}, weights)
-    first, content = prepare.check(config), bytearray(weights.read_bytes())
+    first, content = prepare.check(config).fingerprint, bytearray(weights.read_bytes())
     content[content.index(b"\0\0\x80\x3f")] ^= 1
     weights.write_bytes(content)
     assert "is damaged" in complaint(prepare.check, config)
     torch.save({"two": torch.ones(9)}, weights)
-    assert len({first, prepare.check(config), prepare.check(Config())}) == 3
+    assert len({first, prepare.check(config).fingerprint, prepare.check(Config()).fingerprint}) == 3
 
 
 def test_files_replaced_while_the_process_lives_are_read_again(tmp_path):
@@ -178,7 +201,42 @@ def test_a_whole_first_batch_asks_for_all_five(tmp_path, monkeypatch, kind):
     message = complaint(prepare.check, settings_of(folder, "cifar10"))
     assert f"data_batch_3{ending} is missing" in message and "all five" in message
     write(folder, {f"data_batch_{number}{ending}": files[f"data_batch_2{ending}"] for number in (3, 4, 5)})
-    assert prepare.check(settings_of(folder, "cifar10"))
+    assert prepare.check(settings_of(folder, "cifar10")).fingerprint
+
+
+def test_a_stray_copy_is_no_batch(tmp_path):
+    files = cifar_files("python")
+    folder = write(tmp_path, {**files, "data_batch_1 (1)": files["data_batch_1"]})
+    assert prepare.check(settings_of(folder, "cifar10")).fingerprint
+    (folder / "data_batch_1").unlink()
+    message = complaint(prepare.check, settings_of(folder, "cifar10"))
+    assert "data_batch_1 is missing ('data_batch_1 (1)' beside it has no name of a batch)" in message
+
+
+@pytest.mark.parametrize("kind", ["mnist", "binary", "python"])
+def test_files_that_are_not_the_published_ones_are_used_and_named(tmp_path, monkeypatch, kind):
+    """Another data set in files of these names, such as Fashion-MNIST, would be reported as this one."""
+    dataset = "mnist" if kind == "mnist" else "cifar10"
+    files = mnist_files() if kind == "mnist" else cifar_files(kind)
+    plain = {**files, **(cifar_files("binary") if dataset == "cifar10" else {})}
+    sums = {name: hashlib.md5(content).hexdigest() for name, content in plain.items()}
+    monkeypatch.setitem(addresses.sums, dataset, sums)
+    place, told = settings_of(write(tmp_path, files), dataset), []
+    told += prepare.check(place).remarks
+    assert not told and not data.load(place).warnings
+    if kind == "python":  # written anew it holds the same
+        write(tmp_path, pickled_as({}, protocol=4))
+        told += prepare.check(place).remarks
+        assert not told
+    first, *_, last = files
+    monkeypatch.setitem(addresses.sums, dataset, {**sums, first: "", f"{first}.bin": "", last: "", f"{last}.bin": ""})
+    os.utime(tmp_path / first, (1, 1))
+    told += prepare.check(place).remarks
+    counts = (
+        "40 training and 20 test images of 28 x 28" if kind == "mnist" else "50 training and 10 test images of 32 x 32"
+    )
+    assert told == [f"not the published files of {dataset}, by their checksums: {first}, {last}; {counts}"]
+    assert data.load(place).warnings == told, "in the summary too"
 
 
 def test_every_complaint_about_the_settings_comes_at_once():
@@ -239,6 +297,7 @@ def test_real_files(dataset, validation, sizes):
     loaded = data.load(Config(dataset=dataset, data=str(folder), validation=validation))
     splits = (loaded.train, loaded.validation, loaded.test)
     assert [len(s) for s in splits] == sizes
+    assert bool(loaded.warnings) == (dataset == "cifar10"), "MNIST as published, and a part of CIFAR-10"
     assert abs(loaded.train.images.mean()) < 0.03 and abs(loaded.train.images.std() - 1) < 0.03
     assert len({i for s in splits for i in s.index.tolist()}) == sum(sizes)
     assert [data.overlap(loaded.train, s) for s in splits[1:]] == [0, 0]

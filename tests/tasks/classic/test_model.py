@@ -29,3 +29,12 @@ def test_a_shortcut_without_parameters_halves_the_image_and_fills_channels_with_
     outputs = block(images)
     assert torch.equal(outputs[:, 2:4], images[:, :, ::2, ::2])
     assert outputs.shape == (1, 6, 2, 2) and not outputs[:, :2].any() and not outputs[:, 4:].any()
+
+
+def test_an_image_gets_the_same_answer_alone_and_in_company():
+    torch.manual_seed(0)
+    network, images = model.build(Config(dataset="cifar10", model="resnet-20")), torch.randn(5, 3, 32, 32)
+    network(images)  # running averages of some data
+    network.eval()
+    alone = torch.cat([network(image[None]) for image in images])
+    assert torch.allclose(network(images), alone, atol=1e-5)

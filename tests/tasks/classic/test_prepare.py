@@ -13,6 +13,7 @@ from common.data import published
 from common.errors import UserError
 from tasks.classic import prepare
 from tasks.classic.config import Config
+from tasks.classic.files import addresses
 from tests.support.classic_files import cifar_files, complaint, mnist_files, write
 from tests.support.file_server import Server
 
@@ -43,7 +44,9 @@ def server(monkeypatch):
             "cifar10": {"cifar-10-binary.tar.gz": (sums["cifar-10-binary.tar.gz"], batches)},
         }
         monkeypatch.setattr(prepare, "packages", packages)
-        monkeypatch.setattr(prepare, "mirrors", {"mnist": [server.url], "cifar10": [server.url + "deep/"]})
+        for dataset in addresses.sums:
+            monkeypatch.setitem(addresses.sums, dataset, sums)
+        monkeypatch.setattr(prepare, "homes", {"mnist": [server.url], "cifar10": [server.url + "deep/"]})
         monkeypatch.setattr(published, "patience", 5)
         yield server
 
@@ -69,10 +72,10 @@ def test_fetching_is_complete_counted_and_idempotent(server, folder):
     prepare.prepare(mnist, report=lines.append)
     assert names(folder) == sorted(prepare.packages["mnist"])
     assert lines[-1] == "mnist: 40 training and 20 test images of 28 x 28"
-    fingerprint, requests = prepare.check(mnist), len(server.asked)
+    fingerprint, requests = prepare.check(mnist).fingerprint, len(server.asked)
     prepare.prepare(mnist, report=lines.append)
     assert "complete" in lines[-2] and len(server.asked) == requests == 4
-    assert prepare.check(mnist) == fingerprint
+    assert prepare.check(mnist).fingerprint == fingerprint
 
 
 def test_an_interruption_is_continued_and_not_repeated(server, folder):
@@ -116,7 +119,7 @@ def test_a_wrong_checksum_is_thrown_away_and_the_next_mirror_asked(server, folde
     assert "t10k-labels-idx1-ubyte.gz" not in names(folder) and len(names(folder)) == 3, "no .part is left either"
     with Server() as other:
         other.files = {"t10k-labels-idx1-ubyte.gz": good}
-        monkeypatch.setattr(prepare, "mirrors", {"mnist": [server.url, other.url]})
+        monkeypatch.setattr(prepare, "homes", {"mnist": [server.url, other.url]})
         prepare.prepare(mnist, report=lambda line: None)
     assert names(folder) == sorted(prepare.packages["mnist"])
 
@@ -124,7 +127,7 @@ def test_a_wrong_checksum_is_thrown_away_and_the_next_mirror_asked(server, folde
 def test_no_network(folder, monkeypatch):
     with Server() as closed:
         url = closed.url
-    monkeypatch.setattr(prepare, "mirrors", {"mnist": [url, url + "second/"]})
+    monkeypatch.setattr(prepare, "homes", {"mnist": [url, url + "second/"]})
     message = complaint(prepare.prepare, mnist, None, lambda line: None)
     assert url + "train-images" in message and url + "second/train-images" in message
     assert "refused" in message and "Nothing is lost" in message and "DATA=<folder>" in message
@@ -160,6 +163,20 @@ def test_files_packed_or_unpacked_by_others_are_complete(server, folder):
     labels.write_bytes(labels.read_bytes()[:-9])
     prepare.prepare(mnist, report=lambda line: None)
     assert [name for name, _ in server.asked] == [labels.name], "only what is damaged is fetched"
+
+
+def test_what_can_be_read_is_never_replaced(server, folder, tmp_path):
+    """Fashion-MNIST in files of these names is somebody's own."""
+    own = write(tmp_path / "own", {f"{n}.gz": gzip.compress(b) for n, b in mnist_files(30).items()})
+    before, lines = {path: path.read_bytes() for path in own.iterdir()}, []
+    prepare.prepare(Config(dataset="mnist", data=str(own), validation=10), None, lines.append)
+    assert "reads as it is" in lines[0] and lines[-1].startswith("warning: not the published files of mnist")
+    (own / "t10k-images-idx3-ubyte.gz").unlink()
+    message = complaint(prepare.prepare, Config(dataset="mnist", data=str(own), validation=10), None, lines.append)
+    assert "not the published file" in message and "t10k-images" in message and "Nothing was fetched" in message
+    assert not server.asked and all(path.read_bytes() == before[path] for path in own.iterdir())
+    write(folder, {path.name: content for path, content in before.items()})
+    assert "Move it away" in complaint(prepare.prepare, mnist, None, lines.append), "where the published ones belong"
 
 
 def test_a_connection_closed_without_a_word_is_not_tried_for_ever(server, folder):

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.data import hub
+from common.data import hub, published
 from common.data.files import checksum
 from common.settings import groups
 from tasks.protein import data, prepare
@@ -33,6 +33,13 @@ from tests.support.protein_files import (
     write,
 )
 
+
+@pytest.fixture(autouse=True)
+def taken_for_published(monkeypatch):
+    """Files made here are not the published ones; what is said of that is tested beside what fetches these."""
+    monkeypatch.setattr(published, "unlike", lambda *about: [])
+
+
 # --- formats ---------------------------------------------------------------------------------------------------------
 
 
@@ -46,7 +53,7 @@ def test_folder_archive_and_tables_of_the_same_data_agree(tmp_path):
     write(tmp_path / "windows", windows)
     for values in ({"fold": 3}, {"fold": -1}, {"target": "temperature"}, {"boundaries": [20.0, 60.0]}):
         names = ("folder", "archive", "single", "tables", "windows")
-        sums = {prepare.check(s2c2(tmp_path / name, **values)) for name in names}
+        sums = {prepare.check(s2c2(tmp_path / name, **values)).fingerprint for name in names}
         assert len(sums) == 1, values
 
 
@@ -67,8 +74,8 @@ def test_the_seed_chooses_the_fold_where_that_is_asked(tmp_path):
     write(tmp_path, csv_files(rows))
     by_seed, fixed = s2c2(tmp_path, fold=-1), s2c2(tmp_path, fold=4)
     assert data.load(by_seed, 14).test.sequences == data.load(fixed, 0).test.sequences
-    assert data.load(by_seed, 0).checksum == data.load(by_seed, 5).checksum == prepare.check(by_seed)
-    assert data.load(fixed, 0).checksum == prepare.check(fixed) != prepare.check(by_seed)
+    assert data.load(by_seed, 0).checksum == data.load(by_seed, 5).checksum == prepare.check(by_seed).fingerprint
+    assert data.load(fixed, 0).checksum == prepare.check(fixed).fingerprint != prepare.check(by_seed).fingerprint
 
 
 def test_flip_as_csv_and_as_fasta(tmp_path):
@@ -80,7 +87,7 @@ def test_flip_as_csv_and_as_fasta(tmp_path):
     write(tmp_path / "fasta", {"mixed_split.fasta": fasta})
     write(tmp_path / "named", {"human.fasta": fasta})
     csv, fasta, named = (Config(dataset="meltome", data=str(tmp_path / kind)) for kind in ("csv", "fasta", "named"))
-    assert prepare.check(csv) == prepare.check(fasta) == prepare.check(named)
+    assert prepare.check(csv).fingerprint == prepare.check(fasta).fingerprint == prepare.check(named).fingerprint
     found = one(csv)
     assert [(found.parts == part).sum() for part in range(3)] == [38, 10, 12]
     assert found.targets.tolist() == [value for _, _, value in rows]
@@ -236,7 +243,7 @@ def test_fasta_lines_end_where_other_programs_end_them(character):
 def test_an_archive_that_is_cut_or_holds_two_in_a_file(tmp_path):
     whole = archive(fasta_files(rows))
     write(tmp_path, {"d1_fasta_clean.tar.gz": whole[: len(whole) // 2], **fold_files(rows)})
-    assert "d1_fasta_clean.tar.gz: not a whole archive" in complaint(prepare.check, s2c2(tmp_path))
+    assert "d1_fasta_clean.tar.gz: not a whole" in complaint(prepare.check, s2c2(tmp_path))
     two = archive({"d1/A.fasta": ">A\nMK\n>B\nML\n"})
     write(tmp_path, {"d1_fasta_clean.tar.gz": two})
     assert "d1/A.fasta:3: expected one sequence per file, found 2" in complaint(prepare.check, s2c2(tmp_path))
@@ -254,7 +261,7 @@ def test_an_archive_with_one_bit_turned_is_never_read_as_other_sequences(tmp_pat
     whole = archive(few)
     for where, content in cases_of_damage(whole):
         path.write_bytes(content)
-        assert f"{path}: not a whole archive of tar" in complaint(fasta_csv_pickle.folder_of_fasta, path), where
+        assert f"{path}: not a whole" in complaint(fasta_csv_pickle.folder_of_fasta, path), where
     plain = gzip.decompress(whole)
     for content in (whole, plain, lzma.compress(plain), whole + bytes(512)):
         path.write_bytes(content)
@@ -265,7 +272,7 @@ def test_an_archive_with_one_bit_turned_is_never_read_as_other_sequences(tmp_pat
         plain[: 512 * 3] + plain[512 * 3 + 7 :],
     ):
         path.write_bytes(content)
-        assert f"{path}: not a whole archive of tar" in complaint(fasta_csv_pickle.folder_of_fasta, path)
+        assert f"{path}: not a whole" in complaint(fasta_csv_pickle.folder_of_fasta, path)
 
 
 def test_two_files_for_a_protein_are_refused_and_those_of_macos_left_out(tmp_path):
@@ -338,9 +345,9 @@ def test_remarks_on_several_folds_say_of_which(tmp_path):
     files, said = csv_files(rows), []
     leaked = [line for line in files["s2c2_3_test.csv"].splitlines()[1:] if ",test," in line][:1]
     files["s2c2_3_train.csv"] += "".join(line.replace(",test,", ",train,") + "\n" for line in leaked)
-    prepare.check(s2c2(write(tmp_path, files), fold=-1), said.append)
+    said += prepare.check(s2c2(write(tmp_path, files), fold=-1)).remarks
     assert len(said) == 1 and said[0].startswith("fold 3: 1 of 6 test sequences")
-    prepare.check(s2c2(tmp_path, fold=3), said.append)
+    said += prepare.check(s2c2(tmp_path, fold=3)).remarks
     assert said[1] == said[0].removeprefix("fold 3: ")
 
 
@@ -393,7 +400,7 @@ def test_one_file_in_every_spelling(tmp_path):
     sums = set()
     for name, content in contents.items():
         place = str(write(tmp_path / name, {name: content}))
-        sums |= {prepare.check(Config(dataset="hp-s", data=place, file=file)) for file in ("", name)}
+        sums |= {prepare.check(Config(dataset="hp-s", data=place, file=file)).fingerprint for file in ("", name)}
     assert len(sums) == 1
     write(tmp_path, {"a.txt": table, "bad.csv.gz": packed[:-8] + bytes(8)})
     text = complaint(prepare.check, Config(dataset="hp-s", data=str(tmp_path), file="a.txt"))
@@ -417,8 +424,8 @@ def test_no_folder_is_taken_for_another_data_set(tmp_path):
     for dataset in ("hp-s2c2", "hp-s2c5"):
         text = complaint(prepare.check, Config(dataset=dataset, data=str(tmp_path / "any")))
         assert "name it with task.file=" in text and "found OgtTest.csv" in text
-        assert prepare.check(Config(dataset=dataset, data=str(tmp_path / "any"), file="OgtTest.csv"))
-    assert prepare.check(Config(dataset="hp-s", data=str(tmp_path / "any")))
+        assert prepare.check(Config(dataset=dataset, data=str(tmp_path / "any"), file="OgtTest.csv")).fingerprint
+    assert prepare.check(Config(dataset="hp-s", data=str(tmp_path / "any"))).fingerprint
 
 
 @pytest.mark.parametrize(
@@ -469,18 +476,28 @@ def test_missing_folders_and_files_name_what_helps(tmp_path):
     write(tmp_path, {"a.csv": table, "b.csv": table})
     text = complaint(prepare.check, Config(dataset="hp-s", data=str(tmp_path)))
     assert "there are 2; name it with task.file=" in text
-    assert prepare.check(Config(dataset="hp-s", data=str(tmp_path), file="b.csv"))
+    assert prepare.check(Config(dataset="hp-s", data=str(tmp_path), file="b.csv")).fingerprint
     write(tmp_path / "half", {"s2c2_0_train.csv": csv_files(rows)["s2c2_0_train.csv"]})
     assert "s2c2_0_test.csv: there is no such file" in complaint(prepare.check, s2c2(tmp_path / "half"))
 
 
 def test_duplicates_can_be_left_out_and_are_counted(tmp_path):
-    text = table + f"again,{rows[3][1]},50\nonce more,{rows[9][1]},50\n"
+    text = table + f"again,{rows[3][1]},{rows[3][2]}\nonce more,{rows[9][1]},80\n"
     config = Config(dataset="hp-s", data=str(write(tmp_path, {"any.csv": text})))
     refused = complaint(prepare.check, config)
     assert "any.csv:62: the same sequence as" in refused and "any.csv:5" in refused and "duplicates=first" in refused
     found = one(replace(config, duplicates="first"))
     assert len(found.sequences) == 60 and found.warnings[0].startswith("2 duplicate sequences were left out")
+    kept = found.targets[9]
+    assert f"; 1 of them had another target (first {tmp_path}/any.csv:63: 4, {kept:g} in" in found.warnings[0]
+    (tmp_path / "any.csv").write_text(text.replace(f"again,{rows[3][1]},{rows[3][2]}\n", ""))
+    assert f"with another target (4, not {kept:g})" in complaint(prepare.check, config)
+
+
+def test_a_cell_without_a_temperature_is_told_as_one(tmp_path):
+    text = table.replace(f",{rows[3][2]}\n", ",\n", 1)
+    message = complaint(prepare.check, Config(dataset="hp-s", data=str(write(tmp_path, {"any.csv": text}))))
+    assert "found ''; fill it in, in the column ogt, or leave the sequence out" in message and "TARGET" not in message
 
 
 @pytest.mark.parametrize("kind", ["csv", "fasta"])
@@ -496,7 +513,7 @@ def test_one_name_for_two_sequences_is_told_and_refused_where_structures_are_fou
     expected = f"2 sequences have the name of another sequence (first {place}/any.{kind}:{first}: P00002, as "
     assert warning == f"{expected}{place}/any.{kind}:{other})"
     for model in ("esm-if1", "proteinmpnn"):
-        text = complaint(prepare.check, replace(config, model=model))
+        text = complaint(datasets.read, replace(config, model=model))
         assert text.startswith(expected) and f"task.model={model} finds structures by it" in text
 
 

@@ -1,12 +1,13 @@
 """Fetching the protein data: from a server of the test's own."""
 
+import hashlib
 import pickle
 
 import pytest
 
-from tasks.protein import prepare
+from tasks.protein import data, prepare
 from tasks.protein.config import Config
-from tasks.protein.files import addresses, datasets
+from tasks.protein.files import addresses, datasets, fasta_csv_pickle
 from tests.support.file_server import Server
 from tests.support.protein_data import one, rows, s2c2
 from tests.support.protein_files import (
@@ -16,6 +17,7 @@ from tests.support.protein_files import (
     fasta_files,
     flip,
     fold_files,
+    shared,
     write,
 )
 
@@ -58,7 +60,7 @@ def test_prepare_replaces_no_file(tmp_path, server, monkeypatch):
     (own / "d1_fasta_clean.tar.gz").write_bytes(server["d1_fasta_clean.tar.gz"][:-9])
     (own / "d1_4.pkl").unlink()
     text = complaint(prepare.prepare, s2c2(own), None, said.append)
-    assert "d1_fasta_clean.tar.gz: not the published file" in text and "not a whole archive" in text
+    assert "d1_fasta_clean.tar.gz: not the published file" in text and "not a whole" in text
     assert not (own / "d1_4.pkl").exists() and (own / "d1_3.pkl").read_bytes() == mine
     monkeypatch.chdir(tmp_path)
     usual = write(tmp_path / "data" / "protein" / "hp-s2c2", {**server, "d1_3.pkl": mine})
@@ -74,10 +76,46 @@ def test_prepare_fetches_nothing_into_a_folder_that_reads(tmp_path, server):
         before = sorted(place.rglob("*"))
         prepare.prepare(s2c2(place), None, said.append)
         assert any("reads as it is, nothing was fetched" in line for line in said), said
-        assert said[-1].startswith("hp-s2c2, fold 0: 44 training") and sorted(place.rglob("*")) == before
+        assert (
+            any(line.startswith("hp-s2c2, fold 0: 44 training") for line in said) and sorted(place.rglob("*")) == before
+        )
     server.update(server_files)
     prepare.prepare(s2c2(tmp_path / "csv", fold=-1), None, said.append)
     assert len(datasets.read(s2c2(tmp_path / "csv", fold=-1))) == 10, "what is missing for the folds asked is fetched"
+
+
+def test_files_that_are_not_the_published_ones_are_used_and_named(tmp_path, server, monkeypatch):
+    forms = {
+        "archive": server,
+        "folder": {**fasta_files(rows), **fold_files(rows)},
+        "tables": csv_files(rows, folds=[0]),
+    }
+    tables = {name: hashlib.md5(text.encode()).hexdigest() for name, text in forms["tables"].items()}
+    monkeypatch.setitem(addresses.also, "hp-s2c2", tables)
+    same = fasta_csv_pickle.folder_of_fasta(write(tmp_path / "one", fasta_files(rows)) / "d1_fasta_clean")
+    monkeypatch.setitem(addresses.sequences, "hp-s2c2", datasets.of_sequences(same))
+    for name, content in forms.items():
+        place, told = write(tmp_path / name, content), []
+        told += prepare.check(s2c2(place)).remarks
+        assert not told, name
+    others = [(name, text + "\n") for name, text in csv_files(rows, folds=[0]).items()]
+    write(place, dict(others))
+    told += prepare.check(s2c2(place)).remarks
+    files = ", ".join(str(place / f"s2c2_0_{part}.csv") for part in ("train", "test"))
+    counts = "44 training, 10 validation, 6 test sequences"
+    assert told == [f"not the published files of hp-s2c2, by their checksums: {files}; {counts}"]
+    assert data.load(s2c2(place), 0).warnings == told, "in the summary too"
+    write(tmp_path / "folder", {"d1_fasta_clean/P00007.fasta": ">P00007\nMKV\n"})
+    told += prepare.check(s2c2(tmp_path / "folder")).remarks
+    assert f": {tmp_path}/folder/d1_fasta_clean; 44" in told[-1]
+
+
+def test_the_real_files_are_the_published_ones():
+    found = [(name, folder) for name in ("hp-s2c2", "hp-s2c5") if (folder := shared / name.replace("-", "_")).is_dir()]
+    if not found:
+        pytest.skip(f"no real data in {shared}")
+    for name, folder in found:
+        assert not any(one.warnings for one in datasets.read(Config(dataset=name, data=str(folder), fold=-1)).values())
 
 
 def test_prepare_says_where_the_rest_is(tmp_path):

@@ -218,6 +218,29 @@ def test_selenomethionine_is_methionine(tmp_path):
     assert np.array_equal(structures.read(path, letters), points)
 
 
+@pytest.mark.parametrize("name, letter", [("SEC", "U"), ("PYL", "O"), ("ASX", "B"), ("UNK", "X")])
+@pytest.mark.parametrize("record", ["HETATM", "ATOM"])
+def test_no_residue_of_the_chain_is_left_out(tmp_path, name, letter, record):
+    content = pdb(letters, points).replace(" CYS ", f" {name} ").split("\n")
+    content = [f"{record:6}{line[6:]}" if f" {name} " in line else line for line in content]
+    path, own = written(tmp_path / "rare.pdb", "\n".join(content)), letters.replace("C", letter)
+    assert structures.chain_of(path).letters == own
+    for sequence in (own, letters):  # or as it is spelt where the rare residue was engineered away
+        assert np.array_equal(structures.read(path, sequence), points)
+    assert np.array_equal(structures.read(as_cif(tmp_path / "rare.cif", path), own), points)
+
+
+@pytest.mark.parametrize("name", ["a.pdb", "a.pdb.gz", "a.cif", "a.cif.gz"])
+def test_a_byte_order_mark_takes_no_atom_and_a_name_packs_nothing(tmp_path, name):
+    plain = written(tmp_path / "plain.pdb", pdb(letters, points))
+    if ".cif" in name:
+        plain = as_cif(tmp_path / "plain.cif", plain)
+    path = written(tmp_path / name, "\ufeff" + plain.read_text())
+    assert np.array_equal(structures.read(path, letters), points)
+    path.write_bytes(plain.read_bytes())  # not packed, or so it says
+    assert np.array_equal(structures.read(path, letters), points)
+
+
 def test_the_first_of_several_models_counts(tmp_path):
     body = [pdb(letters, values).replace("END\n", "") for values in (points, points + 5)]
     path = written(

@@ -223,7 +223,8 @@ def test_classes_of_a_fold_leaks_and_crops_stand_in_the_summary(folders):
     test = [sequence for _, sequence, _ in made(80)[::10]]
     assert found["measurements"]["sequences"] == 8
     assert found["measurements"]["cropped"] == sum(len(sequence) > 20 for sequence in test) > 0
-    (warning,) = found["warnings"]
+    made_here, warning = found["warnings"]
+    assert made_here.startswith("not the published files of hp-s2c2")
     assert warning.startswith("1 of 8 test sequences are also among the training sequences")
     test_classes = Counter(value >= 75 for _, _, value in made(80)[::10])
     assert found["baseline"] == 100 * test_classes[False] / 8

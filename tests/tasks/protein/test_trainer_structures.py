@@ -207,7 +207,7 @@ def test_geometry_and_embeddings_stay_dense_whatever_is_excluded(structured, mon
     assert len(chosen - {"head.1.weight"}) == (3 * 5 + 2 * 3 if name == "proteinmpnn" else 2 * 6)
     settings = record.read_config(stage(**values))["settings"]
     answer = fits_the_model._answer({"task": "protein", "method": "dense", "settings": settings}, {})
-    assert {weight for weight, _ in answer["shapes"]} == chosen
+    assert {weight for weight, _, word in answer["layers"] if word == "pruned"} == chosen
 
 
 def test_a_missing_or_changed_structure_is_noticed_before_anything_is_queued(structured, folders):

@@ -1,0 +1,24 @@
+"""No order of a set or of hashes reaches a result: every method on every task, under two hash seeds."""
+
+import json
+import os
+import subprocess
+import sys
+
+from common import registry
+from tests.support.places import ROOT
+
+
+def test_every_method_on_every_task_does_not_depend_on_string_hashes(tmp_path):
+    children = []
+    for seed in ("1", "2"):
+        env = {**os.environ, "PYTHONHASHSEED": seed, "RUNS": str(tmp_path / seed)}
+        command = [sys.executable, "-m", "tests.support.hash_seeds"]
+        children.append(subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True))
+    first, second = (json.loads(child.communicate()[0]) for child in children)
+    assert {tuple(name.split()[:2]) for name in first} >= {("arithmetic", m) for m in registry.methods()} - {
+        ("arithmetic", "synflow")
+    }
+    assert {name.split()[0] for name in first} == set(registry.tasks()) and len(first) > 90
+    assert first.keys() == second.keys(), "digests too"
+    assert [name for name in first if first[name] != second[name]] == []
