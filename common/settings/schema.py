@@ -147,23 +147,25 @@ def parse(text: str, kind: Any) -> Any:
 
 
 def typed(value: Any, kind: Any) -> Any:
-    """A value of a YAML file whose scalars are texts, as the type of its field. ``ValueError`` as ``parse``."""
+    """A value of a YAML file whose scalars are texts, as the type of its field. ``ValueError`` as ``parse``.
+
+    None, of a key with nothing behind it, counts as the empty text.
+    """
     wanted = typing.get_origin(kind) or kind
     if wanted not in (list, dict):
-        if not isinstance(value, str):
+        if not isinstance(value, str | None):
             raise ValueError("one value")
-        return parse(value, kind)
-    element = (typing.get_args(kind) or (str,))[-1]
-    form = _form(kind)
-    value = wanted() if value == "" else value  # a key with nothing behind it
+        return parse(value or "", kind)
+    element, form = (typing.get_args(kind) or (str,))[-1], _form(kind)
+    value = value or wanted()
     if not isinstance(value, wanted):
         raise ValueError(form)
-    if not all(isinstance(v, str) for v in (value.values() if wanted is dict else value)):
+    if not all(isinstance(v, str | None) for v in (value.values() if wanted is dict else value)):
         raise ValueError(f"{form}, not nested")
     try:
         if isinstance(value, dict):
-            return {key: parse(one, element) for key, one in value.items()}
-        return [parse(one, element) for one in value]
+            return {key: parse(one or "", element) for key, one in value.items()}
+        return [parse(one or "", element) for one in value]
     except ValueError as error:
         raise ValueError(f"{form}, each value {error}") from None
 

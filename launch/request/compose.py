@@ -1,7 +1,6 @@
 """The settings that a task and a preset give, from YAML files: dataclass < task < its exceptions < preset."""
 
 import json
-import re
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -15,41 +14,24 @@ from common.stage import identity
 from launch.request.arguments import Request
 
 
-class _Loader(yaml.SafeLoader):
-    """Reads ``4:00:00`` as the text it is; YAML 1.1 takes it for a number in base sixty."""
+class AsWritten(yaml.SafeLoader):
+    """Leaves every scalar the text that is written, but nothing at all and null: each field converts by its own type.
+
+    YAML 1.1 takes 0755 for 493, 4:00:00 for a number in base sixty, and ``no`` for false.
+    """
 
 
-_Loader.yaml_implicit_resolvers = {
-    letter: [
-        (tag, re.compile(f"(?!.*:)(?:{pattern.pattern})", re.X) if tag.endswith((":int", ":float")) else pattern)
-        for tag, pattern in resolvers
-    ]
+AsWritten.yaml_implicit_resolvers = {
+    letter: [(tag, pattern) for tag, pattern in resolvers if tag.endswith((":null", ":merge"))]
     for letter, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 
 
-class _AsWritten(yaml.SafeLoader):
-    """Leaves every scalar the text it is; anchors and merges work."""
-
-
-_AsWritten.yaml_implicit_resolvers = {"<": yaml.SafeLoader.yaml_implicit_resolvers["<"]}
-
-
 @cache
 def read_yaml(path: Path) -> dict:
-    """The mapping in a YAML file. ``UserError`` where it cannot be read, or holds anything else."""
-    return _read(path, _Loader)
-
-
-@cache
-def read_texts(path: Path) -> dict:
-    """The same with every value as the text that is written: an account 0755 is no number. For ``schema.typed``."""
-    return _read(path, _AsWritten)
-
-
-def _read(path: Path, loader: type[yaml.SafeLoader]) -> dict:
+    """The mapping in a YAML file, of texts. ``UserError`` where it cannot be read, or holds anything else."""
     try:
-        return mapping(str(path), yaml.load(path.read_text(), Loader=loader))
+        return mapping(str(path), yaml.load(path.read_text(), Loader=AsWritten))
     except yaml.YAMLError as error:
         raise UserError(f"{path} is not valid YAML: {error}") from None
     except (OSError, ValueError) as error:
@@ -101,9 +83,7 @@ class Composer:
         mapping(general, amount, ("compare", "sweep"))
         mapping(place, special, ("run", "task", "methods", "needs", "compare", "sweep"))
         self.layers = [(origin, own), (place, special)]
-        written = read_texts(paths.root() / "tasks" / self.task / "config.yaml")
-        chosen = (written.get("presets") or {}).get(request.preset) or {}
-        self.needs = [(f"{origin}: needs", written.get("needs")), (f"{place}: needs", chosen.get("needs"))]
+        self.needs = [(f"{where}: needs", layer.get("needs")) for where, layer in self.layers]
         for where, layer in self.layers:
             mapping(f"{where}: methods", layer.get("methods"), tuple(registry.methods()))
         self.axes_origin = f"{place if special.get('sweep') else general}: sweep"

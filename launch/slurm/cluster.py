@@ -100,7 +100,7 @@ def read(request: Request, composer: compose.Composer | None = None) -> Cluster:
     ``UserError`` lists everything that cannot work.
     """
     path = file_of(request.cluster)
-    content = compose.read_texts(path)
+    content = compose.read_yaml(path)
     own = {key: value for key, value in content.items() if key != "needs"}
     special = compose.mapping(f"{path}: needs", content.get("needs"))
     for task in special:

@@ -3,6 +3,8 @@
 import pytest
 
 from common import paths
+from common.settings import groups
+from common.settings.run import Run
 from launch.request import arguments, compose, grid, variants
 
 OWN, PRESET = "tasks/classic/config.yaml", "launch/presets/default.yaml"
@@ -65,6 +67,16 @@ def test_later_layers_win(files):
     assert found["run"]["seed"] == 5 and found["method"]["rounds"] == 1  # the preset's axes
     assert settings("preset=small", "method.rate=0.1")["method"]["rate"] == 0.1
     assert settings("method=imp", "run.seed=0", "method.rounds=1")["run"]["batch_size"] == 7  # no preset
+
+
+def test_a_text_of_a_file_is_what_is_written(tmp_path):
+    """YAML 1.1 takes these for numbers and truths; every field converts by its own type."""
+    path = tmp_path / "config.yaml"
+    path.write_text("{optimizer: no, exclude: [0755, 1_0], seed: 7, epochs: 3, nesterov: true, milestones: [.5, 1e-1]}")
+    found = groups.merge(Run, "run", [("file", compose.read_yaml(path))])
+    assert (found["optimizer"], found["exclude"]) == ("no", ["0755", "1_0"])
+    assert (found["seed"], found["epochs"], found["nesterov"], found["milestones"]) == (7, 3.0, True, [0.5, 0.1])
+    assert isinstance(found["epochs"], float) and isinstance(found["seed"], int)
 
 
 def test_axes_multiply_and_stay_with_the_methods_that_know_them():

@@ -4,10 +4,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-import yaml
 
 from common.errors import UserError
-from launch.request import compose
 from launch.request.arguments import parse
 from launch.slurm import cluster
 from launch.slurm.cluster import Cluster, layout, minutes, parameters
@@ -128,12 +126,6 @@ def test_so_it_is_on_the_command_line_and_in_needs(tmp_path):
     assert found.setup == ["umask 022"]
     assert found.extra == {"nice": "5", "reservation": "007", "begin": "2026-01-01T16:00", "exclusive": "true"}
     assert "#SBATCH --exclusive" in script(found).splitlines()
-
-
-def test_so_it_is_in_what_a_task_needs(monkeypatch):
-    text = "needs: {time: 1_0, gres: 0755}"
-    monkeypatch.setattr(compose, "read_texts", lambda path: yaml.load(text, Loader=compose._AsWritten))
-    assert compose.Composer(parse([])).needs[0][1] == {"time": "1_0", "gres": "0755"}
 
 
 def test_everything_wrong_with_a_cluster_is_said_at_once(tmp_path):
