@@ -1,4 +1,4 @@
-"""Every method trains a small stage of every task in this process; the weights' and masks' checksums by stage as JSON.
+"""Every method trains a small stage of every task in this process; by stage what its summary says, as JSON.
 
 RUNS=<folder> PYTHONHASHSEED=1 python -m tests.support.hash_seeds
 """
@@ -16,9 +16,16 @@ from launch.request import arguments
 TASKS = {
     "classic": {},
     "protein": {"task.width": 8, "task.heads": 2, "task.layers": 1, "run.prune_embeddings": True},
-    "arithmetic": {"task.model": "graph2tree", "task.width": 16, "task.embedding_width": 8, "task.layers": 1},
+    "arithmetic": {
+        "task.model": "graph2tree",
+        "task.cell": "lstm",
+        "task.width": 16,
+        "task.embedding_width": 8,
+        "task.layers": 1,
+    },
 }
 RUN = {"run.seed": 0, "run.steps": 4, "run.warmup_steps": 0, "run.batch_size": 16, "run.evaluate_every": 4}
+SAID = ("weights", "masks", "score", "sparsity", "sparsity_target", "metric")
 SHORT = {"every": 1, "gradients": 4, "batches": 1, "candidates": 2, "iterations": 3, "points": 3, "block": 16}
 
 
@@ -45,11 +52,7 @@ def main() -> None:
                 outcome = run.execute(stage.folder)
                 assert outcome == "done", (task, method, paths.status(stage.folder).read_text())
                 summary = json.loads(paths.summary(stage.folder).read_text())
-                found[f"{task} {stage.method} {stage.digest}"] = [
-                    summary["weights"],
-                    summary["masks"],
-                    summary["score"],
-                ]
+                found[f"{task} {stage.method} {stage.digest}"] = {key: summary[key] for key in SAID}
     with out:
         json.dump(found, out)
 
