@@ -73,6 +73,11 @@ def complaints(task: str, method: str, settings: dict) -> list[str]:
         found += chosen.complaints_for(run.steps)
     if settings["method"].get("rewind") == "pretrained" and not starts_pretrained(task, asked):
         found.append("method.rewind=pretrained needs pretrained weights, task.pretrained is empty")
+    if getattr(chosen, "needs_pretrained", False) and not starts_pretrained(task, asked):
+        found.append(
+            f"METHOD={method} prunes pretrained weights, and these settings of task {task} start from random ones; "
+            "METHOD=omp_before prunes those, METHOD=omp_no_retraining the trained network"
+        )
     if run.select != "last" and settings["task"].get("validation") == 0:
         found.append(f"run.select={run.select} needs a validation split, task.validation is 0")
     return found

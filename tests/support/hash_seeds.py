@@ -11,6 +11,7 @@ from common.settings import groups, schema
 from common.stage import run
 from launch.plan import planner
 from launch.request import arguments
+from tests.support import training
 
 # Small networks, and what lets each method do within four steps all that it does.
 TASKS = {
@@ -46,7 +47,13 @@ def main() -> None:
         for method in registry.methods():
             if method == "synflow" and task != "classic":  # refused: not defined through gates and attention
                 continue
-            made = planner.make(arguments.parse([f"task={task}", f"method={method}", *settings(task, method)]))
+            if getattr(registry.method(method), "needs_pretrained", False):
+                if task != "classic":  # whose pretrained weights are no small ones
+                    continue
+                own = [f"task.pretrained={training.pretrained()}"]
+            else:
+                own = []
+            made = planner.make(arguments.parse([f"task={task}", f"method={method}", *settings(task, method), *own]))
             planner.write(made)
             for stage in made.stages.values():
                 outcome = run.execute(stage.folder)

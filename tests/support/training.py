@@ -14,7 +14,7 @@ import torch
 import yaml
 from torch import nn
 
-from common import paths, record
+from common import paths, record, registry
 from common import sparsity as sp
 from common.stage import run
 from common.training.resume import checkpoint
@@ -53,7 +53,20 @@ def settings_of(method: str, values: dict | None = None, sparsity: float = 0.8) 
     """Command-line keys and values of a small stage of ``method``."""
     level = {"method.sparsity": min(sparsity, MOST.get(method, 1))}
     level = {} if method == "dense" or "method.rounds" in (values or {}) else level
-    return {**SMALL, **SHORT.get(method, {}), **level, **(values or {})}
+    start = {"task.pretrained": pretrained()} if getattr(registry.method(method), "needs_pretrained", False) else {}
+    return {**SMALL, **SHORT.get(method, {}), **level, **start, **(values or {})}
+
+
+def pretrained() -> Path:
+    """A file of weights below RUNS, always the same, for LeNet-300-100 on digits: larger ones than its initial ones."""
+    path, config = paths.runs() / "pretrained.pt", registry.task_part("classic", "config").Config()
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with torch.random.fork_rng():
+            torch.manual_seed(7)
+            weights = registry.task_part("classic", "model").build(config).state_dict()
+        torch.save({name: 1.5 * value for name, value in weights.items()}, path)
+    return path
 
 
 def line(method: str, values: dict | None = None, sparsity: float = 0.8, task: str = "classic") -> list[Path]:

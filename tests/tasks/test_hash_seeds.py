@@ -19,7 +19,8 @@ def test_every_method_on_every_task_does_not_depend_on_string_hashes(tmp_path):
         children.append(subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True))
     first, second = (json.loads(child.communicate()[0]) for child in children)
     assert {tuple(name.split()[:2]) for name in first} >= {("arithmetic", m) for m in registry.methods()} - {
-        ("arithmetic", "synflow")
+        ("arithmetic", "synflow"),
+        ("arithmetic", "essential"),  # which needs pretrained weights, and large ones there
     }
     assert {name.split()[0] for name in first} == set(registry.tasks()) and len(first) > 90
     assert first.keys() == second.keys(), "digests too"

@@ -15,6 +15,7 @@ class BeforeTraining(Method):
     """Subclasses say in ``score`` what the starting weights are worth."""
 
     Config = Allocated
+    needs_pretrained = False  # are starting weights that were drawn at random refused, before anything is queued?
     facts = Facts(paper="", when=BEFORE, score="", schedule="once")
 
     def start(self, state: State) -> None:

@@ -1,15 +1,40 @@
-"""Pruning without retraining, and the corner of a curve (Jaiswal et al., NeurIPS 2023; Satopaa et al., 2011)."""
+"""One-shot pruning of a pretrained network (Jaiswal et al., NeurIPS 2023), and pruning without retraining."""
 
 import signal
 
 import pytest
 import torch
 
-from common import paths, record
+from common import paths, record, registry
 from common import sparsity as sp
 from common.errors import UserError
+from launch.request import arguments, grid
 from tests.support import training
 from tests.support.training import Death, line, masks, train, trained, weights
+
+# --- the published procedure: prune what was pretrained, then fine-tune ------------------------------------------------
+
+
+@pytest.mark.parametrize("allocation", ["global", "uniform"])
+def test_pretrained_weights_are_pruned_before_anything_is_trained_and_survivors_are_fine_tuned(allocation):
+    """As in the authors' code, and not the network that was trained on the task."""
+    folders = line("essential", {"method.allocation": allocation}, 0.7)
+    train(folders)
+    (folder,) = folders  # no dense training comes first
+    before, after, found = torch.load(training.pretrained()), weights(folder), training.summary(folder)
+    magnitude = {name: before[name].abs() for name in masks(folder)}
+    assert training.equal(masks(folder), sp.choose(magnitude, 0.7, allocation, "weights", None))
+    assert found["steps"] == training.SMALL["run.steps"] and found["unmoved"] == []
+    assert all(not torch.equal(after[name], before[name] * mask) for name, mask in masks(folder).items())
+
+
+def test_any_task_that_starts_from_random_weights_is_refused():
+    for task in registry.tasks():
+        asked = [f"task={task}", "method=essential", "run.seed=0"]
+        with pytest.raises(UserError, match=f"METHOD=essential prunes pretrained weights, .* task {task} start from"):
+            grid.cells(arguments.parse(asked))
+    assert grid.cells(arguments.parse(["task=protein", "method=essential", "run.seed=0", "task.model=antiberty"]))
+
 
 # --- no retraining ----------------------------------------------------------------------------------------------------
 
@@ -23,7 +48,7 @@ SPOILT = {
 }
 
 AFTER = {
-    "essential": {},
+    "omp_no_retraining": {},
     "omp_after": {"method.retrain": "none"},
     "random_after": {"method.retrain": "none"},
     "obd": {"method.retrain": "none"},
@@ -56,7 +81,7 @@ def test_no_step_is_taken_and_the_network_is_scored_as_pruned(method, select):
 
 def test_it_is_one_shot_pruning_by_magnitude_under_a_name_of_its_own():
     for allocation in ("global", "uniform"):
-        own = trained("essential", {"method.allocation": allocation}, 0.7)
+        own = trained("omp_no_retraining", {"method.allocation": allocation}, 0.7)
         other = trained("omp_after", {"method.allocation": allocation, "method.retrain": "none"}, 0.7)
         assert training.equal(weights(own), weights(other))
         assert training.summary(own)["score"] == training.summary(other)["score"]
@@ -69,13 +94,13 @@ def test_it_is_one_shot_pruning_by_magnitude_under_a_name_of_its_own():
 def test_pruning_nothing_loses_nothing(select):
     shared = {"run.select": select, **SPOILT}
     dense = training.summary(trained("dense", shared))
-    same = training.summary(trained("essential", shared, 0.0))
+    same = training.summary(trained("omp_no_retraining", shared, 0.0))
     assert (same["score"], same["test_loss"]) == (dense["score"], dense["test_loss"])
 
 
 @pytest.mark.parametrize("death", [Death("writing", "weights.pt"), Death("before", "summary.json")])
 def test_killed_at_the_end_it_ends_the_same(death):
-    folders = line("essential", {"run.seed": 4}, 0.6)
+    folders = line("omp_no_retraining", {"run.seed": 4}, 0.6)
     train(folders[:-1])
     assert training.attempt(folders[-1], death) == -signal.SIGKILL
     assert training.attempt(folders[-1]) == 0
@@ -89,9 +114,9 @@ def test_killed_at_the_end_it_ends_the_same(death):
 
 def test_what_follows_may_start_from_it():
     """A stage without steps is a parent like any other: its masks and counts can be asked for."""
-    folder = trained("reshuffle", {"method.of": "essential", "method.settings": "{}"}, 0.8)
+    folder = trained("reshuffle", {"method.of": "omp_no_retraining", "method.settings": "{}"}, 0.8)
     counts = {name: int(mask.sum()) for name, mask in masks(folder).items()}
-    assert counts == {name: int(mask.sum()) for name, mask in masks(trained("essential", {}, 0.8)).items()}
+    assert counts == {name: int(mask.sum()) for name, mask in masks(trained("omp_no_retraining", {}, 0.8)).items()}
 
 
 @pytest.mark.parametrize(
@@ -102,8 +127,10 @@ def test_what_follows_may_start_from_it():
         ("obert", {"method.retrain": "none", "method.prunings": 3}, "has no steps to prune in"),
         ("imp", {"method.retrain": "none"}, "is trained in every round"),
         ("one_shot_ticket", {"method.retrain": "none"}, "a ticket trains by method.rewind"),
-        ("essential", {"method.retrain": "full"}, "use METHOD=omp_after"),
+        ("omp_no_retraining", {"method.retrain": "full"}, "use METHOD=omp_after"),
+        ("omp_no_retraining", {"method.allocation": "erk"}, "one of global, uniform"),
         ("essential", {"method.allocation": "erk"}, "one of global, uniform"),
+        ("essential", {"task.pretrained": ""}, "METHOD=omp_before prunes those, METHOD=omp_no_retraining the trained"),
     ],
 )
 def test_what_cannot_work_is_said_before_training(method, values, message):

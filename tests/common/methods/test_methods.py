@@ -29,7 +29,7 @@ class Signature:
 
 SIGNATURES = {
     "dense": Signature("initial"),
-    "essential": Signature("trained", parent="dense"),
+    "essential": Signature("initial"),
     "gmp": Signature("initial", "shrink"),
     "gradual_random": Signature("initial", "shrink"),
     "gradual_ticket": Signature("initial", parent="gmp"),
@@ -44,6 +44,7 @@ SIGNATURES = {
     "obert": Signature("fresh", parent="dense"),  # the trained weights, corrected: tests/common/sparsity/test_fisher.py
     "omp_after": Signature("trained", parent="dense"),
     "omp_before": Signature("initial"),
+    "omp_no_retraining": Signature("trained", parent="dense"),
     "one_shot_ticket": Signature("rewound", parent="dense"),
     "random_after": Signature("trained", parent="dense"),
     "random_before": Signature("initial"),
@@ -177,7 +178,9 @@ def test_random_masks_are_uniform_by_seed_and_nested(method):
     assert again.masks.checksum() == fifth.checksum()
 
 
-@pytest.mark.parametrize("method, weights_of", [("omp_before", "initial"), ("omp_after", "trained")])
+@pytest.mark.parametrize(
+    "method, weights_of", [("omp_before", "initial"), ("essential", "initial"), ("omp_after", "trained")]
+)
 def test_magnitude_pruning_keeps_the_largest_weights(method, weights_of):
     worker, state = begun(method)
     source = worker.pretrained_state() if weights_of == "initial" else training.weights(trained("dense"))

@@ -31,7 +31,7 @@ def test_a_stage_is_expected_to_take_as_long_as_its_steps_do():
     none = Stage("b", "omp_after", "done", retrain="none")
     assert seconds(Stage("d", "omp_after", retrain="none"), {full: 100}) == 0
     assert seconds(Stage("d", "omp_after", retrain="none"), {full: 100, none: 3}) == pytest.approx(3)
-    assert seconds(Stage("d", "essential"), {full: 100, none: 3}) == pytest.approx(3)
+    assert seconds(Stage("d", "omp_no_retraining"), {full: 100, none: 3}) == pytest.approx(3)
     assert seconds(Stage("d", "omp_after", retrain="full"), {full: 100, none: 3}) == pytest.approx(100)
     half = Stage("d", "omp_after", retrain="fine_tune", retrain_share=0.5)
     assert seconds(half, {full: 100, none: 3}) == pytest.approx(50)

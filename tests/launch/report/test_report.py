@@ -579,12 +579,12 @@ def test_the_table_of_best_steps_leaves_out_methods_without_steps(tmp_path):
     runs = tmp_path / "runs"
     stage(runs, "d", "dense", 0.0, best_step=30)
     for level in (0.5, 0.75):
-        stage(runs, f"e{level}", "essential", level, best_step=0, steps=0)
+        stage(runs, f"e{level}", "omp_no_retraining", level, best_step=0, steps=0)
         stage(runs, f"i{level}", "imp", level, best_step=20)
     table = written(runs, tmp_path).markdown.read_text().split("best validation")[1].split("\n\n")[1]
-    assert "| imp | 20 | 20 |" in table and "essential" not in table
-    (board,) = boards([r for r in records.read(where=runs) if r.method == "essential"])
-    assert board.cells["essential", 0.5].steps is None
+    assert "| imp | 20 | 20 |" in table and "omp_no_retraining" not in table
+    (board,) = boards([r for r in records.read(where=runs) if r.method == "omp_no_retraining"])
+    assert board.cells["omp_no_retraining", 0.5].steps is None
 
 
 def test_labels_leave_out_the_group_of_every_setting(tmp_path):
