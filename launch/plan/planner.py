@@ -95,7 +95,7 @@ class Forest:
                 "variant": variants.variant(self.composer, method, settings, data),
                 "replicate": folds.text(self.task, settings),
                 "versions": versions,
-                "source": reasons.source(method),
+                "source": reasons.source(self.task, method),
                 "data": data,
                 "settings": settings,
             }
