@@ -29,7 +29,7 @@ _NAMES = {  # by the module that they are in
     "scores": "Score magnitude saliency gradient_magnitude gradient_flow random_score damage surgeon",
     "fisher": "InverseFisher fisher_diagonal",
     "choosing": "choose",
-    "granularity": "form Blocks Pattern pools",
+    "granularity": "form Blocks Pattern met pools",
     "allocation": "AllocationError shapes_of Pool Groups kept_count allocate global_pool uniform uniform_first_dense "
     "erdos_renyi_kernel erdos_renyi_kernel_plus per_layer per_row n_of_m from_masks",
     "selection": "select",

@@ -99,6 +99,13 @@ def form(structure: str) -> Blocks | Pattern:
     raise AllocationError(f"expected weights, RxC as in 4x4, or N:M with N < M as in 2:4; found {structure!r}")
 
 
+def met(target: float, sparsity: float, total: int, structure: str = "weights", tolerance: float | None = None) -> bool:
+    """Is the ``sparsity`` of ``total`` weights the ``target``, to half an atom, or to the ``tolerance``, a share?"""
+    shape = form(structure)
+    exact = _SLIP / shape.m if isinstance(shape, Pattern) else shape.size / 2 / total
+    return abs(sparsity - target) <= (exact if tolerance is None else tolerance) + _SLIP / total
+
+
 def pools(
     sizes: Sizes, sparsity: float, allocation: str | Rule = "global", structure: str = "weights", living: Living = None
 ) -> Pools:

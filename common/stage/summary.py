@@ -33,14 +33,15 @@ def measured(stage: dict[str, Any], worker: Trainer, state: State, scored: Path,
     empty = [name for name, kept in living.items() if kept == 0]
     reasons = [f"empty layer {name}" for name in empty] + ["constant prediction"] * bool(test["constant"])
     last = worker.run.select == "last"
-    values = stage["settings"]
+    values, method = stage["settings"], worker.method
+    wanted, sparsity = target(stage, worker, state), pruned / masks.total
     return {
         "task": stage["task"],
         "dataset": values["task"].get("dataset", stage["task"]),
         "model": values["task"].get("model", ""),
         "method": stage["method"],
-        "sparsity_target": target(stage, worker, state),
-        "sparsity": pruned / masks.total,
+        "sparsity_target": wanted,
+        "sparsity": sparsity,
         "sparsity_all": pruned / sp.count(state.model),
         "seed": stage["seed"],
         "metric": worker.metric,
@@ -56,6 +57,7 @@ def measured(stage: dict[str, Any], worker: Trainer, state: State, scored: Path,
         "data": stage["data"][:8],
         "collapse": reasons,
         "zeros": (masks.total - sum(living.values())) / masks.total,
+        "target_met": wanted is None or sp.met(wanted, sparsity, masks.total, method.structure, method.tolerance),
         "selection": worker.run.select,
         "scored_step": state.steps if last else worker.best["step"],
         "best_step": worker.best.get("step"),
@@ -88,10 +90,12 @@ def _living(saved: dict[str, Any], state: State) -> dict[str, int]:
     return found
 
 
-def target(stage: dict[str, Any], worker: Trainer, state: State) -> float:
-    """The sparsity asked for; where rounds or layers decide it, the one their rule leads to."""
+def target(stage: dict[str, Any], worker: Trainer, state: State) -> float | None:
+    """The sparsity asked for; where rounds or layers decide it, the one their rule leads to; None: nobody asked."""
     if stage["sparsity"] is not None:
         return stage["sparsity"]
     method = worker.method
+    if all(getattr(method.config, name, None) is None for name in method.levels):
+        return None
     pools = sp.pools(state.weights, method.target, method.allocation, method.structure)
     return 1 - sp.form(method.structure).size * sum(pool.keep for pool in pools) / state.masks.total  # rounds: no N:M

@@ -47,6 +47,13 @@ def smoke(request: Request) -> int:
             return result.code
         summary = record.read_json(paths.summary(some.folder))
         zeros, score = summary["sparsity"], summary["score"]
+        if not summary["target_met"]:
+            print(
+                f"error: sparsity {wording.percent(zeros)} at the end, asked for was "
+                f"{wording.percent(summary['sparsity_target'])}: the method prunes otherwise than its target says (or "
+                f"declares a `tolerance`, docs/method.md); everything it wrote is in {folder}"
+            )
+            return 1
         print(
             f"works: {time.monotonic() - began:.0f} s on {summary['device']}, sparsity {wording.percent(zeros)}, test "
             f"{summary['metric']} {score:.2f} after so few steps; nothing was kept"

@@ -72,7 +72,7 @@ def text(plan: Plan) -> str:
         rest = f"{span:<28}{splits[method, own]:<{width}}{seeds}  {own}"
         lines.append(f"  {method:<16}{len(alike):>7}{done:>7}{len(alike) - done:>7}  {rest}".rstrip())
     lines += [f"  {reason}" for reason in reasons.tally(stages)]
-    lines += [f"  note: {note}"] if (note := reasons.edited(stages)) else []
+    lines += [f"  note: {note}" for note in reasons.edited(stages)]
     lines += [f"  note, {wording.amount(n, 'stage')}: {told}" for n, told in wording.kinds(plan.cautions.values())]
     lines += [f"  data, {wording.amount(n, 'stage')}: {remark}" for n, remark in wording.kinds(plan.remarks.values())]
     others = [stage for stage in stages if stage.state not in ("new", "done")]

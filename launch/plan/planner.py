@@ -95,7 +95,7 @@ class Forest:
                 "variant": variants.variant(self.composer, method, settings, data, checked.published),
                 "replicate": folds.text(self.task, settings),
                 "versions": versions,
-                "source": reasons.source(method),
+                "source": reasons.source(self.task, method),
                 "data": data,
                 "published": checked.published,
                 "settings": settings,

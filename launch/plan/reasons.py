@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from functools import cache
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -35,28 +36,52 @@ def _commit() -> str:
         return ""
 
 
+def source(task: str, method: str) -> dict[str, Any]:
+    """Where a result comes from, recorded beside it: the commit, and checksums of the method's and the task's files."""
+    methods = paths.root() / "common" / "methods"
+    return {"commit": _commit(), "method": _sums(methods, f"{method}.py")[f"{method}.py"], "task": _files(task)}
+
+
+def _files(task: str) -> dict[str, str]:
+    """The task's Python files, those in folders of its own too, and their checksums."""
+    return _sums(paths.root() / "tasks" / task, "**/*.py")
+
+
 @cache
-def source(method: str) -> dict[str, str]:
-    """Where a result comes from, recorded beside it: the commit, and a checksum of the method's file."""
-    content = (paths.root() / "common" / "methods" / f"{method}.py").read_bytes()
-    return {"commit": _commit(), "method": hashlib.sha256(content).hexdigest()[:12]}
+def _sums(folder: Path, pattern: str) -> dict[str, str]:
+    contents = {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.glob(pattern))}
+    return {name: hashlib.sha256(content).hexdigest()[:12] for name, content in contents.items()}
 
 
-def edited(stages: Iterable[Stage]) -> str:
-    """A sentence naming the methods whose files are not those that their finished stages were trained with; or ""."""
-    changed: dict[str, bool] = {}
+def edited(stages: Iterable[Stage]) -> list[str]:
+    """Sentences that name the files, of methods and of the task, that were edited since finished stages were trained.
+
+    Of each method one stage speaks for all; of before the task's files were recorded, it says nothing of them.
+    """
+    seen: set[str] = set()
+    found: dict[str, dict[str, None]] = defaultdict(dict)  # what to raise -> the files, in the order they were met in
     for stage in stages:
-        if stage.state == "done" and stage.method not in changed:  # one of them speaks for all
-            try:
-                then = record.read_config(stage.folder)["source"]["method"]
-            except (OSError, ValueError, LookupError, TypeError, yaml.YAMLError):
-                continue
-            changed[stage.method] = then != source(stage.method)["method"]
-    if not (files := [f"{method}.py" for method, other in changed.items() if other]):
-        return ""
-    was, its = ("was", "its version") if len(files) == 1 else ("were", "the versions of those")
-    names = wording.some(files, MOST_EDITED)
-    return f"common/methods/: {names} {was} edited since these were trained; if results change by it, raise {its}"
+        if stage.state != "done" or stage.method in seen:
+            continue
+        try:
+            then = record.read_config(stage.folder)["source"]
+            now, method, files = source(stage.task, stage.method), then["method"], dict(then.get("task", {}))
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, yaml.YAMLError):
+            continue
+        seen.add(stage.method)
+        if method != now["method"]:
+            found["common/methods/"][f"{stage.method}.py"] = None
+        others = {name for name in files | now["task"] if files.get(name) != now["task"].get(name)} if files else ()
+        found[f"tasks/{stage.task}/"] |= dict.fromkeys(sorted(others))
+    lines = []
+    for folder, names in found.items():
+        if not names:
+            continue
+        was, its = ("was", "its version") if len(names) == 1 else ("were", "the versions of those")
+        raised = its if folder == "common/methods/" else f"version in {folder}config.py"
+        some = wording.some(list(names), MOST_EDITED)
+        lines.append(f"{folder}: {some} {was} edited since these were trained; if results change by it, raise {raised}")
+    return lines
 
 
 def explain(task: str, wanted: dict[str, dict]) -> dict[str, str]:

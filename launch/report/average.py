@@ -33,12 +33,14 @@ class Average(NamedTuple):
     measurements: dict[str, Spread] | None = None  # the same of what else was measured, by name
     pairs: frozenset[Pair] = frozenset()  # the fold and seed of every result; methods are compared on the same ones
     between: tuple[float | None, float | None] = (None, None)
+    missed: int = 0  # results of another sparsity than the one asked for
 
     def text(self, expected: int) -> str:
-        """``97.12±0.15``; ``*`` marks collapsed stages; n where it is not the ``expected`` number of results."""
+        """``97.12±0.15``; ``*`` marks collapsed stages, ``!`` those of another sparsity; n where not ``expected``."""
         spread = "" if self.deviation is None else f"±{self.deviation:.2f}"
         number = "" if self.n == expected else f" (n={self.n})"
-        return f"{self.mean:.2f}{spread}{'*' if self.collapsed else ''}{number}"
+        marks = "*" * bool(self.collapsed) + "!" * bool(self.missed)
+        return f"{self.mean:.2f}{spread}{marks}{number}"
 
 
 def joined(members: Iterable[Row], name: str, warnings: list[str], several: list[str]) -> Average | None:
@@ -72,6 +74,7 @@ def joined(members: Iterable[Row], name: str, warnings: list[str], several: list
         _measurements([row.measurements for row in rows]),
         frozenset(found),
         (_between(scores, 0), _between(scores, 1)),
+        sum(row.missed for row in rows),
     )
 
 

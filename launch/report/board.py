@@ -118,7 +118,17 @@ class Board:
         if any(cell.collapsed for cell in self.averages):
             what = "the model gives one answer, or a whole layer is zero (which: `collapse` in its summary.json)"
             notes.append(f"* collapsed in at least one {self.unit}: {what}")
+        if missed := self._missed():
+            notes.append(f"! pruned otherwise than asked for, in at least one {self.unit}: {some(missed, 5, '; ')}")
         return notes + [f"warning: {warning}" for warning in self.warnings]
+
+    def _missed(self) -> list[str]:
+        """The cells that stand in a row of another sparsity than theirs, each with its own."""
+        rows = [(label, 0.0, cell) for label, cell in self.reference.items()]
+        rows += [(label, level, cell) for (label, level), cell in self.cells.items()]
+        return [
+            f"{name} at {percent(level)} has {100 * cell.sparsity:.7g}%" for name, level, cell in rows if cell.missed
+        ]
 
     def costs(self) -> str:
         """Optimizer steps of a stage and its ancestors, for every method: one number, or the least and the most."""

@@ -44,6 +44,8 @@ def draw(board: Board, path: Path) -> None:
         handles.append(_ring(None, DENSE, "knee, on linear axes"))
     if any(cell.collapsed for cell in board.cells.values()):
         handles.append(_cross(None, "collapsed"))
+    if any(cell.missed for cell in board.cells.values()):
+        handles.append(_alarm(None, "of another sparsity"))
     _dress(axes, board)
     axes.legend(handles=handles, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=9)
     figure.savefig(path, bbox_inches="tight", facecolor="white", metadata={"Software": None})
@@ -101,6 +103,8 @@ def _curve(axes: Axes, board: Board, method: str, order: int, colour: str, marke
     for where, cell in zip(x, cells):
         if cell.collapsed:
             _cross(axes, None, where, cell.mean)
+        if cell.missed:
+            _alarm(axes, None, where, cell.mean)
     return line
 
 
@@ -108,6 +112,11 @@ def _cross(axes: Axes | None, label: str | None, x: float = math.nan, y: float =
     """The mark of a collapsed point (or, without axes, its entry in the legend)."""
     style = {"marker": "x", "color": "black", "markersize": 8, "markeredgewidth": 1.4, "zorder": 6}
     return _mark(axes, x, y, label=label, **style)
+
+
+def _alarm(axes: Axes | None, label: str | None, x: float = math.nan, y: float = math.nan) -> Line2D:
+    """The mark of a point that was pruned otherwise than asked for (or, without axes, its entry in the legend)."""
+    return _mark(axes, x, y, label=label, marker="$!$", color="black", markersize=9, zorder=7)
 
 
 def _ring(axes: Axes | None, colour: str, label: str | None, x: float = math.nan, y: float = math.nan) -> Line2D:

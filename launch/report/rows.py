@@ -41,6 +41,7 @@ class Row:
     measurements: dict[str, Any]
     baseline: float | None  # the score of the best constant answer
     updated: float  # unix seconds
+    missed: bool = False  # is the sparsity another than the target?
 
     @property
     def board(self) -> tuple[str, str, str, str]:
@@ -84,6 +85,7 @@ def _row(stage: Record, variant: str, lines: dict[str, int]) -> Row:
     values |= {"variant": variant, "replicate": stage.replicate, "data": stage.data}
     values |= {"method": str(values["method"] or stage.method), "steps_of_line": lines.get(stage.digest)}
     values |= {"measurements": values["measurements"] or {}, "updated": stage.status.get("updated") or 0.0}
+    values["missed"] = stage.missed
     return Row(**values)
 
 

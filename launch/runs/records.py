@@ -9,7 +9,8 @@ from pathlib import Path
 
 import yaml
 
-from common import paths
+from common import paths, registry
+from common import sparsity as sp
 from common.errors import UserError
 from common.record import fault, read_status
 from common.stage import identity
@@ -77,6 +78,20 @@ class Record(Described):
         """The share of zeros asked for; where rounds or layers decide it, known (not None) when the stage is done."""
         target = _number(self.config.get("sparsity"))
         return _number((self.summary or {}).get("sparsity_target")) if target is None else target
+
+    @property
+    def missed(self) -> bool:
+        """Is its measured sparsity not the target? By what its method tolerates now; old summaries answer too."""
+        summary = self.summary or {}
+        target, found = _number(summary.get("sparsity_target")), _number(summary.get("sparsity"))
+        if target is None or found is None:
+            return False
+        try:
+            total = sum(layer["total"] for layer in summary["layers"].values())
+            structure = self.config["settings"]["method"].get("structure", "weights")
+            return not sp.met(target, found, total, structure, _tolerance(self.method))
+        except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError):  # not whole
+            return False
 
     @cached_property
     def _variant(self) -> tuple[str, str]:
@@ -171,6 +186,13 @@ def _versions(task: str, method: str) -> dict | None:
     try:
         return identity.versions(task, method)
     except UserError:  # a method or task that this checkout does not have: nothing newer is known
+        return None
+
+
+def _tolerance(method: str) -> float | None:
+    try:
+        return registry.method(method).tolerance
+    except UserError:  # not of this checkout
         return None
 
 

@@ -295,6 +295,7 @@ def test_every_method_ends_in_whole_blocks(method, shared):
     assert sum(int(block.all(1).sum()) for block in blocks) == sp.kept_count(50200 // 8, level)
     assert all(torch.count_nonzero(weights[name][~bits]) == 0 for name, bits in masks.items())
     assert training.summary(folder)["sparsity"] == pytest.approx(level, abs=4 / 50200)
+    assert training.summary(folder)["target_met"]
 
 
 @pytest.mark.parametrize("method", [m for m in SPARSE if "N:M" in registry.method(m).structures])
@@ -304,7 +305,23 @@ def test_every_method_that_takes_it_ends_in_two_of_four(method, shared):
     for name, bits in training.masks(folder).items():
         assert (groups_of(bits, 4).sum(1) == 2).all(), name
         assert (groups_of(training.weights(folder)[name] != 0, 4).sum(1) <= 2).all(), name
-    assert training.summary(folder)["sparsity"] == 0.5
+    assert training.summary(folder)["sparsity"] == 0.5 and training.summary(folder)["target_met"]
+
+
+@pytest.mark.parametrize(
+    "target, found, structure, tolerance, met",
+    [
+        (0.9, 0.8, "weights", None, True),  # of 5 weights at 0.9 one lives
+        (0.9, 0.6, "weights", None, False),
+        (0.5, 0.55, "2x4", None, True),
+        (0.2, 0.0, "2:4", None, False),
+        (0.6666666667, 2 / 3, "1:3", None, True),
+        (0.8, 0.5, "weights", 0.3, True),
+        (0.8, 0.4, "weights", 0.3, False),
+    ],
+)
+def test_a_target_is_met_to_half_an_atom(target, found, structure, tolerance, met):
+    assert sp.met(target, found, 5 if structure == "weights" else 24, structure, tolerance) == met
 
 
 def test_gradual_pruning_goes_group_by_group(shared):

@@ -20,7 +20,7 @@ from torch.nn.utils import parametrizations
 
 from common import paths, record, registry
 from common import sparsity as sp
-from common.stage import identity, run
+from common.stage import identity, run, summary
 from common.training.resume import checkpoint, rewinding
 from tests.support import training
 from tests.support.training import Noisy, Toy
@@ -246,7 +246,8 @@ FIELDS = {
     "sparsity_all": float, "seed": int, "metric": str, "score": float, "score_validation": float, "steps": int,
     "epochs": float, "collapsed": bool, "digest": str, "parent": (str, type(None)), "variant": str,
     "replicate": str, "data": str, "collapse": list,
-    "zeros": float, "selection": str, "scored_step": int, "best_step": int, "baseline": float, "test_loss": float,
+    "zeros": float, "target_met": bool, "selection": str, "scored_step": int, "best_step": int, "baseline": float,
+    "test_loss": float,
     "measurements": dict, "unmoved": list, "layers": dict, "masks": str, "weights": str, "seconds": float,
     "device": str, "torch": str,
     "threads": int, "processes": int, "commit": str, "warnings": list,
@@ -264,12 +265,30 @@ def test_the_summary_has_every_field(method):
     assert (found["method"], found["seed"], found["digest"]) == (method, 0, folder.name)
     assert found["sparsity_target"] == (0.0 if method == "dense" else 0.8)
     assert found["epochs"] == pytest.approx(60 * 20 / 1257)
-    assert found["unmoved"] == [] and not found["collapsed"]
+    assert found["unmoved"] == [] and not found["collapsed"] and found["target_met"]
     assert 8 < found["baseline"] < 12
     name, *sums = paths.done(folder).read_text().splitlines()
     files = [paths.summary(folder), paths.config(folder), paths.weights(folder)]
     assert name == folder.name
     assert sums == [f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.name}" for file in files]
+
+
+def test_a_sparsity_that_is_not_the_one_asked_for_is_no_target_met(monkeypatch):
+    """Half an atom is rounding; a method may declare that its target is a wish."""
+    snip = registry.method("snip")
+    monkeypatch.setattr(snip, "target", property(lambda self: 0.5))
+    for tolerance, met in ((None, False), (0.29, False), (0.31, True)):
+        monkeypatch.setattr(snip, "tolerance", tolerance)
+        found = training.summary(training.trained("snip", {"run.seed": round(100 * (tolerance or 0)), "run.steps": 3}))
+        assert (found["sparsity_target"], found["sparsity"], found["target_met"]) == (0.8, 0.5, met)
+
+
+def test_a_method_without_a_target_is_filed_under_what_it_arrives_at():
+    """Nobody asked for a sparsity: there is none to miss."""
+    folder = training.line("dense", {"run.steps": 3})[-1]
+    stage = record.read_config(folder)
+    worker = run.trainer(stage)
+    assert summary.target({**stage, "sparsity": None}, worker, worker.begin(None)) is None
 
 
 def test_the_status_has_every_field():

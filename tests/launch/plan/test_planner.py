@@ -308,6 +308,25 @@ def test_a_method_edited_since_is_noticed():
     assert note in outline.text(make("method=snip", "run.seed=0", "method.sparsity=0.5"))
 
 
+@pytest.mark.parametrize("file", ["model.py", "files/addresses.py", "gone.py"])
+def test_a_file_of_a_task_edited_since_is_noticed(file):
+    """As one of a method: another activation in model.py is another experiment, whatever the plan counts as done."""
+    asked = ["method=dense", "run.seed=0"]
+    (planned,) = make(*asked).stages.values()
+    mark(planned.folder)
+
+    def shown(source: dict) -> str:
+        paths.config(planned.folder).write_text(yaml.safe_dump(planned.config | {"source": source}))
+        return outline.text(make(*asked))
+
+    source = planned.config["source"]
+    assert "edited" not in shown(source)
+    note = f"note: tasks/classic/: {file} was edited since these were trained; if results change by it, raise version"
+    assert f"{note} in tasks/classic/config.py" in shown(source | {"task": source["task"] | {file: "0123456789ab"}})
+    del source["task"]
+    assert "edited" not in shown(source), "of before the files of tasks were recorded"
+
+
 def test_a_parent_whose_weights_were_removed_is_trained_again_where_it_is_needed():
     for found in make("method=imp", "run.seed=0,1", f"method.sparsity={LEVELS}").stages.values():
         planner.write(planner.Plan("classic", "default", {found.digest: found}, []))

@@ -1,6 +1,7 @@
 """Tables and figures: closed-form statistics, nothing averaged that differs, nothing dropped in silence."""
 
 import csv
+import json
 import math
 import subprocess
 import sys
@@ -114,6 +115,20 @@ def test_missing_failed_and_collapsed_cells_are_shown(runs, tmp_path):
     assert "collapsed in at least one seed: the model gives one answer" in page and "`collapse`" in page
     assert "1 average has no finished stage" in page
     assert "1 failed" in page and any("1 failed" in warning for warning in result.notes)
+
+
+def test_a_sparsity_that_was_missed_is_marked_and_named(tmp_path):
+    """Also in stages of before it was compared; half of what lives or goes as one is met."""
+    runs = tmp_path / "runs"
+    stage(runs, "d", "dense", 0.0)
+    for name, method, measured in (("a", "rigl", 0.5), ("b", "imp", 0.8005), ("c", "gmp", 0.801)):
+        path = stage(runs, name, method, 0.8, layers={"w": {"total": 1000, "kept": 500}}) / "summary.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"sparsity": measured}))
+    text = table(records.read(where=runs))
+    assert "! pruned otherwise than asked for" in text
+    assert "gmp at 80.00% has 80.1%; rigl at 80.00% has 50%" in text and text.count("90.00!") == 2
+    result = written(runs, tmp_path)
+    assert "| rigl | 90.00! |" in result.markdown.read_text() and rows(result)[-1]["sparsity"] == "0.5"
 
 
 def test_no_dense_reference_is_a_warning(tmp_path):
