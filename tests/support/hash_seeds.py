@@ -47,12 +47,11 @@ def main() -> None:
         for method in registry.methods():
             if method == "synflow" and task != "classic":  # refused: not defined through gates and attention
                 continue
+            own: list[str] = []
             if getattr(registry.method(method), "needs_pretrained", False):
                 if task != "classic":  # whose pretrained weights are no small ones
                     continue
                 own = [f"task.pretrained={training.pretrained()}"]
-            else:
-                own = []
             made = planner.make(arguments.parse([f"task={task}", f"method={method}", *settings(task, method), *own]))
             planner.write(made)
             for stage in made.stages.values():
