@@ -18,11 +18,11 @@ def reason(problem: Exception, most: int = 300) -> str:
     return f"{type(problem).__name__}: {' '.join(str(problem).split())[:most]}"
 
 
-def nearest(name: object, valid: Iterable[object]) -> str:
-    """A hint such as ``; did you mean 'rigl'?`` for a misspelt ``name``, or the empty string."""
+def nearest(name: object, valid: Iterable[object], alike: float = 0.5) -> str:
+    """A hint such as ``; did you mean 'rigl'?`` for a misspelt ``name``, else "". ``alike``: at least so much."""
     import difflib
 
-    match = difflib.get_close_matches(str(name), [str(v) for v in valid], n=1, cutoff=0.5)
+    match = difflib.get_close_matches(str(name), [str(v) for v in valid], n=1, cutoff=alike)
     return f"; did you mean '{match[0]}'?" if match else ""
 
 

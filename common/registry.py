@@ -5,8 +5,10 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
-from common import paths
+from common import hooks, paths
 from common.errors import UserError, nearest
+
+METHODS_BASE = "common.methods.families.base"  # where the class is that every method inherits from
 
 
 def tasks() -> list[str]:
@@ -46,4 +48,14 @@ def method(name: str) -> Any:
         raise UserError(f"{own[-1].filename}, line {own[-1].lineno}: {type(error).__name__}: {error}") from error
     if not hasattr(module, "Method"):
         raise UserError(f"common/methods/{name}.py must define a class named Method (docs/method.md shows one)")
+    base = next((one for one in _line(module.Method) if one.__module__ == METHODS_BASE), None)
+    if base is None:
+        raise UserError(
+            f"common/methods/{name}.py: class Method must inherit from {METHODS_BASE}.Method (docs/method.md)"
+        )
+    hooks.check(module.Method, base)
     return module.Method
+
+
+def _line(cls: Any) -> tuple[type, ...]:
+    return cls.__mro__ if isinstance(cls, type) else ()

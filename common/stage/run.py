@@ -12,7 +12,7 @@ from typing import IO, Any
 
 import torch
 
-from common import paths, record, registry
+from common import hooks, paths, record, registry
 from common.stage import identity, summary
 from common.training import optimization
 from common.training.interruption import Stop
@@ -26,9 +26,9 @@ from common.training.trainer import Trainer
 
 def trainer(stage: dict[str, Any], team: Team = ALONE) -> Trainer:
     """The task's trainer for a stage's configuration; ``planned_data``: what it may compare its data with."""
-    worker: Trainer = registry.task_part(stage["task"], "trainer").Trainer(
-        stage["settings"], stage["method"], stage["task"]
-    )
+    kind = registry.task_part(stage["task"], "trainer").Trainer
+    hooks.check(kind, Trainer)
+    worker: Trainer = kind(stage["settings"], stage["method"], stage["task"])
     worker.planned_data, worker.team = stage["data"], team
     return worker
 

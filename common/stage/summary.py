@@ -26,9 +26,9 @@ def measured(stage: dict[str, Any], worker: Trainer, state: State, scored: Path,
     masks = state.masks
     pruned = masks.total - masks.kept
     state.model.eval()
-    test = worker.evaluate(state.model, "test")
+    test = worker.judged(state.model, "test")
     state.finished = Parent(scored.parent, worker)
-    measurements = {**test.get("measurements", {}), **worker.method.measure(state, worker.evaluate)}
+    measurements = {**test.get("measurements", {}), **worker.method.measure(state, worker.judged)}
     state.load(saved["model"])
     empty = [name for name, kept in living.items() if kept == 0]
     reasons = [f"empty layer {name}" for name in empty] + ["constant prediction"] * bool(test["constant"])

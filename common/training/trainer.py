@@ -27,6 +27,7 @@ from common.training.processes.team import ALONE, Team
 from common.training.resume import journal, restore
 from common.training.state import Parent, State
 
+ANSWERS = ("score", "loss", "constant")  # what ``evaluate`` must say
 SNAPSHOT_SHARES = (0.0, 0.01, 0.05)  # dense training keeps its weights at these shares of its steps, for rewinding
 
 
@@ -39,6 +40,7 @@ class Trainer:
 
     metric = "accuracy"  # what ``score`` is; higher is better
     planned_data: str | None = None  # the fingerprint the stage was planned with, to compare with what is read
+    as_planned = False  # have the data been compared with it?
     team: Team = ALONE  # the processes that train the stage together
 
     def __init__(self, settings: dict[str, dict[str, Any]], method: str, task: str):
@@ -125,10 +127,38 @@ class Trainer:
     def data(self) -> Any:
         """What ``load`` gives, read once. ``UserError`` where it is not what the plan saw."""
         found = self.load()
-        if self.planned_data not in (None, found.checksum):
-            sums = f"checksum {self.planned_data}, now {found.checksum}"
+        self._compare(found)
+        self.warnings += getattr(found, "warnings", [])
+        return found
+
+    def _compare(self, data: Any) -> None:
+        """Are these the data that were planned? ``UserError`` where they are others; nothing where they do not say."""
+        checksum = getattr(data, "checksum", None)
+        self.as_planned = checksum is not None
+        if self.as_planned and self.planned_data not in (None, checksum):
+            sums = f"checksum {self.planned_data}, now {checksum}"
             raise UserError(f"the data changed since planning ({sums}): run 'make sweep' again")
-        self.warnings += found.warnings
+
+    def _unverified(self) -> list[str]:
+        """What to say at the end of a training on data that were never compared with those planned."""
+        if self.planned_data is None or self.as_planned:
+            return []
+        file = f"tasks/{self.task_name}/trainer.py"
+        return [
+            f"the data that this stage trained on were not compared with those planned: {file} must read them as "
+            "self.data, and load() must return their checksum (docs/task.md)"
+        ]
+
+    def judged(self, model: nn.Module, split: str) -> dict[str, Any]:
+        """What ``evaluate`` says. ``UserError`` where it is not what the loop needs."""
+        found = self.evaluate(model, split)
+        where = f"tasks/{self.task_name}/trainer.py: evaluate(model, {split!r})"
+        if not isinstance(found, dict) or (missing := [name for name in ANSWERS if name not in found]):
+            what = f"no {', no '.join(missing)} among {', '.join(found)}" if isinstance(found, dict) else repr(found)
+            raise UserError(f"{where} must return a dictionary with {', '.join(ANSWERS)} (docs/task.md), found {what}")
+        for name in ("score", "loss"):
+            if not isinstance(found[name], (int, float)):
+                raise UserError(f"{where}: {name} must be a number, found {type(found[name]).__name__}")
         return found
 
     def build_seeded(self, *stream: str) -> nn.Module:
@@ -227,14 +257,17 @@ class Trainer:
         self.warnings += warnings
         if frozen := [n for n, p in state.model.named_parameters() if not p.requires_grad and p.ndim > 1]:
             self.warnings.append(f"frozen weights are dense and in no count of the prunable set: {', '.join(frozen)}")
+        hidden = "data" in vars(self) or type(self).data is not Trainer.data
+        if hidden and not self.as_planned:  # a task's own attribute in the place of the one that compares
+            self._compare(self.data)
         state.agree("at the start", weights=True)
         kind = journal.Silence if self.team.rank else journal.Journal
         with closing(kind(folder, digest, saved["metrics"] if saved else 0)) as log:
             return self._train(state, stop, log, fresh=saved is None)
 
     def _train(self, state: State, stop: Stop, log: journal.Journal, fresh: bool) -> State | str:
-        keeps = getattr(self.method, "keeps_snapshots", False)
-        wanted = {round(share * state.steps) for share in SNAPSHOT_SHARES} if keeps else set()
+        shares = SNAPSHOT_SHARES if self.method.keeps_snapshots else ()
+        wanted = {round(share * state.steps) for share in shares}
         last_save = time.monotonic()
         log.begin(state.step, state.steps)
         if 0 in wanted and fresh:
@@ -264,6 +297,7 @@ class Trainer:
                 last_save = time.monotonic()
             log.tick(state.step)
         state.agree("at the end", weights=True)
+        self.warnings += self._unverified()
         log.commit()
         return state
 
@@ -283,7 +317,7 @@ class Trainer:
         state.model.eval()
         deployed = self.method.deployed(state) if state.step < state.steps else None  # the last step's are final
         with state.standing_in(deployed):
-            self._select(state, self.evaluate(state.model, "validation"), log)
+            self._select(state, self.judged(state.model, "validation"), log)
 
     def _select(self, state: State, found: dict[str, Any], log: journal.Journal) -> None:
         """Note what was ``found`` on the validation split, and keep the weights if they are the best so far."""

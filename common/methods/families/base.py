@@ -62,6 +62,7 @@ class Method:
     version = 1  # part of every digest: raised when a fix changes results, so that stale results are never reused
     levels: tuple[str, ...] = ("sparsity",)  # settings that say how sparse; giving one replaces the preset's of another
     structures: tuple[str, ...] = ("weights", "RxC", "N:M")  # what can live or go as one, see ``sp.form``
+    keeps_snapshots = False  # are its early weights kept, for stages that go back to them?
     remembered: tuple[str, ...] = ()  # attributes that resuming needs beyond masks and step
     tolerance: float | None = None  # share of weights by which the target may be missed; None: half of what goes as one
     facts: Facts | None = None  # its row in docs/methods.md, beyond its settings

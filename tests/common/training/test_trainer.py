@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -311,6 +312,50 @@ def test_a_stage_that_diverges_fails_with_the_step_and_keeps_its_lines(monkeypat
     assert "is not finite at step" in status["reason"] and "smaller run.learning_rate" in status["reason"]
     assert "NotFinite" in paths.error(folder).read_text()
     assert not paths.done(folder).exists()
+
+
+@pytest.mark.parametrize(
+    "answer, said",
+    [
+        ({"score": 1.0, "los": 2.0, "constant": False}, "found no loss among score, los, constant"),
+        ({"score": 1.0}, "found no loss, no constant among score"),
+        (1.0, "must return a dictionary with score, loss, constant (docs/task.md), found 1.0"),
+        ({"score": torch.ones(()), "loss": 2.0, "constant": False}, "score must be a number, found Tensor"),
+    ],
+)
+def test_what_a_task_must_say_of_an_evaluation_and_does_not_is_named(answer, said):
+    worker, _ = toy()
+    worker.evaluate = lambda model, split: answer
+    with pytest.raises(UserError, match=r"^tasks/classic/trainer.py: evaluate\(model, 'validation'\)") as refused:
+        worker.fit(training.line("dense")[-1], "digest", None, lambda: None)
+    assert said in str(refused.value)
+
+
+class Own(Toy):
+    """Keeps its data in an attribute of its own: the loop reads none."""
+
+    planned_data = "planned"
+
+
+def test_the_loop_compares_the_data_wherever_a_task_keeps_them_or_says_that_it_could_not():
+    def fitted(worker):
+        worker.fit(training.line("dense")[-1], "digest", None, lambda: None)
+        return [text for text in worker.warnings if "not compared with those planned" in text]
+
+    assert len(fitted(toy(Own)[0])) == 1 and not fitted(toy()[0])
+    for kind, checksum in (("attribute", "planned"), ("property", "planned"), ("attribute", ""), ("property", "other")):
+        found = SimpleNamespace(**({"checksum": checksum} if checksum else {}))
+        cls = type("Mine", (Own,), {"data": property(lambda self, found=found: found)} if kind == "property" else {})
+        worker, _ = toy(cls)
+        if kind == "attribute":
+            worker.data = found
+        for path in training.line("dense")[-1].glob("checkpoint*"):
+            path.unlink()
+        if checksum == "other":
+            with pytest.raises(UserError, match="the data changed since planning"):
+                fitted(worker)
+        else:
+            assert len(fitted(worker)) == (not checksum)
 
 
 def test_a_validation_loss_that_is_not_a_number_is_never_the_best():
