@@ -63,13 +63,18 @@ def _used(classes: list[type]) -> set[str]:
             called = node.func if isinstance(node, ast.Call) else None
             if isinstance(node, ast.Attribute) and _own(node.value):
                 found.add(node.attr)
-            elif isinstance(called, ast.Attribute) and isinstance(called.value, ast.Name):
-                found |= {called.attr} - ({called.attr} if called.value.id in {"state", *imported} else set())
+            elif isinstance(called, ast.Attribute) and _named(called.value) not in {"", "state", *imported}:
+                found.add(called.attr)
     return found
+
+
+def _named(value: ast.expr) -> str:
+    """The variable that it is; "" where it is none."""
+    return value.id if isinstance(value, ast.Name) else ""
 
 
 def _own(value: ast.expr) -> bool:
     """Is it ``self``, ``cls`` or ``super()``?"""
     if isinstance(value, ast.Call):
         return isinstance(value.func, ast.Name) and value.func.id == "super"
-    return isinstance(value, ast.Name) and value.id in ("self", "cls")
+    return _named(value) in ("self", "cls")
