@@ -12,6 +12,8 @@ import yaml
 
 from common import paths
 
+_WITHDRAWN = "withdrawn: "  # begins the last line of a DONE whose stage was found to be damaged
+
 
 def write_bytes(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """Replace ``path`` atomically: after a crash the old or the new file is there, whole. ``write`` gets it open."""
@@ -67,12 +69,32 @@ def seal(folder: Path, digest: str) -> None:
     write_text(paths.done(folder), "\n".join([digest, *sums]) + "\n")
 
 
+def reopen(folder: Path) -> None:
+    """Remove what says that a stage is finished. ``OSError`` where that cannot be done."""
+    done = paths.done(folder)
+    if done.is_dir():
+        done.rmdir()
+    else:
+        done.unlink(missing_ok=True)
+
+
+def withdraw(folder: Path, reason: str) -> None:
+    """Have ``DONE`` say that a finished stage's files are damaged, and how: ``fault`` tells it, a sweep trains again.
+
+    ``OSError`` where that cannot be written.
+    """
+    if fault(folder) == "":
+        write_text(paths.done(folder), f"{paths.done(folder).read_text()}{_WITHDRAWN}{' '.join(reason.split())}\n")
+
+
 def vouched(folder: Path) -> dict[str, str]:
     """File name -> SHA-256, as ``DONE`` has them; nothing for stages of before it had any.
 
-    ``FileNotFoundError`` without ``DONE``; ``ValueError`` where it is damaged.
+    ``FileNotFoundError`` without ``DONE``; ``ValueError`` where it is damaged, or was withdrawn.
     """
     digest, *lines = paths.done(folder).read_text().splitlines() or [""]
+    if lines and lines[-1].startswith(_WITHDRAWN):
+        raise ValueError(lines[-1])
     found = {name: value for value, separator, name in (line.partition("  ") for line in lines) if separator}
     if digest.strip() != Path(folder).name or len(found) != len(lines):
         raise ValueError(f"{paths.done(folder)} is damaged: expected the stage's name and checksums of its files")
@@ -88,8 +110,11 @@ def fault(folder: Path) -> str | None:
         sums = vouched(folder)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except ValueError:  # also bytes that are no text
-        return "DONE is damaged"
+    except IsADirectoryError:
+        return "DONE is a folder"
+    except ValueError as error:  # also bytes that are no text
+        told = str(error)
+        return told.removeprefix(_WITHDRAWN) if told.startswith(_WITHDRAWN) else "DONE is damaged"
     for path in (paths.summary(folder), paths.config(folder)):
         try:
             content = path.read_bytes()

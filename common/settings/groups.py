@@ -69,7 +69,7 @@ def complaints(task: str, method: str, settings: dict) -> list[str]:
         found.append(f"task {task} cannot be pruned by {method}: {reason}; choose another method")
     chosen = registry.method(method)(build(cls["method"], settings["method"]))
     found += schema.complaints("method", chosen.config) + chosen.complaints()
-    if run.steps > 0:  # with run.epochs the data say how many: ``complaints_of_data``
+    if 0 < run.steps < 2**63:  # with run.epochs the data say how many: ``complaints_of_data``
         found += chosen.complaints_for(run.steps)
     if settings["method"].get("rewind") == "pretrained" and not starts_pretrained(task, asked):
         found.append("method.rewind=pretrained needs pretrained weights, task.pretrained is empty")

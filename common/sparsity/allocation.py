@@ -270,9 +270,14 @@ RULES: dict[str, Callable[..., Pools]] = {
 }
 
 
-def allocate(rule: str, sizes: Sizes, sparsity: float, living: Living = None, of: Sizes | None = None) -> Pools:
-    """The pools of a rule by its name, one of ``RULES``. ``of``: the tensors, where ``sizes`` counts blocks of them."""
+def check_rule(rule: str) -> None:
+    """``AllocationError`` where no rule has this name."""
     if rule not in RULES:
         raise AllocationError(f"allocation must be one of {', '.join(RULES)}; found {rule!r}")
+
+
+def allocate(rule: str, sizes: Sizes, sparsity: float, living: Living = None, of: Sizes | None = None) -> Pools:
+    """The pools of a rule by its name, one of ``RULES``. ``of``: the tensors, where ``sizes`` counts blocks of them."""
+    check_rule(rule)
     more = {"of": of} if rule.startswith("erk") else {}
     return RULES[rule](sizes, sparsity, living, **more)

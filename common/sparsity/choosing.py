@@ -23,13 +23,18 @@ def choose(
 
     ``scores``: a ``Score`` or ``{name: tensor}`` (higher: keep). ``allocation``: the name of a rule, or a function of
     (sizes, sparsity, living) that returns pools; with blocks both count blocks. ``within``: ``Masks`` or ``{name:
-    bool}`` outside which nothing may live. ``AllocationError`` where the request cannot be met.
+    bool}`` outside which nothing may live. ``AllocationError`` where the request cannot be met, ``ValueError`` where
+    rows, blocks or N:M are asked of the weights of a transposed convolution.
 
     ``structure``: ``weights``, ``RxC`` or ``N:M`` (see ``granularity``). A block is worth the sum of its scores (see
     ``blocks``); ``kept_count`` of all blocks live, so the sparsity is met to half a block. N:M is met exactly at 1 -
     N/M; at a lower sparsity every group keeps as many as that allows, so that gradual pruning gets there.
     """
     score, form = Score.of(scores), granularity.form(structure)
+    if score.weights is not None and (structure != "weights" or allocation == "rows"):
+        score.weights.check_oriented()
+    if isinstance(allocation, str):
+        rules.check_rule(allocation)
     if isinstance(form, granularity.Pattern):
         return select(score, form.pools(score.shapes, sparsity), within=within)
     shapes = score.shapes

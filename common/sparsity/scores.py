@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from common.sparsity.masks import Tensors
+from common.sparsity.weights import Weights
 
 
 class Score:
@@ -19,8 +20,11 @@ class Score:
     Pieces are float32 whatever the sources are. ``ValueError`` if two sources differ in the shape of a tensor.
     """
 
+    weights: Weights | None = None  # what is scored, where it knows its model
+
     def __init__(self, function: Callable[..., torch.Tensor], *sources: Tensors):
         self.function = function
+        self.weights = next((source for source in sources if isinstance(source, Weights)), None)
         self.sources = [{name: w.detach().contiguous().view(-1) for name, w in source.items()} for source in sources]
         self.shapes = {name: tuple(tensor.shape) for name, tensor in sources[0].items()}
         for name, shape in self.shapes.items():
@@ -88,6 +92,7 @@ class random_score(Score):
     """
 
     def __init__(self, weights: Tensors, seed: int):
+        self.weights = weights if isinstance(weights, Weights) else None
         self.shapes = {name: tuple(w.shape) for name, w in weights.items()}
         digests = {name: hashlib.sha256(f"{seed}/{name}".encode()).digest() for name in weights}
         self.keys = {name: np.uint64(int.from_bytes(digest[:8], "big")) for name, digest in digests.items()}

@@ -1,7 +1,9 @@
 """Which weights may be pruned: one declared set, the same for every method, tied tensors once."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatch
+from typing import Any
 
 import torch
 from torch import nn
@@ -21,11 +23,18 @@ _NORMALISATION = (nn.LayerNorm, nn.RMSNorm)  # the ones whose scales may have tw
 _KEEP_ZEROS = (parametrizations._SpectralNorm, parametrizations._WeightNorm)
 
 
+# Parameters of torch's own layers, also under weight and spectral normalisation and its module for pruning.
+_TOLD = re.compile(
+    r"(weight|bias|in_proj_(weight|bias)|[qkv]_proj_weight|bias_[kv]|(weight|bias)_([ih]h|hr)(_l\d+(_reverse)?)?)(_orig|_[gv])?"
+)
+
+
 class Weights(dict[str, nn.Parameter]):
     """Prunable weights by name, which know the model they are of."""
 
     def __init__(self, model: nn.Module, chosen: Mapping[str, nn.Parameter]) -> None:
         super().__init__(chosen)
+        self._model, self._transposed = model, _transposed(model, chosen)
         names = {id(weight): name for name, weight in chosen.items()}
         self._places = {
             names[id(parameter)]: (module, attribute)
@@ -36,12 +45,21 @@ class Weights(dict[str, nn.Parameter]):
 
     def check(self) -> None:
         """``ValueError`` where the model has another tensor by now: masks would zero one that nobody computes with."""
+        there = set(map(id, self._model.modules()))
         for name, (module, attribute) in self._places.items():
-            if module._parameters.get(attribute) is not self[name]:
+            if module._parameters.get(attribute) is not self[name] or id(module) not in there:
                 raise ValueError(
                     f"{name} was replaced in the model (load_state_dict(assign=True), or an assignment) after it was "
                     "declared prunable: call prunable again, and make the masks and the optimizer anew"
                 )
+
+    def check_oriented(self) -> None:
+        """``ValueError`` where inputs and outputs of a weight are not on the axes where others have them."""
+        if self._transposed:
+            raise ValueError(
+                f"{self._transposed[0]} is of a transposed convolution, whose first axis are inputs: rows, blocks and "
+                "N:M are not defined there; exclude it"
+            )
 
 
 def prunable(
@@ -78,8 +96,11 @@ def prunable(
         raise ValueError(f"the model has no prunable weights left: {', '.join(map(repr, exclude))} leaves all dense")
     if not chosen:
         raise ValueError("the model has no prunable weights (no parameter of two or more dimensions)")
-    _refuse(model, chosen, oriented)
-    return Weights(model, chosen)
+    _refuse(model, chosen)
+    weights = Weights(model, chosen)
+    if oriented:
+        weights.check_oriented()
+    return weights
 
 
 def reasons(model: nn.Module, embeddings: bool = False, exclude: Sequence[str] = ()) -> dict[str, str]:
@@ -97,9 +118,8 @@ def bare(model: nn.Module) -> dict[str, bool]:
     return {
         f"{path}.{attribute}".lstrip("."): _is_matrix(parameter)
         for path, module in unwrapped(model).named_modules()
-        if not _tells(module)
         for attribute, parameter in module.named_parameters(recurse=False)
-        if not nn.parameter.is_lazy(parameter) and parameter.ndim > 1
+        if not nn.parameter.is_lazy(parameter) and parameter.ndim > 1 and not _tells(module, attribute)
     }
 
 
@@ -119,9 +139,10 @@ def unwrapped(model: nn.Module) -> nn.Module:
 def _dense(model: nn.Module, embeddings: bool, exclude: Sequence[str]) -> dict[int, str]:
     """By the ids of parameters that are no prunable weights, whatever their shape, why not."""
     found: dict[int, str] = {}
+    exclude = [exclude] if isinstance(exclude, str) else exclude
+    layers = _layers(model)
     for module in model.modules():
-        own = dict(module.named_parameters(recurse=False))
-        kind, told = type(module).__name__, _tells(module)
+        own, layer = dict(module.named_parameters(recurse=False)), layers.get(id(module), module)
         scales = [f"{hook.name}_g" for hook in _hooks(module) if isinstance(hook, WeightNorm)]
         if isinstance(module, parametrize.ParametrizationList) and isinstance(module[0], parametrizations._WeightNorm):
             scales.append("original0")
@@ -129,14 +150,14 @@ def _dense(model: nn.Module, embeddings: bool, exclude: Sequence[str]) -> dict[i
             why = ""
             if not parameter.requires_grad:
                 why = "frozen"
-            elif isinstance(module, _NORMALISATION) or name in scales:
+            elif isinstance(layer, _NORMALISATION) or name in scales:
                 why = "normalisation"
-            elif isinstance(module, _TABLES) and not embeddings:
+            elif isinstance(layer, _TABLES) and not embeddings:
                 why = "an embedding table (run.prune_embeddings)"
             elif isinstance(module, nn.MultiheadAttention) and name in ("bias_k", "bias_v"):
                 why = "a bias"
-            elif not told and not nn.parameter.is_lazy(parameter) and not _is_matrix(parameter):
-                why = f"{kind} holds it itself, and one dimension alone is larger than 1"
+            elif not nn.parameter.is_lazy(parameter) and not _is_matrix(parameter) and not _tells(module, name):
+                why = f"{type(module).__name__} holds it itself, and one dimension alone is larger than 1"
             if why:
                 found.setdefault(id(parameter), why)
     unused = set(exclude)
@@ -154,10 +175,18 @@ def _dense(model: nn.Module, embeddings: bool, exclude: Sequence[str]) -> dict[i
     return found
 
 
-def _tells(module: nn.Module) -> bool:
-    """Is it a layer of torch's, whose parameters have a known use?"""
+def _layers(model: nn.Module) -> dict[int, nn.Module]:
+    """By the ids of what holds a parametrised tensor's parameters the layer that computes with the tensor."""
+    parametrised: list[Any] = [module for module in model.modules() if parametrize.is_parametrized(module)]
+    return {id(held): module for module in parametrised for held in module.parametrizations.values()}
+
+
+def _tells(module: nn.Module, attribute: str) -> bool:
+    """Is it a parameter that a layer of torch's has, so that its use is known?"""
     if isinstance(module, parametrize.ParametrizationList):
         return True
+    if not _TOLD.fullmatch(attribute):  # of a subclass's own
+        return False
     # subclasses too: a layer that was parametrised is of a class made on the spot
     homes = {base.__module__ for base in type(module).__mro__ if base is not nn.Module}
     return any(home.startswith("torch.nn.modules.") and not home.endswith(".container") for home in homes)
@@ -176,10 +205,19 @@ def _hooks(module: nn.Module) -> list:
     return list(module._forward_pre_hooks.values())
 
 
-def _refuse(model: nn.Module, chosen: dict[str, nn.Parameter], oriented: bool) -> None:
+def _transposed(model: nn.Module, chosen: Mapping[str, nn.Parameter]) -> list[str]:
+    """The names of weights of transposed convolutions."""
+    layers = _layers(model)
+    return [
+        name for name, _, _, module in owners(model, chosen) if isinstance(layers.get(id(module), module), TRANSPOSED)
+    ]
+
+
+def _refuse(model: nn.Module, chosen: dict[str, nn.Parameter]) -> None:
     """``ValueError`` for weights whose zeros would not last, or that cannot be ranked."""
+    layers = _layers(model)
     for name, attribute, _, module in owners(model, chosen):
-        weight = chosen[name]
+        weight, layer = chosen[name], layers.get(id(module), module)
         if not _is_plain(weight):
             held = type(weight.detach()).__name__ if weight.layout is torch.strided else str(weight.layout)
             raise ValueError(
@@ -189,13 +227,8 @@ def _refuse(model: nn.Module, chosen: dict[str, nn.Parameter], oriented: bool) -
             )
         if weight.is_complex():
             raise ValueError(f"{name} is complex: magnitudes and signs of complex weights are not ranked; exclude it")
-        if isinstance(module, _TABLES) and module.sparse:
+        if isinstance(layer, _TABLES) and layer.sparse:
             raise ValueError(f"{name} has sparse gradients (sparse=True), which masks cannot follow: make it dense")
-        if oriented and isinstance(module, TRANSPOSED):
-            raise ValueError(
-                f"{name} is of a transposed convolution, whose first axis are inputs: rows, blocks and N:M are not "
-                "defined there; exclude it"
-            )
         if isinstance(module, parametrize.ParametrizationList):
             for kind in module:
                 if not isinstance(kind, _KEEP_ZEROS) and not getattr(kind, "keeps_zeros", False):

@@ -177,7 +177,7 @@ def _attempt(folder: Path, stop: Stop, marks: dict[str, Any], team: Team, lock: 
 def _reopen(folder: Path) -> None:
     """A mark that vouches for other files than there are is none. ``OSError``: what cannot be read may be whole."""
     if record.fault(folder):
-        paths.done(folder).unlink()
+        record.reopen(folder)
 
 
 def _verify(folder: Path, stage: dict[str, Any], team: Team) -> Parent | None:

@@ -265,15 +265,15 @@ class State:
         return synaptic_flow.scores(self._trainer, self)
 
 
-def _whole(weights: Path) -> bool:
-    """Are a finished stage's weights those that training wrote, or removed on purpose?"""
+def _wrong(weights: Path) -> str:
+    """Why a finished stage's weights are not those that training wrote; "" where they are, or were removed."""
     try:
         record.check_weights(weights)
     except FileNotFoundError:
-        return True
-    except ValueError:
-        return False
-    return True
+        return ""
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 class Parent:
@@ -295,21 +295,32 @@ class Parent:
         except FileNotFoundError:
             raise RuntimeError(f"{path}, the weights this stage starts from, is gone; {self._remedy()}") from None
         except (checkpoint.DamagedFile, ValueError) as error:
-            raise checkpoint.DamagedFile(f"{error}, and this stage starts from it; {self._remedy()}") from None
+            remedy = self._remedy(str(error))
+            raise checkpoint.DamagedFile(f"{error}, and this stage starts from it; {remedy}") from None
         if content["digest"] != self.folder.name:
-            raise RuntimeError(f"{path} belongs to stage {content['digest']}, not to this folder; {self._remedy()}")
+            wrong = f"{path} belongs to stage {content['digest']}, not to this folder"
+            raise RuntimeError(f"{wrong}; {self._remedy(wrong)}")
         return content
 
-    def _remedy(self) -> str:
-        """What helps where its weights are of no use: to train it again, and what it would stumble over as well."""
-        marks, folder = [str(paths.done(self.folder))], self.folder
+    def _remedy(self, reason: str = "") -> str:
+        """What helps where its weights are of no use: to train it again, and what it would stumble over as well.
+
+        Their DONE is withdrawn, so that a sweep does so.
+        """
+        damaged, folder = {self.folder: reason} if reason else {}, self.folder
         with suppress(OSError, yaml.YAMLError):  # what cannot be read is told when it is needed
             while above := record.read_config(folder)["parent"]:
                 folder = folder.parent / above
-                if not _whole(paths.weights(folder)):
-                    marks.append(str(paths.done(folder)))
-        those = "that stage is" if len(marks) == 1 else "these stages are"
-        return f"delete {', '.join(marks)} and repeat 'make sweep': {those} then trained again"
+                if wrong := _wrong(paths.weights(folder)):
+                    damaged[folder] = wrong
+        those = "that stage" if len(damaged) < 2 else f"these stages: {', '.join(one.name for one in damaged)}"
+        try:
+            for one, why in damaged.items():
+                record.withdraw(one, why)
+        except OSError:
+            marks = ", ".join(str(paths.done(one)) for one in damaged)
+            return f"delete {marks} and repeat 'make sweep': it trains {those} again"
+        return f"repeat 'make sweep': it trains {those} again"
 
     def before(self) -> "Parent":
         """The stage that it starts from."""

@@ -30,6 +30,8 @@ def usable(folder: Path, name: str, write: bool = False) -> None:
             problem = f"{place} is a link to {os.readlink(place)}, which is not there"
     except OSError as error:
         place, problem = folder, error.strerror or str(error)
+    if not str(folder).strip():
+        problem = "nothing but white space names no folder"
     if barred := _BARRED.search(str(folder)):
         problem = f"{barred[0]!r} cannot be part of it (MLflow or Slurm would read another path)"
     if write and not problem and not os.access(place, os.W_OK | os.X_OK):

@@ -171,7 +171,7 @@ def write(plan: Plan) -> Path:
         for stage, content in todo:
             whole = record.finished(stage.folder) and paths.weights(stage.folder).exists()
             if stage.state == state.DAMAGED and not whole:  # nobody healed it meanwhile
-                paths.done(stage.folder).unlink(missing_ok=True)
+                record.reopen(stage.folder)
             stage.folder.mkdir(parents=True, exist_ok=True)
             if content is not None:
                 record.write_text(paths.config(stage.folder), content)

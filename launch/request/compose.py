@@ -17,8 +17,16 @@ from launch.request.arguments import Request
 class AsWritten(yaml.SafeLoader):
     """Leaves every scalar the text that is written, but nothing at all and null: each field converts by its own type.
 
-    YAML 1.1 takes 0755 for 493, 4:00:00 for a number in base sixty, and ``no`` for false.
+    YAML 1.1 takes 0755 for 493, 4:00:00 for a number in base sixty, and ``no`` for false. A key that is given twice is
+    an error, where YAML's readers silently take the last.
     """
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict:
+        keys = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for number, key in enumerate(keys):
+            if key.value in [earlier.value for earlier in keys[:number]]:
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value} is given twice", key.start_mark)
+        return super().construct_mapping(node, deep)
 
 
 AsWritten.yaml_implicit_resolvers = {

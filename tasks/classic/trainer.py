@@ -23,6 +23,8 @@ class Trainer(Base):
             return network
         try:  # a state dict, or a stage's ``weights.pt``, which holds one as ``model``
             content = torch.load(io.BytesIO(self.data.weights), map_location="cpu", weights_only=True)
+            if not isinstance(content, dict):
+                raise TypeError(f"it holds a {type(content).__name__}")
             network.load_state_dict(content["model"] if isinstance(content.get("model"), dict) else content)
         except Exception as problem:  # torch raises a dozen kinds on a file that is not what it should be
             raise UserError(

@@ -1,4 +1,4 @@
-"""The task that docs/task.md prints is a task: written as it stands there, it sweeps and is deterministic."""
+"""The task that docs/task.md prints is a task: written as it stands there, it sweeps."""
 
 import json
 import re
@@ -19,16 +19,11 @@ def test_the_task_of_the_manual_sweeps(tmp_path):
     for name, part in written.items():
         (root / "tasks" / "cancer" / name).write_text(part)
     words = ("task=cancer", "method=gmp,omp_after", "method.sparsity=0.8", "run.seed=0", "method.every=5")
-    places = [{"RUNS": tmp_path / name, "REPORTS": tmp_path / f"{name}-reports"} for name in ("one", "two")]
-    found = []
-    for place in places:
-        done = launch("sweep", *words[:-1], root=root, **place)
-        assert done.returncode == 0, done.stdout + done.stderr
-        summaries = sorted(place["RUNS"].glob("cancer/*/summary.json"))
-        found.append([json.loads(path.read_text()) for path in summaries])
-    assert len(found[0]) == 3, "two methods and the dense networks they are compared with"
-    assert [one["weights"] for one in found[0]] == [one["weights"] for one in found[1]]
-    assert all(one["score"] > 90 > 70 > one["baseline"] for one in found[0])
-    assert {one["sparsity"] for one in found[0]} >= {0.0}
-    refused = launch("plan", *words[:2], "run.batch_size=400", "run.seed=0", root=root, **places[0])
+    place = {"RUNS": tmp_path / "runs", "REPORTS": tmp_path / "reports"}
+    done = launch("sweep", *words[:-1], root=root, **place)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = [json.loads(path.read_text()) for path in sorted(place["RUNS"].glob("cancer/*/summary.json"))]
+    assert len(found) == 3, "two methods and the dense network they are compared with"
+    assert all(one["score"] > 90 > 70 > one["baseline"] and not one["warnings"] for one in found)
+    refused = launch("plan", *words[:2], "run.batch_size=400", "run.seed=0", root=root, **place)
     assert refused.returncode == 2 and "there are 396 training examples" in refused.stderr

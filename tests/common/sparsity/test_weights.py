@@ -327,3 +327,58 @@ def test_masks_of_tensors_that_the_model_no_longer_has_are_refused():
     model.load_state_dict({name: value.clone() for name, value in model.state_dict().items()}, assign=True)
     with pytest.raises(ValueError, match=r"0\.weight was replaced in the model"):
         masks.apply()
+
+
+# --- layers whose parameters are held by something else, or that hold more --------------------------------------------
+
+
+@pytest.mark.parametrize("wrap", [parametrizations.spectral_norm, parametrizations.weight_norm])
+def test_a_parametrised_layer_is_what_it_was(wrap):
+    table = nn.Sequential(wrap(nn.Embedding(10, 4)), nn.Linear(4, 4))
+    assert list(sp.prunable(table)) == ["1.weight"] and len(sp.prunable(table, embeddings=True)) == 2
+    transposed = wrap(nn.ConvTranspose2d(8, 4, 3))
+    with pytest.raises(ValueError, match="transposed convolution"):
+        sp.prunable(transposed, oriented=True)
+    with pytest.raises(ValueError, match="sparse gradients"):
+        sp.prunable(wrap(nn.Embedding(10, 4, sparse=True)), embeddings=True)
+
+
+def test_a_parametrised_normalisation_stays_one():
+    model = nn.Sequential(parametrizations.spectral_norm(nn.LayerNorm((4, 4))), nn.Linear(4, 4))
+    assert list(sp.prunable(model)) == ["1.weight"]
+
+
+def test_what_a_subclass_of_a_layer_adds_is_bare():
+    class Shifted(nn.Conv2d):
+        def __init__(self):
+            super().__init__(3, 4, 3)
+            self.shift, self.places = nn.Parameter(torch.zeros(1, 4, 1, 1)), nn.Parameter(torch.zeros(5, 4))
+
+    model = Shifted()
+    assert list(sp.prunable(model)) == ["weight", "places"] and sp.bare(model) == {"shift": False, "places": True}
+
+
+def test_every_layer_of_torch_tells_its_parameters():
+    layers_of_torch = [
+        nn.Bilinear(2, 3, 4), nn.LSTM(2, 3, 2, bidirectional=True, proj_size=2), nn.GRUCell(2, 3), nn.Embedding(3, 2),
+        nn.MultiheadAttention(4, 2, kdim=3, vdim=5, add_bias_kv=True), nn.TransformerEncoderLayer(4, 2, 8),
+        nn.Conv3d(2, 3, 1), nn.ConvTranspose1d(2, 3, 2), nn.LayerNorm((2, 2)), nn.Linear(2, 3),
+    ]  # fmt: skip
+    assert [sp.bare(layer) for layer in layers_of_torch] == [{}] * len(layers_of_torch)
+
+
+def test_structures_along_inputs_are_refused_where_inputs_come_first():
+    weights = sp.prunable(nn.ConvTranspose2d(8, 4, 3))
+    for asked in ({"structure": "2:4"}, {"structure": "2x2"}, {"allocation": "rows"}):
+        for score in (sp.magnitude(weights), sp.random_score(weights, 1)):
+            with pytest.raises(ValueError, match="transposed convolution"):
+                sp.choose(score, 0.5, **asked)
+    assert sp.choose(sp.magnitude(weights), 0.5)["weight"].float().mean() == 0.5
+
+
+def test_a_layer_that_was_replaced_is_noticed():
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    masks = sp.Masks(sp.prunable(model))
+    model[0] = nn.Linear(4, 4)
+    with pytest.raises(ValueError, match=r"0\.weight was replaced in the model"):
+        masks.apply()

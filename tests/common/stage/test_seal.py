@@ -76,17 +76,17 @@ def test_what_was_changed_is_trained_again(trained, name):
         assert run.execute(parent) == "done" and record.finished(parent)
 
 
-def test_weights_of_another_training_are_not_started_from(trained):
+def test_weights_of_another_training_are_not_started_from_and_trained_again(trained):
     parent, child = trained
-    before = paths.weights(parent).read_bytes()
     content = checkpoint.load(paths.weights(parent))
     content["model"]["fc1.weight"][0, 0] += 1
     checkpoint.save(paths.weights(parent), content)
     paths.done(child).unlink()
     assert run.execute(child) == "failed"
     assert "is not the file that training wrote" in status(child)["reason"]
-    paths.weights(parent).write_bytes(before)
-    assert run.execute(child) == "done"
+    assert "is not the file that training wrote" in record.fault(parent)
+    assert run.execute(child) == "blocked", "nobody starts from it meanwhile"
+    assert run.execute(parent) == "done" and run.execute(child) == "done"
 
 
 def test_damaged_weights_of_all_ancestors_are_named_at_once():
@@ -100,7 +100,32 @@ def test_damaged_weights_of_all_ancestors_are_named_at_once():
     paths.done(last).unlink()
     flip(paths.weights(above[2]), 1000)
     assert run.execute(last) == "failed"
-    assert all(str(paths.done(folder)) in status(last)["reason"] for folder in above)
+    assert all(folder.name in status(last)["reason"] and record.fault(folder) for folder in above)
+    assert [run.execute(folder) for folder in (*above, last)] == ["done"] * 4, "without a file to delete by hand"
+
+
+def test_a_mark_that_cannot_be_withdrawn_is_named(monkeypatch):
+    parent, child = training.line("omp_after", {"run.steps": 4})
+    training.train([parent])
+    flip(paths.weights(parent), 1000)
+    real = record.write_text
+
+    def refuse(path, text):
+        if path == paths.done(parent):
+            raise OSError(errno.EACCES, "Permission denied", str(path))
+        real(path, text)
+
+    monkeypatch.setattr(record, "write_text", refuse)
+    assert run.execute(child) == "failed"
+    assert f"delete {paths.done(parent)} and repeat 'make sweep'" in status(child)["reason"]
+
+
+def test_a_folder_in_the_place_of_the_mark_is_no_mark(trained):
+    parent, _ = trained
+    paths.done(parent).unlink()
+    paths.done(parent).mkdir()
+    assert record.fault(parent) == "DONE is a folder"
+    assert run.execute(parent) == "done" and record.finished(parent)
 
 
 def test_stages_of_before_there_were_checksums_are_finished(trained):

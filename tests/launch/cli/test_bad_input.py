@@ -81,6 +81,7 @@ REQUESTS = [
     ("method=gmp method.sparsity=80%", "method.sparsity: expected a number (a percent is 0.01), found '80%'"),
     ("SET=run.seed=0", "unknown key 'SET': it is make's; here its words stand by themselves, as in run.seed=0"),
     ("run.steps=1000000001", "run.steps must be in [0, 1000000000], found 1000000001"),
+    (f"method=rigl run.steps={'9' * 4000}", "run.steps must be below 2^63, found a number of 4000 digits"),
     (f"run.seed={'9' * 4000}", "run.seed must be below 2^63, found a number of 4000 digits"),
     ("task=protein task.layers=100000", "task.layers must be in [1, 1000], found 100000"),
     ("run.schedule=one_cycle", "run.schedule=one_cycle rises for run.warmup_steps, which is 0"),

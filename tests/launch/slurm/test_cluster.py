@@ -135,6 +135,11 @@ def test_everything_wrong_with_a_cluster_is_said_at_once(tmp_path):
         assert part in str(raised.value)
 
 
+def test_a_key_that_is_given_twice_is_an_error(tmp_path):
+    with pytest.raises(UserError, match="account is given twice"):
+        read(tmp_path, "account: 0755\nqos: a\naccount: 0111")
+
+
 def test_false_leaves_an_option_out(tmp_path):
     assert read(tmp_path, "extra: {exclusive: false, mail-type: FAIL}").extra == {"mail-type": "FAIL"}
 

@@ -317,12 +317,16 @@ class Cluster:
         return [dict(re.findall(r"(\w+)=(.*?)(?= \w+=|\s*$)", line)) for line in lines]
 
     def until(self, condition, what: str, seconds: float = 60, pause: float = 0.05):
-        """The first true answer of ``condition()``; raises ClusterError after ``seconds``."""
+        """The first true answer of ``condition()``; raises ClusterError after ``seconds``.
+
+        It is asked less and less often: asking starts a process, and takes the processor from what is waited for.
+        """
         limit = time.monotonic() + seconds
         while not (answer := condition()):
             if time.monotonic() > limit:
                 raise ClusterError(f"waited {seconds:.0f} s for {what}\n{self.logs()}")
             time.sleep(pause)
+            pause = max(pause, min(1.2 * pause, 0.3))
         return answer
 
     def until_state(self, id: str, *states: str, seconds: float = 60) -> str:
