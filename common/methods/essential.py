@@ -3,9 +3,9 @@
 Jaiswal, Liu, Chen and Wang, *The Emergence of Essential Sparsity in Large Pre-trained Models* (NeurIPS 2023), in the
 order of the authors' code: masks are chosen by the magnitude of the pretrained weights, over all layers together and
 before anything is learned of the task; then the task is trained under them. Up to some sparsity next to nothing is
-lost, beyond it the score falls much faster. That corner belongs to the curve, not to one stage: ``make report`` finds it
-(``launch/report/knee.py``). A task that starts from random weights is refused: their magnitude is another question, that
-of ``omp_before``. A network that is pruned after its training and scored as it is: ``omp_no_retraining``.
+lost, beyond it the score falls much faster. That corner belongs to the curve, not to one stage: ``make report`` finds
+it (``launch/report/knee.py``). A task that starts from random weights is refused: their magnitude is another question,
+that of ``omp_before``. A network that is pruned after its training and scored as it is: ``omp_no_retraining``.
 
 Deviation: the code prunes the matrices of attention and feed-forward layers, which is the task's choice here
 (``run.exclude``).

@@ -12,7 +12,7 @@ from launch.request import arguments, grid
 from tests.support import training
 from tests.support.training import Death, line, masks, train, trained, weights
 
-# --- the published procedure: prune what was pretrained, then fine-tune ------------------------------------------------
+# --- the published procedure: prune what was pretrained, then fine-tune -----------------------------------------------
 
 
 @pytest.mark.parametrize("allocation", ["global", "uniform"])
