@@ -1,8 +1,12 @@
 """GraNet: prune gradually and, each time, move connections to where gradients are large (Liu et al., NeurIPS 2021).
 
 At each update the smallest weights of the whole network go until the cubic's sparsity is reached, then each layer drops
-a share of what is left and grows as many by gradient ("zero-cost neuroregeneration", section 3.2). From a dense
-network, or from a sparse random one (``initial_sparsity``, ERK), which makes all of training sparse.
+a share of what is left and grows as many by gradient ("zero-cost neuroregeneration"). From a dense network, or from a
+sparse random one (``initial_sparsity``, ERK), which makes all of training sparse.
+
+Deviations from the authors' code: there connections move until the end of training, with a cosine over all of it down
+to a share of 0.005; here they rest when the target is reached (``end``), and the cosine ends there, at zero. There an
+update comes after an optimizer step; here it takes the place of one, as in RigL's code.
 """
 
 from dataclasses import dataclass

@@ -1,6 +1,6 @@
 """GraSP: before training, keep the weights without which the gradient would shrink most (Wang et al., ICLR 2020).
 
-Their algorithm 1, with two differences of data and none of formula: batches are the run's, not drawn evenly from the
+Their algorithm, with two differences of data and none of formula: batches are the run's, not drawn evenly from the
 classes, and the linear layers are scored with the weights they start from (their code draws others for the score).
 """
 

@@ -1,10 +1,10 @@
-"""The ticket's control: IMP's masks on a fresh random initialisation (Frankle and Carbin, 2019, section 2)."""
+"""The ticket's control: IMP's masks on a fresh random initialisation (Frankle and Carbin, 2019)."""
 
 from common.methods.families.rounds import State, Tickets
 
 
 class Method(Tickets):
-    facts = Tickets.facts.but(paper="control of `imp`: Frankle and Carbin, ICLR 2019, section 2", choosing=9)
+    facts = Tickets.facts.but(paper="control of `imp`: Frankle and Carbin, ICLR 2019, arXiv:1803.03635", choosing=9)
 
     def complaints(self) -> list[str]:
         found, policy = super().complaints(), self.config.retrain

@@ -1,7 +1,7 @@
 """Instability: how far apart the same training ends with other noise from some step on (Frankle et al., ICML 2020).
 
-Frankle, Dziugaite, Roy and Carbin, *Linear Mode Connectivity and the Lottery Ticket Hypothesis* (ICML 2020), sections 2
-and 3. The stage is a second copy of its parent: from that one's weights at step ``rewind`` it trains as that one did,
+Frankle, Dziugaite, Roy and Carbin, *Linear Mode Connectivity and the Lottery Ticket Hypothesis* (ICML 2020).
+The stage is a second copy of its parent: from that one's weights at step ``rewind`` it trains as that one did,
 on other noise (data order, augmentation, dropout). Then the network is evaluated along the line between both results;
 ``instability`` is the highest test error on it minus the mean of its ends, in units of the score (points of accuracy).
 Below about 2 points the authors call a network stable.

@@ -1,16 +1,19 @@
 """oBERT, the optimal BERT surgeon: after training, prune by second-order information in blocks (Kurtic et al., 2022).
 
-EMNLP 2022, section 3, and the authors' code in sparseml. With F the block-diagonal empirical Fisher matrix of
-``gradients`` batches (``common/sparsity/fisher.py``), the weights of all tensors with the lowest w_i^2 / (2 [F^-1]_ii)
-go, and those that stay in a block are moved to make up for it. What is pruned stays so and has no part in later F.
+EMNLP 2022, and the authors' code in sparseml. With F the block-diagonal empirical Fisher matrix of ``gradients``
+batches (``common/sparsity/fisher.py``), the weights of all tensors with the lowest w_i^2 / (2 [F^-1]_ii) go, and those
+that stay in a block are moved to make up for it. What is pruned stays so and has no part in later F.
 
-``prunings=1`` prunes once and then retrains, as SMC-Bench does. ``prunings=7`` is the paper's gradual pruning: to 70%
-after 2 of 30 epochs, then along a cubic every fourth epoch until the 26th (its learning rate, which returns to its peak
-after each pruning, is not here; its distillation is ``distill``). ``recomputations`` splits each pruning further.
+``prunings=1`` prunes once and then retrains, as SMC-Bench does (whose code can also prune in rounds). ``prunings=7`` is
+the paper's gradual pruning: to 70% after 2 of 30 epochs, then along a cubic every fourth epoch until the 26th (its
+learning rate, which returns to its peak after each pruning, is not here; its recipes learn from the dense network
+alone, the task's own loss counts nothing, while ``distill`` is added to that loss). ``recomputations`` splits each
+pruning further.
 
-Deviations: arithmetic is in float64, some gradients at a time; the 1.2e-7 that the code adds to [F^-1]_ii, at least
-1 / (damping + F_ii), is left out; counts are exact. ``update=joint`` is not in the paper's experiments: with it the
-correction is the optimum for all weights of a block that go, which costs little and, on the digits, loses less.
+Deviations: arithmetic is in float64, some gradients at a time; the 1.2e-7 that the code adds to 2 [F^-1]_ii in the
+score, and to [F^-1]_ii in the correction, is left out; counts are exact. ``update=joint`` is not in the paper's
+experiments: with it the correction is the optimum for all weights of a block that go, which costs little and, on the
+digits, loses less.
 """
 
 import math

@@ -1,7 +1,8 @@
 """A random mask on the starting weights, then training: the control of pruning before it (Liu et al., ICLR 2022).
 
-One seed ranks the weights once, so its masks are nested over sparsities. That paper's allocations are ``uniform``,
-``erk`` and ``erk_plus``.
+One seed ranks the weights once, so its masks are nested over sparsities. Of that paper's allocations ``uniform``,
+``erk`` and ``erk_plus`` are here. Its uniform_plus (first layer dense, last at most 80% sparse) and ER are not; the
+ratios that SNIP or GraSP find are ``reshuffle`` with ``method.of=snip`` or ``grasp``.
 """
 
 from dataclasses import dataclass

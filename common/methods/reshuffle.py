@@ -1,6 +1,6 @@
 """The control of any mask: another method's number of weights in each layer, at random places, on the starting weights.
 
-Su et al. (NeurIPS 2020) and Frankle et al. (ICLR 2021, section 5): a method that does no better than its own reshuffled
+Su et al. (NeurIPS 2020) and Frankle et al. (ICLR 2021): a method that does no better than its own reshuffled
 masks has chosen layers' densities and no weights. ``method.of`` is trained first, with the settings in force for it.
 """
 

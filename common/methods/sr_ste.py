@@ -2,7 +2,7 @@
 
 The forward pass sees the weights with the largest magnitudes, as N of every M (the paper's) or in any structure and
 allocation. The gradient with respect to these masked weights is the gradient of the dense ones, straight through the
-mask (eq. 6), and ``decay`` times the weight is added where the mask is zero (eq. 9), which keeps masks from flipping.
+mask, and ``decay`` times the weight is added where the mask is zero, which keeps masks from flipping.
 Sparsity is the target from the first step. The masks of the last weights are final: no weight outside them lives.
 """
 

@@ -1,7 +1,7 @@
 """SynFlow: before training and without data, keep what carries most flow, in many rounds (Tanaka et al., NeurIPS 2020).
 
-Their algorithm 1: after round k of n the share (1 - sparsity)^(k / n) lives. No layer is emptied as long as others have
-weights to spare (their theorem 3), which one-shot scores cannot promise.
+Their algorithm: after round k of n the share (1 - sparsity)^(k / n) lives. No layer is emptied as long as others have
+weights to spare (their theorem), which one-shot scores cannot promise.
 """
 
 from dataclasses import dataclass

@@ -175,7 +175,7 @@ def _beside_a_dense(
 def erdos_renyi_kernel_plus(
     sizes: Sizes, sparsity: float, living: Living = None, of: Sizes | None = None
 ) -> list[Pool]:
-    """ERK+: ERK with the last fully connected layer dense, at the same total (Liu et al., ICLR 2022, section 3.2).
+    """ERK+: ERK with the last fully connected layer dense, at the same total (Liu et al., ICLR 2022).
 
     That layer is the last tensor of two dimensions; the others share what is left as by ``erdos_renyi_kernel``.
     ``AllocationError`` where there is no such tensor, or where it leaves too few for the others.
@@ -190,7 +190,7 @@ def erdos_renyi_kernel_plus(
 def uniform_first_dense(sizes: Sizes, sparsity: float, living: Living = None) -> list[Pool]:
     """The first tensor dense, one sparsity for all others, at the same total.
 
-    The layers of RigL's Uniform (Evci et al., ICML 2020, section 3, and their code), which leaves the first layer out
+    The layers of RigL's Uniform (Evci et al., ICML 2020, and their code), which leaves the first layer out
     of its count: to have the others at ``sparsity`` itself, exclude the first layer and use ``uniform``.
     """
     first = next(iter(sizes))

@@ -3,7 +3,7 @@
     F = damping I + 1/m sum_j g_j g_j^T
 
 over the gradients g_j of m batches, in the place of the Hessian. Kurtic et al. ("The Optimal BERT Surgeon", EMNLP 2022,
-section 3; arXiv 2203.07259) keep the square blocks along F's diagonal that belong to ``block`` consecutive weights of a
+arXiv 2203.07259) keep the square blocks along F's diagonal that belong to ``block`` consecutive weights of a
 tensor's flat order (its last block is smaller where the division leaves a rest), and build up their inverses with the
 Woodbury/Sherman-Morrison identity. For k gradients at a time, the rows of G:
 

@@ -12,7 +12,7 @@ from common.sparsity.masks import AnyMasks
 def augment(weights: Mapping[str, torch.nn.Parameter], masks: AnyMasks, seed: int) -> None:
     """Draw ``weights`` anew, in place, with the variance that their living connections call for.
 
-    Gale, Elsen and Hooker (2019), appendix: matrices (out, in) from a uniform distribution with Glorot's limit
+    Gale, Elsen and Hooker (2019): matrices (out, in) from a uniform distribution with Glorot's limit
     sqrt(6 / (fan in + fan out)), where a fan is the mean number of living connections a unit has; kernels (out, in,
     height, width) from a normal one with standard deviation sqrt(2 / (living weights / in)). A tensor without a living
     weight is left as it is. ``seed``: of one generator for all tensors, in their order.

@@ -11,7 +11,7 @@ def due(step: int, begin: int, end: int, every: int) -> bool:
 
 
 def cubic(step: int, begin: int, end: int, final: float, initial: float = 0.0) -> float:
-    """Zhu and Gupta (2017), eq. 1: rises from ``initial`` at ``begin`` to exactly ``final`` at and after ``end``."""
+    """Zhu and Gupta (2017): rises from ``initial`` at ``begin`` to exactly ``final`` at and after ``end``."""
     if step >= end:
         return final
     if step <= begin:

@@ -56,7 +56,7 @@ def magnitude(weights: Tensors) -> Score:
 
 
 def saliency(weights: Tensors, gradients: Tensors) -> Score:
-    """|w g|, the first-order change of the loss when a weight is removed (SNIP: Lee et al., ICLR 2019, eq. 6)."""
+    """|w g|, the first-order change of the loss when a weight is removed (SNIP: Lee et al., ICLR 2019)."""
     return Score(lambda w, g: (w * g).abs(), weights, gradients)
 
 
@@ -71,14 +71,14 @@ def damage(weights: Tensors, curvature: Tensors) -> Score:
 
 
 def surgeon(weights: Tensors, inverse_diagonal: Tensors) -> Score:
-    """w^2 / (2 [H^-1]_ii), the same when the other weights make up for it (OBS: Hassibi and Stork, 1993, eq. 5)."""
+    """w^2 / (2 [H^-1]_ii), the same when the other weights make up for it (OBS: Hassibi and Stork, 1993)."""
     return Score(lambda w, d: w * w / (2 * d), weights, inverse_diagonal)
 
 
 def gradient_flow(weights: Tensors, products: Tensors) -> Score:
     """w (H g): by how much, to first order, the squared norm of the gradient falls when a weight is removed, halved.
 
-    Signed (GraSP: Wang et al., ICLR 2020, eq. 8, whose S(-w) = -w (H g) ranks what to remove: the highest first).
+    Signed (GraSP: Wang et al., ICLR 2020, whose S(-w) = -w (H g) ranks what to remove: the highest first).
     ``products``: the Hessian times the gradient.
     """
     return Score(torch.mul, weights, products)

@@ -15,7 +15,7 @@ from common.sparsity.weights import CONVOLUTIONS, owners
 
 LARGEST = 8.0  # log alpha is held in [-8, 8] where the divergence is measured: beyond, it is flat
 _TINY = 1e-8  # keeps logarithm and square root finite, as in the paper's own code
-_K1, _K2, _K3 = 0.63576, 1.87320, 1.48695  # section 4.2
+_K1, _K2, _K3 = 0.63576, 1.87320, 1.48695  # the paper's fit of the divergence
 
 
 def starting_log_variance(weight: torch.Tensor, value: float) -> torch.Tensor:
@@ -42,7 +42,7 @@ def recurrent(model: nn.Module, weights: Tensors) -> list[str]:
 
 
 def divergence(log_alpha: torch.Tensor) -> torch.Tensor:
-    """KL(N(theta, alpha theta^2) || log-uniform prior) of each weight, in nats, by the approximation of eq. 14.
+    """KL(N(theta, alpha theta^2) || log-uniform prior) of each weight, in nats, by the paper's approximation.
 
     Zero for log alpha -> infinity; log alpha is clipped to [-8, 8] first. At most 0.0095 from the integral.
     """
@@ -53,7 +53,7 @@ def divergence(log_alpha: torch.Tensor) -> torch.Tensor:
 class LocalNoise:
     """Adds to a layer's output, in training mode, the noise that noisy weights would give it.
 
-    The local reparametrisation (Kingma, Salimans and Welling, NeurIPS 2015, eq. 6; here section 4.3): an output that is
+    The local reparametrisation (Kingma, Salimans and Welling, NeurIPS 2015): an output that is
     linear in independent Gaussian weights is Gaussian, with variance sum of input^2 sigma^2; it is drawn itself, for
     each example, position and lookup of an embedding anew, from torch's global stream. ``weights`` and
     ``log_variances``: tensors by name, of equal shapes.

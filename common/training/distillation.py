@@ -34,7 +34,8 @@ class Teacher:
         """T^2 KL(teacher || student) over the last dimension, mean over the rest; a scalar with gradient.
 
         Where all the teacher's logits are 0 nothing was asked: that is padding, which does not count. The factor T^2
-        keeps gradients comparable over temperatures (section 2.1). ``UserError``: the network gives no logits.
+        keeps gradients comparable over temperatures (their section on distillation).
+        ``UserError``: the network gives no logits.
         """
         if len(self.seen) != 1 or not _logits(self.seen[0][2]):
             found = f"{len(self.seen)} forward passes" if len(self.seen) != 1 else type(self.seen[0][2]).__name__

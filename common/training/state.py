@@ -256,7 +256,7 @@ class State:
         """|w dR/dw| as a share of R, for every prunable weight as it is now (masks applied), float64 on its device.
 
         R is the sum of the outputs of the network with |w| for every parameter, fed with ones (Tanaka et al., NeurIPS
-        2020, eqs. 1 and 2): a layer that all paths cross has scores that add up to 1. The data give one example's
+        2020): a layer that all paths cross has scores that add up to 1. The data give one example's
         shape and nothing else. Real inputs are ones; where inputs are tokens, the output of every embedding table is.
         Biases are left out and normalisations are their scale alone, so that R is the paper's product of weights (its
         code keeps |bias| and shifts; at initialisation these are nothing in the networks that it prunes). Memory: a

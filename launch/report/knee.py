@@ -1,10 +1,10 @@
 """The corner of a curve of scores over sparsity: how far one can prune before it costs much more than until there.
 
 Jaiswal et al. (NeurIPS 2023) call it essential sparsity: the point beyond which performance declines much faster. They
-read it off their figures; here it is a rule, that of Kneedle for curves that fall ever faster (Satopaa, Havens, Irwin
-and Raghavan, *Finding a "Kneedle" in a Haystack*, 2011): with both axes scaled to [0, 1], the knee is the level whose
-score lies farthest above the straight line from the dense network, at sparsity 0, to the last level. In place of their
-smoothing seeds are averaged.
+read it off their figures; here it is a rule, that of Kneedle for curves that fall ever faster (Satopää, Albrecht,
+Irwin and Raghavan, *Finding a "Kneedle" in a Haystack*, 2011): with both axes scaled to [0, 1], the knee is the level
+whose score lies farthest above the straight line from the dense network, at sparsity 0, to the last level. In place of
+their smoothing seeds are averaged.
 
 There is no knee where the curve does not fall (by more than a hundredth of the dense score, and than noise), and none
 where it lies above the line by less than a fifth of the fall, or than noise: at a fifth, the curve falls at least

@@ -157,7 +157,7 @@ def _pieces(problems: Problems, encode: Encode) -> list[Pieces]:
 
 
 class _Edges:
-    """The quantity cell graph and the quantity comparison graph (Zhang et al., 2020, section 3.2) of every problem.
+    """The quantity cell graph and the quantity comparison graph (Zhang et al., 2020) of every problem.
 
     ``graphs[b, k, i, j]`` is True where word i receives from word j. Graph 0 joins each quantity's word with the words
     of its cell, both ways: the cell words within ``near`` of it that are no quantities themselves (the files have one

@@ -69,7 +69,7 @@ def overlap(first: Split, second: Split) -> int:
 
 
 def augment(images: Tensor, generator: Generator) -> Tensor:
-    """Each image shifted by up to 4 pixels and mirrored half of the time (He et al., 2016, section 4.2).
+    """Each image shifted by up to 4 pixels and mirrored half of the time (He et al., 2016).
 
     Images float [n, channels, height, width], normalised, so that the padding of zeros is the mean colour.
     ``generator`` is a CPU generator whatever the images' device: the draws are the same everywhere.

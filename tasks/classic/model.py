@@ -56,7 +56,7 @@ class Block(nn.Module):
 
 
 class ResNet(nn.Module):
-    """The CIFAR ResNet of depth 6n + 2 (He et al., 2016, section 4.2); ResNet-20 has n = 3 blocks a group.
+    """The CIFAR ResNet of depth 6n + 2 (He et al., 2016); ResNet-20 has n = 3 blocks a group.
 
     3x3 stem of 16 channels, groups of 16, 32 and 64 channels, global average pooling, one linear layer;
     He-normal convolutions. Input [n, channels, height, width]; output logits [n, classes].

@@ -11,6 +11,7 @@ from common.settings import groups, schema
 from common.settings.run import Run, complaints_of_run
 from common.stage import identity
 from common.training.trainer import Trainer
+from launch.request import arguments, compose
 
 SKELETON = ("README.md", "config.py", "config.yaml", "prepare.py", "data.py", "model.py", "trainer.py")
 SAYS = ("load", "build", "examples", "batch", "loss", "evaluate", "baseline")  # what a task's trainer tells the loop
@@ -100,3 +101,33 @@ def test_readme(task):
     assert text.startswith("# ")
     for word in ("licen", "metric"):
         assert word in text.lower()
+
+
+# What the authors' own files say: SMC-Bench's finetune_sup*.py (AdamW with its own weight decay, 1,022 tokens with
+# the first special) and if1_*.py, and its table of models and data sets; Renda et al.'s cifar10_main.py.
+PUBLISHED = {
+    ("protein", "paper"): {
+        "run.weight_decay": 0.01, "task.head": "hidden", "task.hidden": 512, "task.length": 1021, "task.model": "esm",
+    },
+    ("protein", "paper-tape"): {"run.learning_rate": 1e-4, "task.dataset": "hp-s", "task.model": "tape"},
+    ("protein", "paper-if1"): {
+        "run.weight_decay": 0.05, "task.head": "hidden", "task.hidden": 128, "task.dataset": "hp-s2c5",
+    },
+    ("classic", "resnet20"): {"run.weight_decay": 1e-4, "run.milestones": [0.5, 0.75], "task.validation": 5000},
+    ("classic", "resnet20-renda"): {"run.weight_decay": 2e-4, "run.steps": 71108, "task.validation": 10},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("task", "preset"), PUBLISHED)
+def test_presets_named_after_papers_have_the_settings_of_the_authors_code(task, preset):
+    found = compose.Composer(arguments.parse([f"task={task}", f"preset={preset}"])).settings("dense")
+    for name, value in PUBLISHED[task, preset].items():
+        group, key = name.split(".")
+        assert found[group][key] == value, name
+
+
+def test_the_rate_of_renda_et_al_drops_where_their_code_drops_it():
+    """At epochs 91 and 136 of 50,000 images in batches of 128, counted in whole steps."""
+    run = compose.Composer(arguments.parse(["task=classic", "preset=resnet20-renda"])).settings("dense")["run"]
+    first = [min(s for s in range(run["steps"]) if s >= share * run["steps"]) for share in run["milestones"]]
+    assert all(abs(step - epoch * 50_000 / 128) <= 1 for step, epoch in zip(first, (91, 136), strict=True))

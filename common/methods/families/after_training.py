@@ -1,6 +1,6 @@
 """What follows pruning: how long the survivors train, at which rates, from which weights, and with which teacher.
 
-Renda, Frankle and Carbin (ICLR 2020), section 2.2, for a dense training of T steps and a retraining of t: fine-tuning
+Renda, Frankle and Carbin (ICLR 2020), for a dense training of T steps and a retraining of t: fine-tuning
 keeps the trained weights and the last learning rate; learning-rate rewinding keeps the weights and replays the last t
 steps of the schedule; weight rewinding replays them from the weights as they were at step T - t. Over the whole
 schedule (t = T) the latter two are "retrain as at first" and the one-shot ticket. Without retraining (t = 0), which is

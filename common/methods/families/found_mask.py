@@ -1,6 +1,6 @@
 """Training anew with a mask that pruning during training found: is it the mask, or the weights?
 
-Gale, Elsen and Hooker (2019), section 5; scratch-E and scratch-B after Liu et al. (ICLR 2019). The mask is that of a
+Gale, Elsen and Hooker (2019); scratch-E and scratch-B after Liu et al. (ICLR 2019). The mask is that of a
 finished stage of gradual magnitude pruning with the settings in force for ``gmp`` and those given here.
 """
 
@@ -37,7 +37,7 @@ class FromGradual(Method):
 
     Config = Found
     facts = Facts(
-        paper="Gale, Elsen and Hooker, 2019, arXiv:1902.09574, section 5",
+        paper="Gale, Elsen and Hooker, 2019, arXiv:1902.09574",
         when=FOUND,
         score="that of `gmp`",
         schedule="constant, sparse from the start",

@@ -36,7 +36,7 @@ class Tickets(Rewound):
     """Subclasses say in ``go_back`` what the surviving weights start from; with ``retrain`` the policy says so.
 
     ``retrain=full`` is Frankle and Carbin's: from the weights at step ``rewind`` to the end, with the rest of the
-    schedule (Frankle et al., 2020, algorithm 2). The policies of Renda et al. (2020) apply in every round.
+    schedule (Frankle et al., 2020). The policies of Renda et al. (2020) apply in every round.
     """
 
     Config = Config

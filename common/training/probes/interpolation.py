@@ -1,6 +1,6 @@
 """Along the straight line between two networks of one kind: what became of the score and the loss on the way?
 
-Frankle, Dziugaite, Roy and Carbin, *Linear Mode Connectivity and the Lottery Ticket Hypothesis* (ICML 2020), section 2.
+Frankle, Dziugaite, Roy and Carbin, *Linear Mode Connectivity and the Lottery Ticket Hypothesis* (ICML 2020).
 All floating-point tensors of the state are interpolated, the running averages of batch normalisation among them, and
 nothing is estimated anew. Whoever compares with other work should know its choice: statistics that are estimated anew
 at every point (Jordan et al., ICLR 2023) lower the barrier, often by much. Other tensors, such as counters, are those

@@ -1,4 +1,4 @@
-"""What ESM-IF1 reads off a backbone: angles, directions, neighbours and local frames (Hsu et al., ICML 2022, appendix).
+"""What ESM-IF1 reads off a backbone: angles, directions, neighbours and local frames (Hsu et al., ICML 2022).
 
 A backbone is float[batch, length, 3, 3], angstroms of N, CA and C, with zeros where nothing is known. Scalars do not
 change when it is rotated, vectors rotate along.

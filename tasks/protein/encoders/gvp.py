@@ -30,9 +30,9 @@ def plus(one: Pair, other: Pair) -> Pair:
 
 
 class Perceptron(nn.Module):
-    """One perceptron (ICLR 2021, algorithm 1): scalars out of scalars and of the lengths of mixed vectors.
+    """One perceptron (ICLR 2021): scalars out of scalars and of the lengths of mixed vectors.
 
-    ``active``: scalars are rectified, and vectors scaled by a sigmoid of them, the gate (2021, section 3). Otherwise
+    ``active``: scalars are rectified, and vectors scaled by a sigmoid of them, the gate of 2021. Otherwise
     the last step of both is linear.
     """
 

@@ -11,7 +11,7 @@ from tasks.protein.config import Config
 
 
 class Attention(nn.Module):
-    """Self-attention (Vaswani et al., 2017, section 3.2) that sees positions by rotation (Su et al., 2021, eq. 34)."""
+    """Self-attention (Vaswani et al., 2017) that sees positions by rotation (Su et al., 2021)."""
 
     def __init__(self, width: int, heads: int):
         super().__init__()

@@ -34,7 +34,7 @@ def test_the_cubic_never_falls_and_stays_between_its_ends(window, one, other, st
 
 
 def test_the_cubic_by_hand():
-    """Zhu and Gupta, eq. 1, with s_i = 0, s_f = 0.8 from step 100 to 200."""
+    """Zhu and Gupta's cubic, with s_i = 0, s_f = 0.8 from step 100 to 200."""
     table = {0: 0.0, 100: 0.0, 125: 0.8 * (1 - 0.75**3), 150: 0.7, 175: 0.8 * (1 - 0.25**3), 200: 0.8, 1000: 0.8}
     for step, expected in table.items():
         assert sp.cubic(step, 100, 200, 0.8) == pytest.approx(expected, abs=1e-15)

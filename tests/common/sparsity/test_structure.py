@@ -367,7 +367,7 @@ class Wide(Toy):
 @pytest.mark.parametrize("decay", [0.0, 0.25])
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_a_step_of_sr_ste_is_the_papers(decay, accumulate):
-    """Zhou et al. (2021), eq. 9: w - rate (gradient at the masked weights + decay x the masked-out weights)."""
+    """Zhou et al. (2021): w - rate (gradient at the masked weights + decay x the masked-out weights)."""
     values = {"method.structure": "2:4", "method.decay": decay, "run.accumulate": accumulate}
     values |= {"run.optimizer": "sgd", "run.momentum": 0.0, "run.learning_rate": 0.5}
     worker, state = toy(Wide, "sr_ste", values, 0.5)

@@ -175,7 +175,7 @@ def test_a_text_is_shown_without_quotes_where_it_can_be_nothing_else(value, show
 
 def test_presets():
     assert compose.presets() == ["default", "laptop", "paper"]
-    assert compose.presets("classic") == ["default", "laptop", "paper", "resnet20"]
+    assert compose.presets("classic") == ["default", "laptop", "paper", "resnet20", "resnet20-renda"]
     default = cells()
     assert len(default) == 6 * 10 * 3 + 3 and {cell.settings["task"]["dataset"] for cell in default} == {"digits"}
     laptop = cells("preset=laptop")
