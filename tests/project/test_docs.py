@@ -1,16 +1,18 @@
 """Documents tell the truth: links resolve, commands exist, and the method in docs/method.md works as it stands."""
 
+import json
 import re
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from common import registry
+from common import paths, registry
 from common.errors import UserError
 from common.methods.families import base
 from common.settings import schema
 from common.settings.run import Run
+from common.training.resume import checkpoint
 from common.training.state import State
 from launch.__main__ import VERBS
 from launch.plan import fits_the_model, planner
@@ -180,15 +182,21 @@ def test_what_the_manual_of_methods_lists_exists():
     assert not [name for name in asked if not hasattr(State, name)]
 
 
-def test_the_method_in_the_manual_works(tmp_path):
-    """Its text, written to the file its first line names, is found, planned and trained."""
-    blocks = re.findall(r"```python\n(.*?)```", text("docs/method.md"), re.DOTALL)
-    block = next(block for block in blocks if block.startswith("# common/methods/"))
-    name = re.match(r"# common/methods/(\w+)\.py\n", block)[1]
-    assert name not in registry.methods()
+def test_the_methods_in_the_manual_work(tmp_path):
+    """Their texts, written to the files their first lines name, are found, planned and trained."""
+    blocks = re.findall(r"```python\n(# common/methods/.*?)```", text("docs/method.md"), re.DOTALL)
+    names = [re.match(r"# common/methods/(\w+)\.py\n", block)[1] for block in blocks]
+    assert len(names) == 2 and not set(names) & set(registry.methods())
     root = copy(tmp_path / "copy")
-    (root / "common" / "methods" / f"{name}.py").write_text(block)
-    small = ["run.steps=20", "run.evaluate_every=10", "run.seed=0", "method.sparsity=0.7", "workers=1"]
-    done = launch("sweep", f"method={name}", *small, root=root)
+    for name, block in zip(names, blocks, strict=True):
+        (root / "common" / "methods" / f"{name}.py").write_text(block)
+    small = ["run.steps=20", "run.evaluate_every=10", "run.seed=0", "method.sparsity=0.7", "run.exclude=[output.*]"]
+    done = launch("sweep", f"method={','.join(names)}", *small, "workers=1", root=root, RUNS=tmp_path / "runs")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert name in done.stdout and "70.00%" in done.stdout
+    assert all(name in done.stdout for name in names) and "70.00%" in done.stdout
+    found = {path.parent: json.loads(path.read_text()) for path in (tmp_path / "runs").glob("classic/*/summary.json")}
+    assert all(one["target_met"] for one in found.values())
+    (units,) = [folder for folder, one in found.items() if one["method"] == "units_before"]
+    weights = checkpoint.load(paths.weights(units))["model"]
+    living = [(weights[name] != 0).any(1) for name in ("fc1.weight", "fc2.weight")]
+    assert [int(alive.sum()) for alive in living] == [90, 30], "whole units"
